@@ -1,0 +1,107 @@
+"""A trial's settings put together: data, networks and module, checked to fit each other."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gansweep.config import TrialConfig
+from gansweep.data.base import Samples
+from gansweep.data.prepare import prepare
+from gansweep.dataspec import Condition, DataSpec
+from gansweep.errors import ConfigError
+from gansweep.modules.alternating import AlternatingModule
+from gansweep.seeding import stream_seed
+
+
+def load_samples(config: TrialConfig) -> Samples:
+    """The trial's data, prepared once on each node. ConfigError names a bad file."""
+    return prepare(config.data.cls(config.data.settings))
+
+
+def condition_of(config: TrialConfig, spec: DataSpec) -> Condition | None:
+    """What the networks are conditioned on; ConfigError where the data have no labels for it."""
+    if not config.model.settings.conditional:
+        return None
+    if spec.condition is None:
+        raise ConfigError.single(
+            "trial.model.name",
+            f"{config.model.name} is conditional, and the data {config.data.name!r} have no labels",
+            "name labelled data, or another model",
+        )
+    return spec.condition
+
+
+def build_networks(config: TrialConfig, spec: DataSpec) -> tuple[nn.Module, nn.Module]:
+    """Generator and discriminator with initial weights drawn from torch's global generator."""
+    architecture = config.network.cls(config.network.settings)
+    condition = condition_of(config, spec)
+    generator = architecture.generator(
+        latent_dim=config.latent.dim, spec=spec, condition=condition
+    )
+    discriminator = architecture.discriminator(spec=spec, condition=condition)
+    return generator, discriminator
+
+
+def build_module(config: TrialConfig, spec: DataSpec) -> AlternatingModule:
+    """The variant's module with weights drawn from the trial's seed, on the CPU."""
+    with torch.random.fork_rng():
+        torch.manual_seed(stream_seed(config.run.seed, "weights"))
+        generator, discriminator = build_networks(config, spec)
+    return config.model.cls(
+        config.model.settings,
+        generator=generator,
+        discriminator=discriminator,
+        optimizers=(
+            config.d_optimizer.cls(config.d_optimizer.settings),
+            config.g_optimizer.cls(config.g_optimizer.settings),
+        ),
+        latent=config.latent,
+        seed=config.run.seed,
+    )
+
+
+def check_fit(config: TrialConfig, spec: DataSpec) -> list[str]:
+    """The variant's advice on this use; ConfigError where networks and data do not fit.
+
+    Builds both networks without memory (torch's meta device) and passes a batch of two through
+    them, so that a wrong shape is found before anything is launched.
+    """
+    where = "trial.network"
+    try:
+        with torch.device("meta"):
+            generator, discriminator = build_networks(config, spec)
+            labels = _example_labels(condition_of(config, spec))
+            fake = generator(torch.empty(2, config.latent.dim), labels)
+            logits = discriminator(fake, labels)
+    except ConfigError:
+        raise
+    except Exception as error:  # a user's network may raise anything
+        raise ConfigError.single(
+            where,
+            f"{config.network.name} does not fit data of shape {spec.shape}: "
+            f"{type(error).__name__}: {error}",
+        ) from error
+    for what, tensor, expected in (
+        ("generator", fake, (2, *spec.shape)),
+        ("discriminator", logits, (2,)),
+    ):
+        if tuple(tensor.shape) != expected:
+            raise ConfigError.single(
+                where,
+                f"the {what} of {config.network.name} gives {tuple(tensor.shape)} for a batch of "
+                f"two, must give {expected}",
+            )
+    return config.model.cls.advice(
+        config.model.settings,
+        optimizer=config.d_optimizer.cls(config.d_optimizer.settings),
+        discriminator=discriminator,
+    )
+
+
+def _example_labels(condition: Condition | None) -> Tensor | None:
+    if condition is None:
+        return None
+    if condition.kind == "class":
+        return torch.zeros(2, dtype=torch.int64)
+    return torch.zeros(2, condition.size)

@@ -1,0 +1,27 @@
+"""Sample grids through training, from latents that are the same in every trial of a sweep."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import pytorch_lightning as pl
+
+from gansweep.callbacks.base import TrialCallback
+from gansweep.sampling import Sampler
+from gansweep.tracking.base import Tracker
+
+
+@final
+class SampleGrid(TrialCallback):
+    """A grid to the tracker's series `samples` every `every` g_steps and at the end."""
+
+    def __init__(self, tracker: Tracker, sampler: Sampler, *, every: int) -> None:
+        self._tracker = tracker
+        self._sampler = sampler
+        self._every = every
+
+    def due(self, g_step: int, *, last: bool) -> bool:
+        return last or g_step % self._every == 0
+
+    def act(self, trainer: pl.Trainer, module: Any, g_step: int) -> None:
+        self._tracker.log_image("samples", self._sampler.grid(), step=g_step)

@@ -1,0 +1,183 @@
+"""The command line. Heavy parts are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from gansweep import __version__
+
+app = typer.Typer(
+    name="gansweep",
+    help="Experiment sweeps for generative adversarial networks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+File = Annotated[Path, typer.Argument(help="The sweep file (YAML).", metavar="FILE")]
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads this form on every version
+    typer.Argument(
+        help="Settings over the file's: trial.budget.g_steps=100, or short, budget.g_steps=100; "
+        "KEY=null removes.",
+        metavar="[KEY=VALUE]...",
+        show_default=False,
+    ),
+]
+Uri = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--tracking-uri",
+        help="MLflow's store. Else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in this folder.",
+        show_default=False,
+    ),
+]
+Root = Annotated[
+    Path, typer.Option("--dir", help="Folder of plans, logs and checkpoints, one below per sweep.")
+]
+RUNS = Path("runs")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gansweep {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    file: File,
+    overrides: Overrides = None,
+    address: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="A running Ray cluster: auto or HOST:PORT. Else a local Ray is started."),
+    ] = None,
+    tracking_uri: Uri = None,
+    root: Root = RUNS,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Train trials that failed again.")
+    ] = False,
+) -> None:
+    """Train every trial of a sweep. The same command again goes on where it stopped."""
+    from gansweep.commands.run import run_command
+
+    code = run_command(
+        file,
+        overrides or [],
+        address=address,
+        uri=tracking_uri,
+        root=root,
+        retry_failed=retry_failed,
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def train(
+    file: File,
+    overrides: Overrides = None,
+    tracking_uri: Uri = None,
+    root: Root = RUNS,
+    record: Annotated[
+        bool, typer.Option("--record/--no-record", help="Record the trial in MLflow.")
+    ] = True,
+) -> None:
+    """Train one trial, the file's `trial:` with overrides, in this process and without Ray."""
+    from gansweep.commands.train import train_command
+
+    raise typer.Exit(
+        train_command(file, overrides or [], uri=tracking_uri, root=root, record=record)
+    )
+
+
+@app.command()
+def plan(
+    file: File,
+    overrides: Overrides = None,
+    root: Root = RUNS,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the trials of a sweep, their keys and resources, without starting anything."""
+    from gansweep.commands.plan import plan_command
+
+    raise typer.Exit(plan_command(file, overrides or [], root=root, as_json=json))
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="The sweep's name.", metavar="NAME")],
+    tracking_uri: Uri = None,
+    metric: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Rank by this metric. Else by the sweep's own.", show_default=False),
+    ] = None,
+    mode: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="min or max, with --metric.", show_default=False),
+    ] = None,
+    sheet: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Write a contact sheet of the last sample grids to this PNG file."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List a sweep's trials from MLflow, the best first."""
+    from gansweep.commands.show import show_command
+
+    raise typer.Exit(
+        show_command(name, uri=tracking_uri, metric=metric, mode=mode, sheet=sheet, as_json=json)
+    )
+
+
+@app.command()
+def ui(
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="The sweep whose comparison to open.", metavar="[NAME]"),
+    ] = None,
+    tracking_uri: Uri = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 5000,
+) -> None:
+    """Serve MLflow's pages and print the address of the sweep's comparison."""
+    from gansweep.commands.ui import ui_command
+
+    raise typer.Exit(ui_command(name, uri=tracking_uri, host=host, port=port))
+
+
+def main() -> None:
+    """The console script: a person's mistake is one screen on stderr and exit code 2."""
+    from gansweep.errors import ConfigError
+
+    try:
+        app()
+    except ConfigError as error:
+        count = len(error.problems)
+        print(f"gansweep: {count} mistake{'s' if count > 1 else ''}, nothing was started:",
+              file=sys.stderr)  # fmt: skip
+        for problem in error.problems[:MOST_PROBLEMS]:
+            print(f"  {problem}", file=sys.stderr)
+        if count > MOST_PROBLEMS:
+            print(f"  ... and {count - MOST_PROBLEMS} more", file=sys.stderr)
+        sys.exit(2)
+
+
+MOST_PROBLEMS = 20
+"""Mistakes that are shown at once, so that they fit one screen."""
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""`gansweep plan`: what a sweep would train."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from gansweep.commands.folders import sweep_folder
+from gansweep.sweep.file import load_sweep
+from gansweep.sweep.plan import Plan
+from gansweep.sweep.trials import check_data, planned
+
+
+def plan_command(path: Path, overrides: Sequence[str], *, root: Path, as_json: bool) -> int:
+    """Print trials, keys and resources; nothing is started or written but the data cache."""
+    sweep = load_sweep(path, overrides)
+    trials = planned(sweep)
+    advice = check_data(trials)
+    known = Plan.load(sweep_folder(root, sweep.name) / "plan.json", sweep.name).entries
+    resources = sweep.resources
+    if as_json:
+        tree = {
+            "name": sweep.name,
+            "method": sweep.search.method,
+            "resources": {"cpu": resources.cpu, "gpu": resources.gpu},
+            "trials": [
+                {
+                    "key": trial.key,
+                    "name": trial.name,
+                    "point": trial.point,
+                    "seed": trial.seed,
+                    "state": known[trial.key].state if trial.key in known else "waiting",
+                    "config": trial.config.to_dict(),
+                }
+                for trial in trials
+            ],
+        }
+        print(json.dumps(tree, indent=1))
+        return 0
+    console = Console(soft_wrap=True)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("key", "trial", "g_steps", "state"):
+        table.add_column(column, justify="right" if column == "g_steps" else "left")
+    for trial in trials:
+        state = known[trial.key].state if trial.key in known else "waiting"
+        table.add_row(trial.key, trial.name, str(trial.config.budget.g_steps), state)
+    console.print(table)
+    count = len(trials)
+    what = f"{count} trials"
+    if sweep.search.method == "tpe":
+        total = sweep.search.samples * len(sweep.seeds)
+        what = f"{total} trials that TPE will choose; above are examples that span the space"
+    console.print(
+        f"{sweep.name}: {what}, each with {resources.cpu:g} cores and {resources.gpu:g} GPUs"
+    )
+    for line in sorted({line for lines in advice.values() for line in lines}):
+        console.print(f"note: {line}")
+    return 0

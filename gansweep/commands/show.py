@@ -1,0 +1,101 @@
+"""`gansweep show`: a sweep's trials as MLflow has them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from rich.console import Console
+
+from gansweep.errors import ConfigError
+from gansweep.report.contact_sheet import write_contact_sheet
+from gansweep.report.ranking import rank
+from gansweep.report.table import ranked_table
+from gansweep.tracking.mlflow import MlflowStore, TrialRecord, tracking_uri
+
+
+@final
+@dataclass(frozen=True)
+class Recorded:
+    """A trial from its run's tags and metrics."""
+
+    record: TrialRecord
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def run_id(self) -> str:
+        return self.record.run_id
+
+    @property
+    def point(self) -> dict[str, Any]:
+        point: dict[str, Any] = json.loads(self.record.tags.get("point", "{}"))
+        return point
+
+    @property
+    def seed(self) -> int:
+        return int(self.record.tags.get("seed", "0"))
+
+    @property
+    def state(self) -> str:
+        return self.record.tags.get("state", self.record.status.lower())
+
+    @property
+    def g_steps(self) -> int:
+        return int(self.record.metrics.get("time/g_steps", 0))
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return dict(self.record.metrics)
+
+
+def show_command(
+    name: str,
+    *,
+    uri: str | None,
+    metric: str | None,
+    mode: str | None,
+    sheet: Path | None,
+    as_json: bool,
+) -> int:
+    """Print the ranked trials; `sheet` also writes their last grids as one picture."""
+    if mode not in (None, "min", "max"):
+        raise ConfigError.single("--mode", f"is {mode!r}", "min or max")
+    store = MlflowStore(tracking_uri(uri))
+    store.check()
+    trials = [Recorded(record) for record in store.trials(name)]
+    tags = store.sweep_tags(name)
+    metric = metric or tags.get("metric", "score/swd")
+    direction = mode or tags.get("mode", "min")
+    results = rank(trials, metric=metric, mode=direction)  # type: ignore[arg-type]
+    if sheet:
+        write_contact_sheet(sheet, results, metric=metric, picture=store.last_image)
+    if as_json:
+        tree = [
+            {
+                "rank": place,
+                "key": trial.record.key,
+                "run_id": trial.run_id,
+                "name": trial.name,
+                "point": trial.point,
+                "seed": trial.seed,
+                "state": trial.state,
+                "reason": trial.record.tags.get("reason", ""),
+                "g_steps": trial.g_steps,
+                "metrics": trial.metrics,
+            }
+            for place, result in enumerate(results, start=1)
+            for trial in result.trials
+            if isinstance(trial, Recorded)
+        ]
+        print(json.dumps({"name": name, "metric": metric, "mode": direction, "trials": tree}))
+        return 0
+    console = Console(soft_wrap=True)
+    console.print(ranked_table(results, metric=metric))
+    if sheet:
+        console.print(f"samples {sheet}")
+    return 0

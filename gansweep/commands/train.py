@@ -1,0 +1,84 @@
+"""`gansweep train`: one trial in this process, without Ray."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from gansweep.assembly import check_fit, load_samples
+from gansweep.commands.folders import sweep_folder
+from gansweep.config import resolve
+from gansweep.errors import ConfigError, Problem
+from gansweep.progress import Progress, Verdict
+from gansweep.provenance import environment_text, version_tags
+from gansweep.sweep.file import load_sweep
+from gansweep.sweep.params import trial_params
+from gansweep.terminal import clock
+from gansweep.tracking.base import Tracker
+from gansweep.tracking.memory import MemoryTracker
+from gansweep.tracking.mlflow import MlflowStore, MlflowTracker, tracking_uri
+from gansweep.trial import run_trial
+
+LINE_SECONDS = 5.0
+
+
+def train_command(
+    path: Path, overrides: Sequence[str], *, uri: str | None, root: Path, record: bool
+) -> int:
+    """Train the file's `trial:`; the space does not matter. Goes on from its checkpoint."""
+    sweep = load_sweep(path, overrides, one_trial=True)
+    problems: list[Problem] = []
+    config = resolve(sweep.trial, problems)
+    if config is None:
+        raise ConfigError(problems)
+    advice = check_fit(config, load_samples(config).spec)
+    console = Console(soft_wrap=True)
+    for line in advice:
+        console.print(f"[yellow]note[/]: {line}")
+    tracker: Tracker = MemoryTracker()
+    if record:
+        store = MlflowStore(tracking_uri(uri))
+        store.check()
+        experiment = store.experiment(sweep.name)
+        tags = {**version_tags(Path.cwd()), "seed": str(config.run.seed), "point": "{}"}
+        name = f"{config.model.name} {config.key[:6]}"
+        run_id = store.single_run(experiment, config.key, name, trial_params(config, {}), tags)
+        store.settle(run_id, "RUNNING")
+        tree = yaml.safe_dump({"trial": config.to_dict()}, sort_keys=False)
+        store.log_text(run_id, tree, "config.yaml")
+        store.log_text(run_id, environment_text(), "environment.txt")
+        tracker = MlflowTracker(store.uri, run_id)
+    folder = sweep_folder(root, sweep.name) / "trials" / config.key
+    result = run_trial(config, tracker, _printer(console), folder=folder)
+    scores = [f"{name} {value:.4g}" for name, value in result.metrics.items() if "score" in name]
+    console.print(
+        f"{result.state} at g_step {result.g_steps} after {clock(result.seconds)} "
+        f"{' '.join(scores)} {result.reason}".rstrip()
+    )
+    console.print(f"checkpoint {folder / 'checkpoint.pt'}")
+    if record:
+        console.print(f"compare    gansweep ui {sweep.name}")
+    return 1 if result.state == "failed" else 0
+
+
+def _printer(console: Console) -> object:
+    last = [time.monotonic() - LINE_SECONDS]
+
+    def report(progress: Progress) -> Verdict:
+        now = time.monotonic()
+        if progress.scored or now - last[0] >= LINE_SECONDS:
+            last[0] = now
+            values = {
+                name: value
+                for name, value in progress.metrics.items()
+                if name.startswith(("loss/", "score/"))
+            }
+            words = " ".join(f"{name} {value:.4g}" for name, value in values.items())
+            console.print(f"g_step {progress.g_steps}/{progress.budget} {words}")
+        return "continue"
+
+    return report

@@ -1,0 +1,62 @@
+"""`gansweep ui`: MLflow's pages over the record."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+from rich.console import Console
+
+from gansweep.errors import ConfigError
+from gansweep.tracking.mlflow import MlflowStore, server_command, tracking_uri
+
+START_SECONDS = 90.0
+
+
+def ui_command(name: str | None, *, uri: str | None, host: str, port: int) -> int:
+    """Serve until interrupted; a tracking server that runs already is only pointed at."""
+    store = MlflowStore(tracking_uri(uri))
+    store.check()
+    console = Console(soft_wrap=True)
+    running = store.uri.startswith(("http://", "https://"))
+    base = store.uri if running else f"http://{host}:{port}"
+    page = store.comparison_url(store.existing_experiment(name), base) if name else base
+    if running:
+        console.print(page)
+        return 0
+    console.print(f"starting MLflow over {store.uri}")
+    server = subprocess.Popen(
+        server_command(store.uri, host=host, port=port),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        _wait_until_healthy(server, base)
+        console.print(f"compare {page}")
+        console.print("Ctrl-C ends it")
+        return server.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _wait_until_healthy(server: subprocess.Popen[str], base: str) -> None:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        if server.poll() is not None:
+            last = (server.stderr.read() if server.stderr else "").strip().splitlines()
+            raise ConfigError.single(
+                "gansweep ui", f"MLflow ended at once: {last[-1] if last else 'no message'}",
+                "is the port taken? choose another with --port",
+            )
+        try:
+            with urllib.request.urlopen(f"{base}/health", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    raise ConfigError.single("gansweep ui", f"MLflow did not answer within {START_SECONDS:.0f} s")

@@ -1,0 +1,97 @@
+"""Parts by name: a short name or an import path in a sweep file becomes a class, once."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from gansweep.errors import ConfigError, Problem, nearest
+from gansweep.settings import dump, fill
+
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class Part(Generic[C]):
+    """A named component with its settings, not built yet."""
+
+    name: str
+    cls: type[C]
+    settings: Any
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"name": self.name, **dump(self.settings)}
+
+
+class Catalogue(Generic[C]):
+    """The built-in components of one kind, imported only when named, and users' own by path.
+
+    `entries` maps a short name to `package.module:Class`; `base` is the class, by path, that
+    every component of the kind must extend.
+    """
+
+    def __init__(self, kind: str, base: str, entries: Mapping[str, str]) -> None:
+        self.kind = kind
+        self._base = base
+        self._entries = dict(entries)
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._entries)
+
+    def load(self, name: str, *, at: str) -> type[C]:
+        """The class called `name`; ConfigError under the key `at` where there is none."""
+        if name in self._entries:
+            return _import(self._entries[name])  # type: ignore[no-any-return]
+        if "." not in name and ":" not in name:
+            listed = f"one of {', '.join(self.names)}, or an import path like mylab.parts:Mine"
+            hint = nearest(name, self.names)
+            remedy = f"{hint} {listed}" if hint.startswith("did") else listed
+            raise ConfigError.single(at, f"unknown {self.kind} {name!r}", remedy)
+        try:
+            cls = _import(name)
+        except Exception as error:  # a user's module may raise anything at import
+            raise ConfigError.single(
+                at,
+                f"cannot import {name!r}: {type(error).__name__}: {error}",
+                "is the module on PYTHONPATH?",
+            ) from error
+        base = _import(self._base)
+        if not (isinstance(cls, type) and issubclass(cls, base)):
+            raise ConfigError.single(at, f"{name!r} is no subclass of {self._base}")
+        return cls
+
+    def part(
+        self, values: Mapping[str, Any], *, at: str, problems: list[Problem]
+    ) -> Part[C] | None:
+        """The part that a section `{name: ..., key: value}` names; mistakes go to `problems`.
+
+        The class has a dataclass `Settings`, which the section's other keys fill.
+        """
+        name = values.get("name")
+        if not isinstance(name, str):
+            problems.append(Problem(f"{at}.name", "is required", f"one of {', '.join(self.names)}"))
+            return None
+        try:
+            cls = self.load(name, at=f"{at}.name")
+        except ConfigError as error:
+            problems.extend(error.problems)
+            return None
+        schema = getattr(cls, "Settings", None)
+        if not dataclasses.is_dataclass(schema):
+            problems.append(Problem(f"{at}.name", f"{name!r} needs a dataclass called Settings"))
+            return None
+        rest = {key: value for key, value in values.items() if key != "name"}
+        settings = fill(schema, rest, at=at, problems=problems)
+        return None if settings is None else Part(name, cls, settings)
+
+
+def _import(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    if not attribute:
+        module, _, attribute = path.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,236 @@
+"""The typed schema of a trial: what one section of a sweep file says, resolved and checked.
+
+A trial's tree (plain mappings, as in the file's `trial:`) becomes a `TrialConfig`: names become
+classes, the variant's published defaults fill what the file leaves open, every value is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+from gansweep.components import Part
+from gansweep.data.base import Dataset
+from gansweep.data.catalogue import DATASETS
+from gansweep.errors import ConfigError, Problem, nearest
+from gansweep.latent import Latent
+from gansweep.metrics.base import Score
+from gansweep.metrics.catalogue import SCORES
+from gansweep.modules.alternating import AlternatingModule
+from gansweep.modules.catalogue import VARIANTS
+from gansweep.networks.base import Architecture
+from gansweep.networks.catalogue import ARCHITECTURES
+from gansweep.optimizers import OPTIMIZERS, OptimizerSpec
+from gansweep.settings import dump, fill, setting
+
+Tree = dict[str, Any]
+
+KEY_FORMAT = 1
+"""Version of what a trial key hashes; a change of meaning raises it."""
+
+
+@final
+@dataclass(frozen=True)
+class Budget:
+    g_steps: int = setting(10_000, "generator updates", ge=1)
+
+
+@final
+@dataclass(frozen=True)
+class SampleGrids:
+    every: int = setting(1000, "g_steps between sample grids; the last step always has one", ge=1)
+    rows: int = setting(8, "rows of a grid; a conditional one has a row per class instead", ge=1)
+    columns: int = setting(8, "columns of a grid", ge=1)
+    seed: int = setting(0, "seed of the frozen latents, shared by all trials", ge=0)
+
+
+@final
+@dataclass(frozen=True)
+class Scoring:
+    every: int | None = setting(None, "g_steps between scores; null: with the sample grids", ge=1)
+    samples: int = setting(2000, "samples generated, and real ones compared with", ge=2)
+    seed: int = setting(0, "seed of the evaluation's latents and projections", ge=0)
+    names: list[str] = setting(["swd"], "scores, by name or import path")
+
+
+@final
+@dataclass(frozen=True)
+class EMA:
+    decay: float = setting(0.0, "decay of G's averaged weights per g_step; 0: off", ge=0, lt=1)
+
+
+@final
+@dataclass(frozen=True)
+class Logging:
+    every: int = setting(50, "g_steps that one value of a curve averages", ge=1)
+
+
+@final
+@dataclass(frozen=True)
+class Checkpointing:
+    every: int = setting(500, "g_steps between checkpoints; the last step always has one", ge=1)
+
+
+@final
+@dataclass(frozen=True)
+class Run:
+    """The single values of a trial."""
+
+    seed: int = setting(0, "seed of all the trial's randomness", ge=0)
+    precision: Literal["32", "bf16"] = setting("32", "float32, or bfloat16 under autocast")
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to train")
+
+
+PLAIN: dict[str, type[Any]] = {
+    "latent": Latent,
+    "budget": Budget,
+    "samples": SampleGrids,
+    "score": Scoring,
+    "ema": EMA,
+    "log": Logging,
+    "checkpoint": Checkpointing,
+}
+"""Sections without a name: their dataclasses."""
+
+SECTIONS = ("model", "network", "optimizer", "data", *PLAIN)
+SCALARS = ("seed", "precision", "device")
+ROLES = ("discriminator", "generator")
+
+_DEFAULT_DATA = "mnist5k"
+_NOT_IDENTITY = ("budget", "samples", "score", "log", "checkpoint", "device")
+
+
+@final
+@dataclass(frozen=True)
+class TrialConfig:
+    """One trial's settings, resolved. `to_dict` and `resolve` are inverse."""
+
+    model: Part[AlternatingModule]
+    network: Part[Architecture]
+    data: Part[Dataset]
+    d_optimizer: Part[OptimizerSpec]
+    g_optimizer: Part[OptimizerSpec]
+    latent: Latent
+    budget: Budget
+    samples: SampleGrids
+    score: Scoring
+    scores: tuple[type[Score], ...]
+    ema: EMA
+    log: Logging
+    checkpoint: Checkpointing
+    run: Run
+
+    def to_dict(self) -> Tree:
+        """The tree of all settings, defaults included, as JSON-ready values."""
+        plain = {name: dump(getattr(self, name)) for name in PLAIN}
+        return {
+            "model": self.model.to_dict(),
+            "network": self.network.to_dict(),
+            "data": self.data.to_dict(),
+            "optimizer": {
+                "discriminator": self.d_optimizer.to_dict(),
+                "generator": self.g_optimizer.to_dict(),
+            },
+            **plain,
+            **dump(self.run),
+        }
+
+    @property
+    def key(self) -> str:
+        """The trial key: 16 hex digits of a hash over all that decides the trained weights.
+
+        Budget, intervals, scores and the device are left out: a trial with a longer budget is the
+        same trial, trained further.
+        """
+        tree = {name: part for name, part in self.to_dict().items() if name not in _NOT_IDENTITY}
+        text = json.dumps({"format": KEY_FORMAT, **tree}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def score_every(self) -> int:
+        """g_steps between scores."""
+        return self.score.every or self.samples.every
+
+
+def resolve(tree: Mapping[str, Any], problems: list[Problem], *, at: str = "trial") -> (
+    TrialConfig | None
+):
+    """The typed trial of a tree; None where mistakes were appended to `problems`."""
+    before = len(problems)
+
+    def where(name: str) -> str:
+        return f"{at}.{name}" if at else name
+
+    known = (*SECTIONS, *SCALARS)
+    for name, value in tree.items():
+        if name not in known:
+            problems.append(Problem(where(name), "unknown key", nearest(str(name), known)))
+        elif name in SECTIONS and value is not None and not isinstance(value, Mapping):
+            remedy = f"write {name}: {{name: {value}}}" if isinstance(value, str) else ""
+            problems.append(Problem(where(name), f"is {value!r}, must be a section", remedy))
+    sections = {
+        name: dict(value)
+        for name, value in tree.items()
+        if name in SECTIONS and isinstance(value, Mapping)
+    }
+    model = VARIANTS.part(sections.get("model", {}), at=where("model"), problems=problems)
+    published = model.cls.published if model else {}
+    tuned = {
+        name: _under(published.get(name, {}), sections.get(name, {}))
+        for name in SECTIONS
+        if name != "model"
+    }
+    tuned["data"].setdefault("name", _DEFAULT_DATA)
+    network = data = None
+    if model or tuned["network"]:
+        network = ARCHITECTURES.part(tuned["network"], at=where("network"), problems=problems)
+    data = DATASETS.part(tuned["data"], at=where("data"), problems=problems)
+    d_optimizer, g_optimizer = None, None
+    if model or tuned["optimizer"]:
+        common = {k: v for k, v in tuned["optimizer"].items() if k not in ROLES}
+        d_optimizer, g_optimizer = (
+            OPTIMIZERS.part(
+                _under(common, tuned["optimizer"].get(role) or {}),
+                at=where("optimizer"),
+                problems=problems,
+            )
+            for role in ROLES
+        )
+    plain = {
+        name: fill(cls, tuned[name], at=where(name), problems=problems)
+        for name, cls in PLAIN.items()
+    }
+    scalars = {name: tree[name] for name in SCALARS if name in tree}
+    if isinstance(scalars.get("precision"), int):
+        scalars["precision"] = str(scalars["precision"])
+    run = fill(Run, scalars, at=at, problems=problems)
+    scoring = plain["score"]
+    scores = []
+    for name in scoring.names if scoring else []:
+        try:
+            scores.append(SCORES.load(name, at=where("score.names")))
+        except ConfigError as error:
+            problems.extend(error.problems)
+    if len(problems) > before:
+        return None
+    assert model and network and data and d_optimizer and g_optimizer and run
+    return TrialConfig(
+        model=model,
+        network=network,
+        data=data,
+        d_optimizer=d_optimizer,
+        g_optimizer=g_optimizer,
+        scores=tuple(scores),
+        run=run,
+        **plain,
+    )
+
+
+def _under(defaults: Mapping[str, Any], section: Mapping[str, Any]) -> Tree:
+    """`section` over `defaults`; defaults that belong to another name do not apply."""
+    if "name" in section and "name" in defaults and section["name"] != defaults["name"]:
+        return dict(section)
+    return {**defaults, **section}

@@ -1,0 +1,62 @@
+"""Constraints on the discriminator: a projection of its weights around each D step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from torch import Tensor, nn
+
+_NORMALISATION = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+)
+
+
+class Constraint(ABC):
+    """Keeps D's weights in a set. Subclasses are frozen dataclasses."""
+
+    timing: Literal["before", "after"]
+    """Whether `project` runs before D's forward pass or after its optimizer step."""
+
+    @abstractmethod
+    def select(self, discriminator: nn.Module) -> list[Tensor]:
+        """The parameters that are constrained."""
+
+    @abstractmethod
+    def project(self, parameters: Sequence[Tensor]) -> None:
+        """Move the parameters, in place, to the nearest point of the set."""
+
+
+@final
+@dataclass(frozen=True)
+class WeightClip(Constraint):
+    """Every weight clamped to [-bound, bound] (Arjovsky et al. 2017, Algorithm 1, line 7).
+
+    timing: "after" D's optimizer step is Algorithm 1; "before" D's forward pass is the authors'
+    code, where G sees a critic whose last step was not clamped. normalisation: whether the
+    weights of normalisation layers are clamped too, as the authors' code does (their running
+    statistics are buffers and stay).
+    """
+
+    bound: float
+    timing: Literal["before", "after"] = "before"
+    normalisation: bool = True
+
+    def select(self, discriminator: nn.Module) -> list[Tensor]:
+        return [
+            parameter
+            for module in discriminator.modules()
+            if self.normalisation or not isinstance(module, _NORMALISATION)
+            for parameter in module.parameters(recurse=False)
+        ]
+
+    @torch.no_grad()
+    def project(self, parameters: Sequence[Tensor]) -> None:
+        torch._foreach_clamp_min_(parameters, -self.bound)
+        torch._foreach_clamp_max_(parameters, self.bound)

@@ -1,0 +1,169 @@
+"""One .npz file of arrays: images or vectors `x`, and optionally a condition `y`."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gansweep.data.base import Dataset, Samples
+from gansweep.data.settings import DataSettings
+from gansweep.errors import ConfigError
+from gansweep.settings import REQUIRED, setting
+
+_MOST_CLASSES = 100_000
+
+
+@final
+class Npz(Dataset):
+    """Arrays saved by `numpy.savez(path, x=..., y=...)`; nothing is ever unpickled.
+
+    `x`, by its type and shape:
+      uint8 [N, H, W] or with 1 or 3 channels, last (NHWC) or second (NCHW): images;
+      floats of the same shapes: images, in [0, 1] where no value is negative, else in [-1, 1];
+      rounded to uint8;
+      floats [N, D]: vectors, as float32.
+    `y`, where there is one:
+      integers or booleans [N], from 0: classes; floats [N, K]: a vector condition, as float32.
+
+    A shape that can be read as both NHWC and NCHW, other types, values out of range, NaN, infinite
+    values and pickled objects are ConfigErrors.
+    """
+
+    @dataclass(frozen=True)
+    class Settings(DataSettings):
+        path: str = setting(REQUIRED, "the .npz file")
+
+    def load(self) -> Samples:
+        """All samples. Raises ConfigError that names the file and the array."""
+        file = Path(self.settings.path).expanduser()
+        arrays = _read(file)
+        if "x" not in arrays:
+            raise ConfigError.single(
+                str(file), "has no array called x", f"it has: {', '.join(arrays) or 'none'}"
+            )
+        x = _samples(file, arrays["x"])
+        y = arrays.get("y")
+        return Samples(x, None if y is None else _condition(file, y, len(x)))
+
+
+def _read(file: Path) -> dict[str, NDArray[Any]]:
+    """The arrays x and y, and of others only the names (as empty arrays)."""
+    if not file.is_file():
+        raise ConfigError.single("data.path", f"{file} is no file", "give an existing .npz file")
+    name = ""
+    try:
+        if not zipfile.is_zipfile(file):
+            raise ValueError("not an archive of arrays")
+        with np.load(file, allow_pickle=False) as archive:
+            found: dict[str, NDArray[Any]] = {}
+            for name in archive.files:
+                found[name] = archive[name] if name in ("x", "y") else np.empty(0)
+            return found
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        if "allow_pickle" in str(error):
+            raise ConfigError.single(
+                str(file),
+                f"array {name} holds Python objects, which are never unpickled",
+                "save plain numbers, all rows of one length",
+            ) from error
+        raise ConfigError.single(
+            str(file),
+            f"cannot be read{f' (array {name})' if name else ''}: {error}",
+            "save it again with numpy.savez(path, x=..., y=...)",
+        ) from error
+
+
+def _samples(file: Path, x: NDArray[Any]) -> Tensor:
+    if x.size == 0:
+        raise ConfigError.single(str(file), f"array x is empty, its shape is {x.shape}")
+    if x.dtype.kind == "f":
+        _check_finite(file, "x", x)
+        return _float32(file, "x", x) if x.ndim == 2 else _as_images(file, _to_bytes(file, x))
+    if x.dtype == np.uint8:
+        return _as_images(file, x)
+    raise ConfigError.single(
+        str(file),
+        f"array x has type {x.dtype}",
+        "save images as uint8, or float, and vectors as float: x.astype(...)",
+    )
+
+
+def _as_images(file: Path, x: NDArray[Any]) -> Tensor:
+    """uint8 [N, C, H, W] from [N, H, W], NHWC or NCHW."""
+    last, second = x.ndim == 4 and x.shape[3] in (1, 3), x.ndim == 4 and x.shape[1] in (1, 3)
+    if last and second:
+        raise ConfigError.single(
+            str(file),
+            f"array x has shape {x.shape}, whose channels may be last or second",
+            "save one-channel images as [N, H, W], others at another size",
+        )
+    if x.ndim != 3 and not last and not second:
+        raise ConfigError.single(
+            str(file),
+            f"array x has type {x.dtype} and shape {x.shape}",
+            "images are [N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3; "
+            "vectors are floats [N, D]",
+        )
+    images = x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2) if last else x
+    return torch.from_numpy(np.ascontiguousarray(images))
+
+
+def _to_bytes(file: Path, x: NDArray[Any]) -> NDArray[np.uint8]:
+    """Float images in [0, 1], or in [-1, 1] where any value is negative, as uint8."""
+    low, high = float(x.min()), float(x.max())
+    if low < -1 or high > 1:
+        raise ConfigError.single(
+            str(file),
+            f"array x holds float images from {low:g} to {high:g}",
+            "scale them to [0, 1] or [-1, 1], or save 0..255 as uint8",
+        )
+    scaled = x * np.float32(255) if low >= 0 else (x + np.float32(1)) * np.float32(127.5)
+    return np.rint(scaled).astype(np.uint8)
+
+
+def _condition(file: Path, y: NDArray[Any], count: int) -> Tensor:
+    if y.ndim == 0 or len(y) != count:
+        raise ConfigError.single(
+            str(file), f"array y has shape {y.shape} for {count} samples", "one row a sample"
+        )
+    if y.ndim == 1 and y.dtype.kind in "iub":
+        if y.min() < 0 or y.max() >= _MOST_CLASSES:
+            raise ConfigError.single(
+                str(file),
+                f"array y has classes from {y.min()} to {y.max()}",
+                "number the classes 0, 1, 2, ...",
+            )
+        return torch.from_numpy(y.astype(np.int64))
+    if y.ndim == 2 and y.shape[1] > 0 and y.dtype.kind == "f":
+        _check_finite(file, "y", y)
+        return _float32(file, "y", y)
+    raise ConfigError.single(
+        str(file),
+        f"array y has type {y.dtype} and shape {y.shape}",
+        "classes are integers [N], a vector condition is floats [N, K]",
+    )
+
+
+def _check_finite(file: Path, name: str, values: NDArray[Any]) -> None:
+    bad = values.size - int(np.count_nonzero(np.isfinite(values)))
+    if bad:
+        raise ConfigError.single(
+            str(file),
+            f"array {name} has {bad} values that are NaN or infinite",
+            "remove those samples",
+        )
+
+
+def _float32(file: Path, name: str, values: NDArray[Any]) -> Tensor:
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    _check_finite(file, name, narrow)  # a float64 beyond 3.4e38 has become infinite
+    return torch.from_numpy(narrow)

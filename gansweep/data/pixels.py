@@ -1,0 +1,167 @@
+"""Pixels: encoded pictures and arrays of them become square uint8 images of one size.
+
+One filter for everything, PIL's Lanczos, which is antialiased when it shrinks. Scores such as FID
+move by several points between resize filters, so data of two filters must not be compared.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gansweep.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MOST_PIXELS = 2**26
+"""Pictures of more pixels than this (67 million) are refused: they are decompression bombs."""
+
+_AT_ONCE = 256  # pictures held encoded at a time
+_MOST_PROBLEMS = 20  # damaged pictures listed before giving up
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One encoded picture: its file or bytes, and what to call it in an error."""
+
+    where: str
+    content: Path | bytes
+
+
+def decode_all(
+    pictures: Iterable[Picture], *, count: int, size: int, channels: int
+) -> NDArray[np.uint8]:
+    """Decodes `count` pictures on a pool of threads; uint8 [count, channels, size, size].
+
+    The result is allocated once; beside it only a few pictures are in memory at a time.
+    Raises ConfigError that names every damaged picture (at most 20 and those beside them).
+    """
+    out = empty(count, channels, size)
+    problems: list[Problem] = []
+    indexed = zip(range(count), pictures, strict=True)
+    with _pool() as pool:
+        while batch := list(itertools.islice(indexed, _AT_ONCE)):
+
+            def place(item: tuple[int, Picture]) -> Problem | None:
+                index, picture = item
+                try:
+                    out[index] = decode(picture, size=size, channels=channels)
+                except ConfigError as error:
+                    return error.problems[0]
+                return None
+
+            problems += [found for found in pool.map(place, batch) if found is not None]
+            if len(problems) >= _MOST_PROBLEMS:
+                break
+    if problems:
+        raise ConfigError(problems)
+    return out
+
+
+def decode(picture: Picture, *, size: int, channels: int) -> NDArray[np.uint8]:
+    """One picture as uint8 [channels, size, size].
+
+    The shorter side is resized to `size`, the centre is kept. EXIF orientation is applied,
+    transparency is laid on white, 16-bit greys are scaled to 8, of an animation the first frame
+    is taken. Raises ConfigError that names the picture.
+    """
+    from PIL import Image, ImageOps
+
+    content = picture.content
+    try:
+        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+            upright = ImageOps.exif_transpose(image)
+            return _square(_opaque(upright, channels), size)
+    except Image.DecompressionBombError as error:
+        raise ConfigError.single(
+            picture.where,
+            f"is too large a picture: {error}",
+            f"scale it down to at most {MOST_PIXELS} pixels, or remove it",
+        ) from error
+    except Exception as error:  # a decoder of untrusted bytes may raise anything
+        raise ConfigError.single(
+            picture.where,
+            f"cannot be decoded: {type(error).__name__}: {error}",
+            "the picture is damaged or of an unknown kind: replace or remove it",
+        ) from error
+
+
+def resize_all(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Grey images uint8 [N, 1, H, H] at [N, 1, size, size]; the same pixels where H is `size`."""
+    if images.shape[2:] == (size, size):
+        return images
+    from PIL import Image
+
+    out = empty(len(images), 1, size)
+
+    def place(indices: range) -> None:
+        for i in indices:
+            out[i] = _square(Image.fromarray(images[i, 0]), size)
+
+    starts = range(0, len(images), _AT_ONCE)
+    with _pool() as pool:
+        list(pool.map(place, (range(s, min(s + _AT_ONCE, len(images))) for s in starts)))
+    return out
+
+
+def empty(count: int, channels: int, size: int) -> NDArray[np.uint8]:
+    """Room for the images, uint8 [count, channels, size, size]; ConfigError where there is none."""
+    try:
+        return np.empty((count, channels, size, size), np.uint8)
+    except MemoryError as error:
+        need = count * channels * size * size / 2**30
+        raise ConfigError.single(
+            "data.size",
+            f"{count} images of {channels} x {size} x {size} need {need:.1f} GiB of memory",
+            "use a smaller size or fewer images",
+        ) from error
+
+
+def _opaque(image: Image, channels: int) -> Image:
+    """The picture as 8-bit grey (1 channel) or RGB (3), transparency laid on white."""
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ValueError("floating point pixels have no known range")
+    if image.mode.startswith("I"):  # convert("L") would clip, not scale
+        wide = np.asarray(image).astype(np.int64)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise ValueError("grey values beyond 16 bits have no known range")
+        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        front = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", front.size, "white"), front)
+    return image.convert({1: "L", 3: "RGB"}[channels])
+
+
+def _square(image: Image, size: int) -> NDArray[np.uint8]:
+    """The centre square of an L or RGB picture at `size`, uint8 [C, size, size]."""
+    from PIL import Image
+
+    width, height = image.size
+    if (width, height) != (size, size):
+        side = min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        # Resizing within a box is resizing the whole and cropping, in one pass.
+        image = image.resize(
+            (size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side)
+        )
+    pixels = np.asarray(image)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _pool() -> ThreadPoolExecutor:
+    """PIL decodes and resizes outside the interpreter's lock, so that threads do help."""
+    return ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))

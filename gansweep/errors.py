@@ -1,0 +1,40 @@
+"""What a person's mistake looks like: problems, collected and reported together."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: where it is (a dotted key or a file), what is wrong, and the remedy."""
+
+    where: str
+    what: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text} ({self.remedy})" if self.remedy else text
+
+
+class ConfigError(Exception):
+    """Input that cannot be used; carries every problem found, so that all are mended at once."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = list(dict.fromkeys(problems))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    @classmethod
+    def single(cls, where: str, what: str, remedy: str = "") -> ConfigError:
+        return cls([Problem(where, what, remedy)])
+
+
+def nearest(word: str, choices: Sequence[str]) -> str:
+    """`did you mean 'x'?` where a choice is close to `word`, else the list of choices."""
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"valid: {', '.join(sorted(choices))}" if choices else ""

@@ -1,0 +1,18 @@
+"""The built-in variants by name."""
+
+from __future__ import annotations
+
+from gansweep.components import Catalogue
+from gansweep.modules.alternating import AlternatingModule
+
+VARIANTS: Catalogue[AlternatingModule] = Catalogue(
+    "model",
+    "gansweep.modules.alternating:AlternatingModule",
+    {
+        "gan": "gansweep.modules.gan:GAN",
+        "dcgan": "gansweep.modules.dcgan:DCGAN",
+        "wgan": "gansweep.modules.wgan:WGAN",
+        "wgan_gp": "gansweep.modules.wgan_gp:WGANGP",
+        "cgan": "gansweep.modules.cgan:ConditionalGAN",
+    },
+)

@@ -1,0 +1,73 @@
+"""Contact sheet: the last sample grids of a sweep's points side by side, the best first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image, ImageDraw, ImageFont
+
+from gansweep.report.ranking import PointResult
+from gansweep.report.table import format_mean
+
+CELL = 232
+"""Pixels of a picture's side on the sheet."""
+MARGIN = 12
+CAPTION = 40
+MOST = 48
+"""Points on a sheet; the rest are left out, the worst first."""
+
+
+class HasRun(Protocol):
+    run_id: str
+
+
+def write_contact_sheet(
+    path: Path,
+    results: Sequence[PointResult],
+    *,
+    metric: str,
+    picture: Callable[[str], Image.Image | None],
+    columns: int | None = None,
+) -> bool:
+    """Write the sheet as a PNG file; False, and no file, where no trial has a picture.
+
+    `picture` gives the last sample grid of a run by its id. A point shows its first seed's.
+    """
+    cells = []
+    for place, result in enumerate(results[:MOST], start=1):
+        grid = picture(getattr(result.trials[0], "run_id", ""))
+        if grid is not None:
+            cells.append((place, result, grid))
+    if not cells:
+        return False
+    columns = columns or min(len(cells), 6 if len(cells) > 8 else 4)
+    rows = -(-len(cells) // columns)
+    width, height = CELL + MARGIN, CELL + CAPTION + MARGIN
+    sheet = Image.new("RGB", (columns * width + MARGIN, rows * height + MARGIN), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=13)
+    for index, (place, result, grid) in enumerate(cells):
+        left = MARGIN + index % columns * width
+        top = MARGIN + index // columns * height
+        sheet.paste(_fitted(grid.convert("RGB")), (left, top))
+        state = "" if result.states == ("completed",) else f"  {', '.join(result.states)}"
+        draw.text((left, top + CELL + 3), f"{place}. {result.name}", fill="black", font=font)
+        caption = f"{metric} {format_mean(result)}{state}"
+        draw.text((left, top + CELL + 19), caption, fill="#555555", font=font)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    sheet.save(temporary, format="PNG", optimize=True)
+    temporary.replace(path)
+    return True
+
+
+def _fitted(grid: Image.Image) -> Image.Image:
+    """The grid scaled to fit a cell, on white: enlarged by nearest pixels, reduced smoothly."""
+    scale = CELL / max(grid.size)
+    size = (max(1, round(grid.width * scale)), max(1, round(grid.height * scale)))
+    method = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
+    cell = Image.new("RGB", (CELL, CELL), "white")
+    cell.paste(grid.resize(size, method), (0, 0))
+    return cell

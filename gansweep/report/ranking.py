@@ -1,0 +1,93 @@
+"""Ranking: the trials of a sweep by point, the best first, with the spread over seeds."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, final
+
+Mode = Literal["min", "max"]
+
+
+class Standing(Protocol):
+    """How one trial stands, as the plan or the record tells."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def point(self) -> Mapping[str, Any]: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def g_steps(self) -> int: ...
+    @property
+    def metrics(self) -> Mapping[str, float | None]: ...
+
+
+@final
+@dataclass(frozen=True)
+class PointResult:
+    """One point over its seeds.
+
+    mean: of the metric over the seeds that have a value; None where none has. error: its standard
+    error (sample standard deviation / sqrt(n)); None below two seeds. `trials` are in seed order.
+    """
+
+    name: str
+    mean: float | None
+    error: float | None
+    trials: tuple[Standing, ...]
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(trial.state for trial in self.trials))
+
+
+LAST = ("diverged", "failed")
+"""States whose trials have no value to rank, whatever they logged before."""
+
+
+def value_of(trial: Standing, metric: str) -> float | None:
+    """The trial's last value of `metric`; None where it has none or ended badly."""
+    value = trial.metrics.get(metric)
+    if trial.state in LAST or value is None or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def rank(trials: Iterable[Standing], *, metric: str, mode: Mode) -> list[PointResult]:
+    """Points by their mean over seeds, the best first.
+
+    A point with a trial that diverged or failed comes after all that have none, and one without
+    any value last; equals stay in their order.
+    """
+    points: dict[str, list[Standing]] = {}
+    for trial in trials:
+        points.setdefault(json.dumps(trial.point, sort_keys=True), []).append(trial)
+    results = [_result(group, metric) for group in points.values()]
+    sign = 1.0 if mode == "min" else -1.0
+
+    def order(result: PointResult) -> tuple[bool, bool, float]:
+        bad = any(state in LAST for state in result.states)
+        value = 0.0 if result.mean is None else sign * result.mean
+        return (result.mean is None, bad, value)
+
+    return sorted(results, key=order)
+
+
+def _result(group: list[Standing], metric: str) -> PointResult:
+    trials = tuple(sorted(group, key=lambda trial: trial.seed))
+    values = [value for trial in trials if (value := value_of(trial, metric)) is not None]
+    mean = sum(values) / len(values) if values else None
+    error = None
+    if mean is not None and len(values) > 1:
+        variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+        error = math.sqrt(variance / len(values))
+    name = trials[0].name
+    if len(trials) > 1:
+        name = " ".join(word for word in name.split(" ") if not word.startswith("seed=")) or name
+    return PointResult(name, mean, error, trials)

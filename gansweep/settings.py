@@ -1,0 +1,91 @@
+"""Typed settings: a dataclass declares them, a mapping fills them, every mistake is named.
+
+Types are checked by OmegaConf's structured configs; ranges by the bounds that `setting` records.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gansweep.errors import Problem, nearest
+
+S = TypeVar("S")
+
+REQUIRED: Any = MISSING
+"""Default of a setting that the user must give."""
+
+_BOUNDS = {
+    "ge": (lambda value, bound: value >= bound, "at least"),
+    "gt": (lambda value, bound: value > bound, "greater than"),
+    "le": (lambda value, bound: value <= bound, "at most"),
+    "lt": (lambda value, bound: value < bound, "less than"),
+}
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+) -> Any:
+    """A dataclass field with a one-line meaning (with its unit) and the range of valid values."""
+    bounds = {"ge": ge, "gt": gt, "le": le, "lt": lt}
+    metadata = {"help": help, "bounds": {k: v for k, v in bounds.items() if v is not None}}
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: default.copy(), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def fill(cls: type[S], values: Mapping[str, Any], *, at: str, problems: list[Problem]) -> S | None:
+    """An instance of the dataclass `cls` from `values`; None where a mistake was found.
+
+    Each mistake (unknown key, wrong type, out of range, missing) is appended to `problems`
+    under the key `at.name`.
+    """
+    before = len(problems)
+    config = OmegaConf.structured(cls)
+    OmegaConf.set_readonly(config, False)
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key, value in values.items():
+        where = f"{at}.{key}" if at else str(key)
+        if key not in names:
+            problems.append(Problem(where, "unknown key", nearest(str(key), names)))
+            continue
+        try:
+            OmegaConf.update(config, key, value)
+        except OmegaConfBaseException as error:
+            problems.append(Problem(where, _first_line(error)))
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        where = f"{at}.{field.name}" if at else field.name
+        if OmegaConf.is_missing(config, field.name):
+            problems.append(Problem(where, "is required", field.metadata.get("help", "")))
+            continue
+        value = config[field.name]
+        for name, bound in field.metadata.get("bounds", {}).items():
+            holds, words = _BOUNDS[name]
+            if isinstance(value, float) and not math.isfinite(value):
+                problems.append(Problem(where, f"is {value}, must be finite"))
+                break
+            if isinstance(value, (int, float)) and not holds(value, bound):
+                problems.append(Problem(where, f"is {value}, must be {words} {bound}"))
+    if len(problems) > before:
+        return None
+    return OmegaConf.to_object(config)  # type: ignore[return-value]
+
+
+def dump(settings: Any) -> dict[str, Any]:
+    """The plain mapping of a settings instance; `fill` of it gives an equal instance."""
+    return dataclasses.asdict(settings)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].strip()

@@ -1,0 +1,252 @@
+"""Reading a sweep file: YAML with a base, overrides on top, every mistake reported at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, final
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gansweep.config import SCALARS, SECTIONS
+from gansweep.errors import ConfigError, Problem, nearest
+from gansweep.settings import fill, setting
+from gansweep.sweep.space import DOMAINS, Space, parse_space
+
+TOP = ("name", "base", "trial", "space", "search", "seeds", "resources")
+SWEEPABLE = (*SECTIONS, "precision", "device")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@final
+@dataclass(frozen=True)
+class Search:
+    """How the points are chosen, compared and cut short."""
+
+    method: Literal["grid", "random", "tpe"] = setting("grid", "grid, random, or Optuna's TPE")
+    samples: int = setting(1, "draws per grid combination; points of random and tpe", ge=1)
+    metric: str = setting("score/swd", "metric that ranks the trials")
+    mode: Literal["min", "max"] = setting("min", "whether smaller or larger is better")
+    scheduler: Literal["none", "asha", "median"] = setting("none", "stops bad trials early")
+    grace: int | None = setting(
+        None, "g_steps that a scheduler leaves each trial; null: a fifth of the budget", ge=1
+    )
+    reduction: int = setting(3, "asha keeps one trial in so many at each rung", ge=2)
+    seed: int = setting(0, "seed of all draws", ge=0)
+
+
+@final
+@dataclass(frozen=True)
+class Resources:
+    """What each trial takes."""
+
+    cpu: float = setting(1.0, "cores per trial", gt=0)
+    gpu: float = setting(0.0, "GPUs per trial, whole or a fraction below 1", ge=0)
+    concurrent: int | None = setting(None, "most trials at a time; null: as many as fit", ge=1)
+
+
+@final
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep file, read and checked; `tree` is the whole file with base and overrides."""
+
+    name: str
+    tree: dict[str, Any]
+    trial: dict[str, Any]
+    space: Space
+    search: Search
+    seeds: tuple[int, ...]
+    resources: Resources
+    files: tuple[Path, ...]
+    overrides: tuple[str, ...]
+
+    def to_yaml(self) -> str:
+        """The file as it was meant: base merged, overrides applied."""
+        return yaml.safe_dump(self.tree, sort_keys=False)
+
+
+def load_sweep(path: Path, overrides: Sequence[str] = (), *, one_trial: bool = False) -> Sweep:
+    """The sweep of a file; ConfigError carries every mistake in its form.
+
+    one_trial: the file's `trial:` alone is meant, which may then name its seed.
+    """
+    files: list[Path] = []
+    tree = _load(path, files)
+    tree.pop("base", None)
+    tree = _overridden(tree, overrides)
+    problems = [
+        Problem(str(key), "unknown key", nearest(str(key), TOP)) for key in tree if key not in TOP
+    ]
+    name = tree.get("name", path.stem)
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        problems.append(
+            Problem("name", f"{name!r} is no name", "letters, digits, '.', '_' and '-', 64 at most")
+        )
+    sections = {}
+    for section in ("trial", "space", "search", "resources"):
+        value = tree.get(section) or {}
+        if not isinstance(value, Mapping):
+            problems.append(Problem(section, f"is {value!r}, must be a section"))
+            value = {}
+        sections[section] = dict(value)
+    search = fill(Search, sections["search"], at="search", problems=problems)
+    resources = fill(Resources, sections["resources"], at="resources", problems=problems)
+    if resources and resources.gpu > 1 and resources.gpu != int(resources.gpu):
+        problems.append(
+            Problem("resources.gpu", f"is {resources.gpu}", "a fraction below 1, or a whole number")
+        )
+    space = parse_space(sections["space"], sections["trial"], SWEEPABLE, problems)
+    seeds = _seeds(tree.get("seeds", 1), problems)
+    if "seed" in sections["trial"] and not one_trial:
+        problems.append(Problem("trial.seed", "is set by the sweep", "write seeds: [0, 1, 2]"))
+    if "space" in tree and not sections["space"] and not one_trial:
+        problems.append(
+            Problem("space", "is empty", "add an axis, or leave `space` out and raise `seeds`")
+        )
+    if problems:
+        raise ConfigError(problems)
+    assert search and resources
+    return Sweep(
+        name=str(name),
+        tree=tree,
+        trial=sections["trial"],
+        space=space,
+        search=search,
+        seeds=seeds,
+        resources=resources,
+        files=tuple(files),
+        overrides=tuple(overrides),
+    )
+
+
+def _seeds(value: Any, problems: list[Problem]) -> tuple[int, ...]:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return tuple(range(value))
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in value)
+        and len(set(value)) == len(value)
+    ):
+        return tuple(value)
+    problems.append(
+        Problem("seeds", f"is {value!r}", "a number of seeds from 1, or a list of different seeds")
+    )
+    return (0,)
+
+
+def _load(path: Path, files: list[Path]) -> dict[str, Any]:
+    """The tree of `path` over those of its bases, which are relative to the file."""
+    path = path.resolve()
+    if path in files:
+        chain = " -> ".join(file.name for file in [*files, path])
+        raise ConfigError.single(str(path), f"is its own base ({chain})", "remove one `base`")
+    files.append(path)
+    tree = read_yaml(path)
+    base = tree.get("base")
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise ConfigError.single("base", f"is {base!r}, must be the path of a sweep file")
+    below = _load(path.parent / base, files)
+    return merge(below, tree)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, interpolations resolved; ConfigError with line and column."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError.single(str(path), "no such file") from None
+    except IsADirectoryError:
+        raise ConfigError.single(str(path), "is a folder, not a sweep file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError.single(str(path), f"cannot be read: {error}") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> dict[str, Any]:
+    """The mapping in a YAML text; ConfigError names `where`, the line and the column."""
+    try:
+        tree = OmegaConf.to_container(OmegaConf.create(text), resolve=True)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
+        what = error.problem or error.context or "cannot be read"
+        raise ConfigError.single(place, f"broken YAML: {what}") from None
+    except (yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError.single(where, first) from None
+    if not isinstance(tree, dict):
+        raise ConfigError.single(where, "is no mapping", "a sweep file has keys like name, trial")
+    bad = [key for key in tree if not isinstance(key, str)]
+    if bad:
+        raise ConfigError.single(where, f"has the key {bad[0]!r}, which is no word")
+    return {str(key): value for key, value in tree.items()}
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on `base`, section by section; lists and single values are replaced."""
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            result[key] = merge(below, value)
+        else:
+            result[key] = value
+    return result
+
+
+def _overridden(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    problems = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            problems.append(Problem(override, "is no override", "write KEY=VALUE"))
+            continue
+        path = _override_path(key)
+        if path is None:
+            choices = (*TOP, *SECTIONS, *SCALARS)
+            problems.append(Problem(key, "unknown key", nearest(key.split(".")[0], choices)))
+            continue
+        try:
+            value = parse_yaml(f"value: {text}", override)["value"]
+        except ConfigError as error:
+            problems.extend(error.problems)
+            continue
+        tree = _set(tree, path, value)
+    if problems:
+        raise ConfigError(problems)
+    return tree
+
+
+def _override_path(key: str) -> list[str] | None:
+    """The path of an override's key; a trial's own sections may be named without `trial.`."""
+    parts = key.split(".")
+    if parts[0] == "space" and len(parts) > 1:
+        if len(parts) > 2 and parts[-1] in (*DOMAINS, "when"):
+            return ["space", ".".join(parts[1:-1]), parts[-1]]
+        return ["space", ".".join(parts[1:])]
+    if parts[0] in TOP:
+        return parts
+    if parts[0] in (*SECTIONS, *SCALARS):
+        return ["trial", *parts]
+    return None
+
+
+def _set(tree: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    head, *rest = path
+    result = dict(tree)
+    if not rest:
+        if value is None and head in result:
+            del result[head]
+        else:
+            result[head] = value
+        return result
+    below = result.get(head)
+    result[head] = _set(below if isinstance(below, Mapping) else {}, rest, value)
+    return result

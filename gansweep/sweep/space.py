@@ -1,0 +1,444 @@
+"""The space of a sweep: axes over a trial's keys, and the points that they span."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self, final
+
+from gansweep.errors import Problem, nearest
+from gansweep.seeding import stream_seed
+
+Assignment = dict[str, Any]
+"""A point: the value of each swept key, by its dotted key below `trial`."""
+
+DIGITS = 4
+"""Significant digits that a drawn float keeps, so that it can be read and typed again."""
+
+
+class Suggests(Protocol):
+    """What a domain needs of an Optuna trial."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float: ...
+    def suggest_int(self, name: str, low: int, high: int) -> int: ...
+
+
+class Domain(ABC):
+    """The values of one axis. Subclasses are frozen dataclasses made from the file's list."""
+
+    @abstractmethod
+    def draw(self, rng: random.Random) -> Any:
+        """One value."""
+
+    @abstractmethod
+    def suggest(self, trial: Suggests, name: str) -> Any:
+        """One value that Optuna chooses."""
+
+    @abstractmethod
+    def probes(self) -> list[Any]:
+        """Values that together show every mistake in the domain: all options, or both ends."""
+
+
+@dataclass(frozen=True)
+class _Options(Domain):
+    options: tuple[Any, ...]
+
+    def draw(self, rng: random.Random) -> Any:
+        return rng.choice(self.options)
+
+    def suggest(self, trial: Suggests, name: str) -> Any:
+        return self.options[trial.suggest_categorical(name, range(len(self.options)))]
+
+    def probes(self) -> list[Any]:
+        return list(self.options)
+
+    @classmethod
+    def parse(cls, values: Any) -> Self:
+        if not isinstance(values, (list, tuple)) or not values:
+            raise ValueError("needs a list of at least one value, as in [a, b]")
+        return cls(tuple(values))
+
+
+@final
+class Grid(_Options):
+    """Every value, under `search.method: grid`; otherwise a choice."""
+
+
+@final
+class Choice(_Options):
+    """One of the values at random."""
+
+
+@dataclass(frozen=True)
+class _Interval(Domain):
+    low: float
+    high: float
+
+    @classmethod
+    def parse(cls, values: Any) -> Self:
+        if not isinstance(values, (list, tuple)) or len(values) != 2:
+            raise ValueError("needs [low, high]")
+        low, high = (_number(value) for value in values)
+        if not low < high:
+            raise ValueError(f"needs low < high, got [{low}, {high}]")
+        return cls(low, high)
+
+    def probes(self) -> list[Any]:
+        return [self.low, self.high]
+
+
+@final
+class Uniform(_Interval):
+    """A float between low and high."""
+
+    def draw(self, rng: random.Random) -> float:
+        return _rounded(rng.uniform(self.low, self.high))
+
+    def suggest(self, trial: Suggests, name: str) -> float:
+        return _rounded(trial.suggest_float(name, self.low, self.high))
+
+
+@final
+class LogUniform(_Interval):
+    """A float whose logarithm is uniform between those of low and high."""
+
+    @classmethod
+    def parse(cls, values: Any) -> Self:
+        interval = super().parse(values)
+        if not interval.low > 0:
+            raise ValueError("needs low > 0 for a logarithmic scale")
+        return interval
+
+    def draw(self, rng: random.Random) -> float:
+        return _rounded(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
+
+    def suggest(self, trial: Suggests, name: str) -> float:
+        return _rounded(trial.suggest_float(name, self.low, self.high, log=True))
+
+
+@final
+@dataclass(frozen=True)
+class RandInt(Domain):
+    """A whole number from low to high, both included."""
+
+    low: int
+    high: int
+
+    @classmethod
+    def parse(cls, values: Any) -> Self:
+        if not isinstance(values, (list, tuple)) or len(values) != 2:
+            raise ValueError("needs [low, high]")
+        if any(isinstance(value, bool) or not isinstance(value, int) for value in values):
+            raise ValueError("needs whole numbers")
+        low, high = values
+        if not low <= high:
+            raise ValueError(f"needs low <= high, got [{low}, {high}]")
+        return cls(low, high)
+
+    def draw(self, rng: random.Random) -> int:
+        return rng.randint(self.low, self.high)
+
+    def suggest(self, trial: Suggests, name: str) -> int:
+        return trial.suggest_int(name, self.low, self.high)
+
+    def probes(self) -> list[Any]:
+        return [self.low, self.high]
+
+
+@final
+@dataclass(frozen=True)
+class QUniform(Domain):
+    """A multiple of step, counted from low, up to high."""
+
+    low: float
+    high: float
+    step: float
+
+    @classmethod
+    def parse(cls, values: Any) -> Self:
+        if not isinstance(values, (list, tuple)) or len(values) != 3:
+            raise ValueError("needs [low, high, step]")
+        low, high, step = (_number(value) for value in values)
+        if not (low < high and 0 < step <= high - low):
+            raise ValueError("needs low < high and 0 < step <= high - low")
+        return cls(low, high, step)
+
+    def draw(self, rng: random.Random) -> float:
+        steps = math.floor((self.high - self.low) / self.step + 1e-9)
+        return _rounded(self.low + self.step * rng.randint(0, steps))
+
+    def suggest(self, trial: Suggests, name: str) -> float:
+        return _rounded(trial.suggest_float(name, self.low, self.high, step=self.step))
+
+    def probes(self) -> list[Any]:
+        return [self.low, self.high]
+
+
+DOMAINS: dict[str, Any] = {
+    "grid": Grid,
+    "choice": Choice,
+    "uniform": Uniform,
+    "loguniform": LogUniform,
+    "randint": RandInt,
+    "quniform": QUniform,
+}
+
+
+@final
+@dataclass(frozen=True)
+class Axis:
+    """One axis: a domain over the key `name`, or over several keys where values are mappings.
+
+    when: keys and the values that they must have for the axis to apply.
+    """
+
+    name: str
+    domain: Domain
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    several: bool = False
+
+    def assign(self, value: Any) -> Assignment:
+        """The keys that `value` sets."""
+        return dict(value) if self.several else {self.name: value}
+
+    @property
+    def keys(self) -> set[str]:
+        """All keys that the axis may set."""
+        if not self.several:
+            return {self.name}
+        return {key for value in self.domain.probes() for key in value}
+
+
+@final
+@dataclass(frozen=True)
+class Space:
+    """Axes in an order in which each one's conditions stand before it."""
+
+    axes: tuple[Axis, ...]
+    base: Mapping[str, Any]
+    """The trial's tree, on which conditions are tested where no axis sets their key."""
+
+    def grid(self, *, samples: int, seed: int) -> list[Assignment]:
+        """Every combination of the grid axes, `samples` times with the other axes drawn anew.
+
+        A draw depends on the seed, its axis, its combination and its count alone: an extended
+        space leaves the earlier points as they were.
+        """
+        points = [
+            point for count in range(samples) for point in self._expand({}, self.axes, seed, count)
+        ]
+        return list({json.dumps(p, sort_keys=True): p for p in points}.values())
+
+    def random(self, *, samples: int, seed: int) -> list[Assignment]:
+        """`samples` points with every axis drawn, each from a stream of its own."""
+        return [self.draw(seed, count) for count in range(samples)]
+
+    def draw(self, seed: int, count: int) -> Assignment:
+        """The point number `count` of a random search."""
+        point: Assignment = {}
+        for axis in self.axes:
+            if self._applies(axis, point):
+                rng = random.Random(stream_seed(seed, "axis", axis.name, count))
+                point.update(axis.assign(axis.domain.draw(rng)))
+        return point
+
+    def suggest(self, trial: Suggests) -> Assignment:
+        """A point that Optuna chooses, axis by axis under the conditions."""
+        point: Assignment = {}
+        for axis in self.axes:
+            if self._applies(axis, point):
+                point.update(axis.assign(axis.domain.suggest(trial, axis.name)))
+        return point
+
+    def probes(self) -> Iterator[Assignment]:
+        """Points that together take every probe of every axis, to be checked beforehand."""
+        widest = max((len(axis.domain.probes()) for axis in self.axes), default=0)
+        shifts = range(len(self.axes) + 1)
+        for turn in range(widest * len(shifts)):
+            point: Assignment = {}
+            for place, axis in enumerate(self.axes):
+                if self._applies(axis, point):
+                    values = axis.domain.probes()
+                    shift = turn // widest * place
+                    point.update(axis.assign(values[(turn + shift) % len(values)]))
+            yield point
+
+    def _expand(
+        self, point: Assignment, axes: Sequence[Axis], seed: int, count: int
+    ) -> Iterator[Assignment]:
+        if not axes:
+            yield point
+            return
+        axis, rest = axes[0], axes[1:]
+        if not self._applies(axis, point):
+            yield from self._expand(point, rest, seed, count)
+            return
+        if isinstance(axis.domain, Grid):
+            values = list(axis.domain.options)
+        else:
+            place = json.dumps(point, sort_keys=True)
+            values = [
+                axis.domain.draw(random.Random(stream_seed(seed, "axis", axis.name, place, count)))
+            ]
+        for value in values:
+            yield from self._expand({**point, **axis.assign(value)}, rest, seed, count)
+
+    def _applies(self, axis: Axis, point: Assignment) -> bool:
+        return all(
+            lookup(point, key, lookup_tree(self.base, key)) in values
+            for key, values in axis.when.items()
+        )
+
+
+def parse_space(
+    tree: Mapping[str, Any], base: Mapping[str, Any], sections: Sequence[str],
+    problems: list[Problem],
+) -> Space:
+    """The space of a file's `space:`; mistakes go to `problems` under `space.AXIS`.
+
+    base: the trial's tree; sections: the valid first parts of a key.
+    """
+    axes = []
+    for name, body in tree.items():
+        if body is None:  # a child file removes an axis of its base with null
+            continue
+        axis = _parse_axis(str(name), body, sections, problems)
+        if axis:
+            axes.append(axis)
+    setters: dict[str, str] = {}
+    for axis in axes:
+        for key in axis.keys & setters.keys():
+            if not axis.when:
+                problems.append(
+                    Problem(f"space.{axis.name}", f"sets {key}, as the axis {setters[key]} does")
+                )
+        setters.update(dict.fromkeys(axis.keys, axis.name))
+    return Space(_ordered(axes, problems), base)
+
+
+def _parse_axis(
+    name: str, body: Any, sections: Sequence[str], problems: list[Problem]
+) -> Axis | None:
+    at = f"space.{name}"
+    kinds = ", ".join(DOMAINS)
+    if not isinstance(body, Mapping):
+        problems.append(Problem(at, f"is {body!r}, must be like {{grid: [...]}}", kinds))
+        return None
+    rest = {key: value for key, value in body.items() if key != "when"}
+    unknown = [str(key) for key in rest if key not in DOMAINS]
+    if unknown:
+        hint = nearest(unknown[0], list(DOMAINS))
+        problems.append(Problem(at, f"unknown distribution {unknown[0]!r}", hint))
+        return None
+    if len(rest) != 1:
+        problems.append(Problem(at, "needs exactly one distribution", f"one of {kinds}"))
+        return None
+    kind, values = next(iter(rest.items()))
+    try:
+        domain: Domain = DOMAINS[kind].parse(values)
+    except ValueError as error:
+        problems.append(Problem(f"{at}.{kind}", str(error)))
+        return None
+    when = _parse_when(body.get("when") or {}, at, problems)
+    options = domain.probes()
+    root = name.split(".")[0]
+    several = root not in sections and all(isinstance(option, Mapping) for option in options)
+    for key in {key for option in options for key in option} if several else {name}:
+        if str(key).split(".")[0] not in sections:
+            remedy = nearest(str(key).split(".")[0], list(sections))
+            problems.append(Problem(at, f"{key!r} names no setting of a trial", remedy))
+            return None
+    return Axis(name, domain, when, several)
+
+
+def _parse_when(when: Any, at: str, problems: list[Problem]) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(when, Mapping):
+        problems.append(Problem(f"{at}.when", "must be like {model.name: wgan}"))
+        return {}
+    return {
+        str(key): tuple(value) if isinstance(value, (list, tuple)) else (value,)
+        for key, value in when.items()
+    }
+
+
+def _ordered(axes: Sequence[Axis], problems: list[Problem]) -> tuple[Axis, ...]:
+    """The axes with each behind those that set the keys of its conditions; else as in the file."""
+    ordered: list[Axis] = []
+    waiting = list(axes)
+    while waiting:
+        later = {id(axis): axis.keys for axis in waiting}
+        ready = next(
+            (
+                axis
+                for axis in waiting
+                if not any(
+                    _touches(key, keys)
+                    for key in axis.when
+                    for other, keys in later.items()
+                    if other != id(axis)
+                )
+            ),
+            None,
+        )
+        if ready is None:
+            names = ", ".join(axis.name for axis in waiting)
+            problems.append(Problem("space", f"the conditions of {names} wait for each other"))
+            return tuple(axes)
+        waiting.remove(ready)
+        ordered.append(ready)
+    return tuple(ordered)
+
+
+def _touches(key: str, keys: set[str]) -> bool:
+    return any(key == other or key.startswith(other + ".") for other in keys)
+
+
+def lookup(point: Assignment, key: str, default: Any) -> Any:
+    """The value that a point gives to `key`, also inside a section that it sets as a whole."""
+    if key in point:
+        return point[key]
+    for other, value in point.items():
+        if key.startswith(other + ".") and isinstance(value, Mapping):
+            return lookup_tree(value, key[len(other) + 1 :])
+    return default
+
+
+def lookup_tree(tree: Mapping[str, Any], key: str) -> Any:
+    """The value of a dotted key in nested mappings; None where there is none."""
+    value: Any = tree
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return None
+        value = value[part]
+    return value
+
+
+def apply(tree: Mapping[str, Any], point: Assignment) -> dict[str, Any]:
+    """A copy of `tree` with the point's keys set; a value that is a mapping replaces a section."""
+    result = dict(tree)
+    for key, value in point.items():
+        *parents, last = key.split(".")
+        node = result
+        for part in parents:
+            child = node.get(part)
+            node[part] = dict(child) if isinstance(child, Mapping) else {}
+            node = node[part]
+        node[last] = dict(value) if isinstance(value, Mapping) else value
+    return result
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"needs finite numbers, got {value!r}")
+    return float(value)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")

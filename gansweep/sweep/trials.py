@@ -1,0 +1,159 @@
+"""The trials of a sweep: points and seeds, resolved, named, and checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from gansweep.assembly import check_fit, load_samples
+from gansweep.config import TrialConfig, resolve
+from gansweep.dataspec import DataSpec
+from gansweep.errors import ConfigError, Problem
+from gansweep.sweep.file import Sweep
+from gansweep.sweep.space import Assignment, apply
+
+
+@final
+@dataclass(frozen=True)
+class Trial:
+    """One point with one seed."""
+
+    config: TrialConfig
+    point: Assignment
+    name: str
+
+    @property
+    def key(self) -> str:
+        return self.config.key
+
+    @property
+    def seed(self) -> int:
+        return self.config.run.seed
+
+
+def make_trials(sweep: Sweep, points: Iterable[Assignment], problems: list[Problem]) -> list[Trial]:
+    """Every point with every seed; trials of equal key are one. Mistakes go to `problems`."""
+    trials: dict[str, Trial] = {}
+    for point in points:
+        for seed in sweep.seeds:
+            found: list[Problem] = []
+            config = resolve(apply(sweep.trial, {**point, "seed": seed}), found)
+            problems.extend(_at_axis(problem, sweep) for problem in found)
+            if config:
+                trials.setdefault(config.key, Trial(config, point, trial_name(point, seed, sweep)))
+    return list(trials.values())
+
+
+def _at_axis(problem: Problem, sweep: Sweep) -> Problem:
+    """A problem of a swept key, under the axis that sets it."""
+    key = problem.where.removeprefix("trial.")
+    for axis in sweep.space.axes:
+        if key in axis.keys:
+            return Problem(f"space.{axis.name}", f"{key} {problem.what}", problem.remedy)
+    return problem
+
+
+def planned(sweep: Sweep) -> list[Trial]:
+    """All trials of a grid or random search, or, of a search by TPE, examples that span its space.
+
+    Raises ConfigError with every mistake in the trials' settings.
+    """
+    search, space = sweep.search, sweep.space
+    points = {
+        "grid": lambda: space.grid(samples=search.samples, seed=search.seed),
+        "random": lambda: space.random(samples=search.samples, seed=search.seed),
+        "tpe": lambda: list(space.probes()) or [{}],
+    }[search.method]()
+    problems: list[Problem] = []
+    trials = make_trials(sweep, points, problems)
+    if not problems:
+        problems.extend(_metric_problems(sweep, trials))
+    if not problems and not sweep.space.axes and len(sweep.seeds) == 1:
+        problems.append(
+            Problem("space", "is empty: one trial is no sweep", "use gansweep train, or add seeds")
+        )
+    if problems:
+        raise ConfigError(problems)
+    return trials
+
+
+def _metric_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:
+    metric = sweep.search.metric
+    group, _, _ = metric.partition("/")
+    if group in ("loss", "d", "time") and sweep.search.scheduler == "none":
+        return []
+    for trial in trials:
+        scores = [f"score/{score.name}" for score in trial.config.scores]
+        if metric not in scores:
+            return [Problem("search.metric", f"{metric!r} is not logged", f"one of {scores}")]
+    return []
+
+
+def check_data(trials: Sequence[Trial]) -> dict[str, list[str]]:
+    """Prepares every data set and tries every network on it: advice by trial key.
+
+    Raises ConfigError with every mistake in data and networks.
+    """
+    problems: list[Problem] = []
+    specs: dict[str, DataSpec | None] = {}
+    verdicts: dict[str, list[str]] = {}
+    advice = {}
+    for trial in trials:
+        config = trial.config
+        data = str(config.data.to_dict())
+        if data not in specs:
+            specs[data] = None
+            try:
+                specs[data] = load_samples(config).spec
+            except ConfigError as error:
+                problems.extend(error.problems)
+        spec = specs[data]
+        if spec is None:
+            continue
+        shape = str((data, config.model, config.network, config.latent, config.d_optimizer))
+        if shape not in verdicts:
+            verdicts[shape] = []
+            try:
+                verdicts[shape] = check_fit(config, spec)
+            except ConfigError as error:
+                problems.extend(error.problems)
+        advice[trial.key] = verdicts[shape]
+    if problems:
+        raise ConfigError(problems)
+    return advice
+
+
+def trial_name(point: Mapping[str, Any], seed: int, sweep: Sweep) -> str:
+    """What differs from the other trials of the sweep: `clip=0.01 lr=5e-05 rmsprop`."""
+    keys = sorted({key for axis in sweep.space.axes for key in axis.keys} | set(point))
+    words = []
+    for key, value in point.items():
+        words.append(_word(key, value, keys))
+    if len(sweep.seeds) > 1 or not words:
+        words.append(f"seed={seed}")
+    return " ".join(words)
+
+
+def short_key(key: str, keys: Sequence[str]) -> str:
+    """The shortest end of a dotted key that no other key of `keys` ends with."""
+    parts = key.split(".")
+    for length in range(1, len(parts)):
+        tail = ".".join(parts[-length:])
+        if sum(other == tail or other.endswith("." + tail) for other in keys) <= 1:
+            return tail
+    return key
+
+
+def _word(key: str, value: Any, keys: Sequence[str]) -> str:
+    if isinstance(value, Mapping):
+        rest = [f"{k}={format_value(v)}" for k, v in value.items() if k != "name"]
+        return " ".join([str(value.get("name", key)), *rest])
+    if key.endswith(".name") or key == "name":
+        return str(value)
+    return f"{short_key(key, keys)}={format_value(value)}"
+
+
+def format_value(value: Any) -> str:
+    """A value as a person would write it: floats with 4 significant digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

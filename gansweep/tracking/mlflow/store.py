@@ -1,0 +1,360 @@
+"""The driver's side of the record: it makes experiment and runs, settles them, reads them back."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, final
+
+from gansweep.errors import ConfigError, Problem, nearest
+from gansweep.tracking.mlflow import tags as tag_names
+from gansweep.tracking.mlflow.client import error_code, open_client
+from gansweep.tracking.mlflow.uri import ARTIFACT_FOLDER, is_http, sqlite_file
+
+StoreStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+
+_PARAM_CHARACTERS = 6000  # MLflow cuts longer values without a word
+_PAGE = 1000  # runs in one answer
+_ANSWER_SECONDS = 3.0  # for a server's sign of life
+_SQLITE_MAGIC = b"SQLite format 3\x00"
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial as MLflow has it. `tags` are gansweep's, unprefixed; `metrics` the last values."""
+
+    run_id: str
+    key: str
+    name: str
+    status: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
+@final
+class MlflowStore:
+    """The store at `uri` (from `tracking_uri`). Nothing is opened before it is needed.
+
+    Every call names its run, so neither an active run nor MLFLOW_RUN_ID has any influence.
+    Tag names go under `gansweep.`, unless they begin so or with `mlflow.` already.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    @functools.cached_property
+    def _client(self) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return open_client(self.uri)
+        except MlflowException as error:  # e.g. a schema of another version, with the remedy
+            raise ConfigError.single("tracking uri", f"{self.uri}: {error}") from error
+
+    def check(self) -> None:
+        """Find out within about 5 s whether the store can be used; nothing is written.
+
+        Raises:
+            ConfigError: no answer, no MLflow server, no permission, or not a database.
+        """
+        problem = None
+        if is_http(self.uri):
+            problem = _server_problem(self.uri)
+        elif path := sqlite_file(self.uri):
+            problem = _file_problem(path)
+        elif not self.uri.startswith("databricks"):
+            problem = _database_problem(self.uri)
+        if problem:
+            raise ConfigError([problem])
+
+    def experiment(self, name: str) -> str:
+        """The id of the experiment, made with its database where there is none.
+
+        Artifacts of a SQLite store lie beside it, in `mlruns/NAME`; a server decides for itself.
+        Call it before any worker starts: the schema cannot be created by several at once.
+
+        Raises:
+            ConfigError: the experiment was deleted, or the store cannot be opened.
+        """
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            path = sqlite_file(self.uri)
+            location = str(path.parent / ARTIFACT_FOLDER / _folder_name(name)) if path else None
+            try:
+                return str(self._client.create_experiment(name, artifact_location=location))
+            except MlflowException as error:
+                if error_code(error) != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            found = self._client.get_experiment_by_name(name)  # another driver was faster
+        number = str(found.experiment_id)
+        if found.lifecycle_stage == "deleted":
+            raise ConfigError.single(
+                "name",
+                f"the MLflow experiment {name!r} was deleted",
+                f"choose another name, or bring it back with MLFLOW_TRACKING_URI={self.uri} "
+                f"mlflow experiments restore --experiment-id {number}",
+            )
+        return number
+
+    def parent_run(
+        self,
+        experiment_id: str,
+        name: str,
+        tags: Mapping[str, str] | None = None,
+        params: Mapping[str, object] | None = None,
+    ) -> str:
+        """The run that stands for the sweep `name`: found by its tag `gansweep.sweep`, or made.
+
+        A param once stored keeps its value, as MLflow demands; new ones are added.
+        """
+        return self._run(
+            experiment_id, tag_names.SWEEP, name, name=name, tags=tags or {}, params=params or {}
+        )
+
+    def trial_run(
+        self,
+        experiment_id: str,
+        parent: str,
+        key: str,
+        name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
+        """The run of the trial `key`, below the run `parent`: found by `gansweep.key`, or made.
+
+        Values over 6000 characters are shortened and say so.
+        """
+        own = {**(tags or {}), "mlflow.parentRunId": parent}
+        return self._run(experiment_id, tag_names.KEY, key, name=name, tags=own, params=params)
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Tags; a later value replaces an earlier one."""
+        from mlflow.entities import RunTag
+
+        entities = [RunTag(name, value) for name, value in tag_names.namespaced(tags).items()]
+        self._client.log_batch(run_id, tags=entities, synchronous=True)  # 100 in each request
+
+    def log_text(self, run_id: str, text: str, artifact: str) -> None:
+        """A text artifact at the relative path `artifact`; an earlier one is replaced."""
+        self._client.log_text(run_id, text, artifact)
+
+    def log_image_file(self, run_id: str, path: Path, artifact: str) -> None:
+        """The picture file at `path`, byte for byte, as the artifact at the path `artifact`."""
+        target = PurePosixPath(artifact)
+        folder = None if target.parent == PurePosixPath(".") else str(target.parent)
+        if Path(path).name == target.name:
+            self._client.log_artifact(run_id, str(path), artifact_path=folder)
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = shutil.copyfile(path, Path(scratch) / target.name)
+            self._client.log_artifact(run_id, str(copy), artifact_path=folder)
+
+    def settle(self, run_id: str, status: StoreStatus) -> None:
+        """End the run with `status`, or bring it back to life with RUNNING."""
+        if status == "RUNNING":
+            self._client.update_run(run_id, status=status)
+        else:
+            self._client.set_terminated(run_id, status=status)
+
+    def trials(self, experiment: str) -> list[TrialRecord]:
+        """Every trial of the experiment of that name, oldest first.
+
+        Raises:
+            ConfigError: there is no such experiment.
+        """
+        found = self._client.get_experiment_by_name(experiment)
+        if found is None or found.lifecycle_stage == "deleted":
+            names = [each.name for each in self._client.search_experiments()]
+            raise ConfigError.single(
+                experiment, f"no such experiment in {self.uri}", nearest(experiment, names)
+            )
+        runs = self._search(str(found.experiment_id), f"tags.`{tag_names.KEY}` LIKE '%'")
+        return [_record(run) for run in runs]
+
+    @staticmethod
+    def comparison_url(experiment_id: str, ui_base: str) -> str:
+        """The page of the UI at `ui_base` that draws the experiment's curves over each other."""
+        base = ui_base.rstrip("/")
+        return f"{base}/#/experiments/{experiment_id}/runs?compareRunsMode=CHART"
+
+    def _run(
+        self,
+        experiment_id: str,
+        tag: str,
+        value: str,
+        *,
+        name: str,
+        tags: Mapping[str, str],
+        params: Mapping[str, object],
+    ) -> str:
+        wanted = tag_names.namespaced(tags) | {tag: value}
+        stored: Mapping[str, str] = {}
+        run = next(self._search(experiment_id, f"tags.`{tag}` = {_quoted(value)}"), None)
+        if run is None:
+            origin = {
+                "mlflow.user": _user(),
+                "mlflow.source.name": "gansweep",
+                "mlflow.source.type": "LOCAL",
+            }
+            run = self._client.create_run(experiment_id, run_name=name, tags=origin | wanted)
+        else:
+            stored = run.data.params
+            known = run.data.tags
+            changed = {k: v for k, v in wanted.items() if known.get(k) != v}
+            if run.info.run_name != name:
+                changed["mlflow.runName"] = name
+            self.set_tags(run.info.run_id, changed)
+        run_id = str(run.info.run_id)
+        self._log_params(run_id, {k: v for k, v in params.items() if k not in stored})
+        return run_id
+
+    def _log_params(self, run_id: str, params: Mapping[str, object]) -> None:
+        from mlflow.entities import Param
+
+        entities = [Param(name, _param_text(value)) for name, value in params.items()]
+        self._client.log_batch(run_id, params=entities, synchronous=True)  # 100 in each request
+
+    def _search(self, experiment_id: str, filter_string: str) -> Iterator[Any]:
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [experiment_id],
+                filter_string=filter_string,
+                max_results=_PAGE,
+                order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
+                page_token=token,
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+
+def _record(run: Any) -> TrialRecord:
+    return TrialRecord(
+        run_id=run.info.run_id,
+        key=run.data.tags[tag_names.KEY],
+        name=run.info.run_name,
+        status=run.info.status,
+        tags=tag_names.own(run.data.tags),
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+    )
+
+
+def _param_text(value: object) -> str:
+    text = str(value)
+    if len(text) <= _PARAM_CHARACTERS:
+        return text
+    marker = f" ... [shortened: {len(text)} characters in all]"
+    return text[: _PARAM_CHARACTERS - len(marker)] + marker
+
+
+def _quoted(text: str) -> str:
+    for quote in "'\"":
+        if quote not in text:
+            return f"{quote}{text}{quote}"
+    raise ConfigError.single(text, "has both kinds of quotes", "use neither in a name")
+
+
+def _folder_name(experiment: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", experiment).strip(".") or "experiment"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"
+
+
+def _server_problem(uri: str) -> Problem | None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    try:
+        # MLflow's own request, for its credentials and certificates.
+        answer = http_request(
+            get_default_host_creds(uri),
+            "/api/2.0/mlflow/experiments/search",
+            "GET",
+            params={"max_results": 1},
+            timeout=_ANSWER_SECONDS,
+            max_retries=0,
+            raise_on_status=False,
+        )
+    except MlflowException as error:
+        return Problem(
+            uri,
+            f"no MLflow server answers ({_reason(error)})",
+            "start one with `gansweep ui`, or correct the tracking uri",
+        )
+    if answer.status_code in (401, 403):
+        return Problem(
+            uri,
+            f"the server refuses us: {answer.status_code} {answer.text.strip()[:200]}",
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or MLFLOW_TRACKING_TOKEN; "
+            "for an invalid host, start the server with --allowed-hosts",
+        )
+    try:
+        usable = answer.status_code == 200 and isinstance(answer.json(), dict)
+    except ValueError:
+        usable = False
+    if usable:
+        return None
+    return Problem(uri, f"is no MLflow server (answers {answer.status_code})", "correct the uri")
+
+
+def _reason(error: BaseException) -> str:
+    # requests wraps urllib3 wraps the socket's own words, which are the useful ones.
+    text = str(error)
+    found = re.search(r"\[Errno -?\d+\] ([^'\")]+)|(timed out)", text)
+    return (found.group(1) or found.group(2)) if found else text[:200]
+
+
+def _database_problem(uri: str) -> Problem | None:
+    # MLflow itself would try for half an hour.
+    import sqlalchemy
+
+    limit = {"connect_timeout": int(_ANSWER_SECONDS)}
+    known = uri.startswith(("postgresql", "mysql"))
+    try:
+        engine = sqlalchemy.create_engine(uri, connect_args=limit if known else {})
+        engine.connect().close()
+        engine.dispose()
+    except ImportError as error:
+        return Problem("tracking uri", f"its driver is missing: {error}", "install the driver")
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        words = str(error.__cause__ or error).strip().splitlines()[0]
+        return Problem("tracking uri", f"the database does not answer: {words}", "start it")
+    return None
+
+
+def _file_problem(path: Path) -> Problem | None:
+    where = str(path)
+    if path.is_dir():
+        return Problem(where, "is a folder, not a database", "name a file, e.g. mlflow.db")
+    if path.exists():
+        with path.open("rb") as stream:
+            magic = stream.read(len(_SQLITE_MAGIC))
+        if magic and magic != _SQLITE_MAGIC:
+            return Problem(where, "is no SQLite database", "name another file")
+        if not os.access(path, os.W_OK):
+            return Problem(where, "is not writable", "name another file")
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        return Problem(str(folder), "is not a writable folder", "choose another tracking uri")
+    return None

@@ -1,0 +1,110 @@
+"""Folders of pictures: classes, order, damage."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from gansweep.data.image_folder import ImageFolder
+from gansweep.errors import ConfigError
+
+
+def paint(file: Path, grey: int, shape: tuple[int, int] = (8, 8)) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", shape, (grey, grey, grey)).save(file)
+
+
+def dataset(folder: Path, **settings: Any) -> ImageFolder:
+    return ImageFolder(ImageFolder.Settings(path=str(folder), **{"size": 8, **settings}))
+
+
+def test_flat_folder_has_no_labels(tmp_path: Path) -> None:
+    for i, name in enumerate(["c.png", "a.BMP", "b.webp", "d.tiff", "e.gif"]):
+        paint(tmp_path / name, 10 * i)
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "._c.png").write_bytes(b"a Mac's leftover")
+    paint(tmp_path / "__MACOSX" / "x.png", 99)
+    samples = dataset(tmp_path).load()
+    assert samples.x.shape == (5, 3, 8, 8)
+    assert samples.x.dtype == torch.uint8
+    assert samples.x[:, 0, 0, 0].tolist() == [10, 20, 0, 30, 40]  # in the order of names
+    assert samples.labels is None
+    assert samples.spec.condition is None
+
+
+def test_subfolders_are_classes(tmp_path: Path) -> None:
+    paint(tmp_path / "dog" / "a.png", 1)
+    paint(tmp_path / "cat" / "deeper" / "b.png", 2)
+    paint(tmp_path / "cat" / "z.jpg", 3, (20, 12))
+    (tmp_path / "bird").mkdir()
+    samples = dataset(tmp_path, channels=1).load()
+    assert samples.x.shape == (3, 1, 8, 8)
+    assert samples.x[:, 0, 0, 0].tolist() == [2, 3, 1]
+    assert samples.class_names == ("cat", "dog")
+    assert samples.labels is not None
+    assert samples.labels.dtype == torch.int64
+    assert samples.labels.tolist() == [0, 0, 1]
+
+
+def test_a_stray_picture_is_an_error_unless_labels_are_ignored(tmp_path: Path) -> None:
+    paint(tmp_path / "cat" / "a.png", 1)
+    paint(tmp_path / "stray.png", 2)
+    with pytest.raises(ConfigError, match=r"1 pictures beside its class folders.*stray\.png"):
+        dataset(tmp_path).load()
+    samples = dataset(tmp_path, labels="ignore").load()
+    assert len(samples) == 2
+    assert samples.labels is None
+
+
+def test_links_are_followed_and_do_not_loop(tmp_path: Path) -> None:
+    paint(tmp_path / "elsewhere" / "a.png", 1)
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "cat").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "loop").symlink_to(root)
+    samples = dataset(root).load()
+    assert len(samples) == 1
+    assert samples.class_names == ("cat",)
+
+
+def test_all_damaged_files_are_named(tmp_path: Path) -> None:
+    paint(tmp_path / "good.png", 1)
+    whole = (tmp_path / "good.png").read_bytes()
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.jpg").write_text("<html>404</html>")
+    with pytest.raises(ConfigError, match="replace or remove") as caught:
+        dataset(tmp_path).load()
+    names = [Path(problem.where).name for problem in caught.value.problems]
+    assert names == ["half.png", "text.jpg"]
+
+
+def test_empty_and_missing_folders_are_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.raises(ConfigError, match="holds no pictures") as caught:
+        dataset(tmp_path).load()
+    assert caught.value.problems[0].where == str(tmp_path)
+    with pytest.raises(ConfigError, match=r"^data\.path: .*nowhere is no folder"):
+        dataset(tmp_path / "nowhere").cache_key()
+
+
+def test_cache_key_follows_files_and_settings(tmp_path: Path) -> None:
+    paint(tmp_path / "a.png", 1)
+    key = dataset(tmp_path).cache_key()
+    assert dataset(tmp_path, batch_size=5).cache_key() == key
+    keys = {key, dataset(tmp_path, size=16).cache_key(), dataset(tmp_path, channels=1).cache_key()}
+    os.utime(tmp_path / "a.png", ns=(1, 1))
+    keys.add(dataset(tmp_path).cache_key())
+    paint(tmp_path / "b.png", 1)
+    keys.add(dataset(tmp_path).cache_key())
+    assert len(keys) == 5
+
+
+def test_cache_key_names_a_broken_link(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(ConfigError, match=r"a\.png: cannot be read"):
+        dataset(tmp_path).cache_key()

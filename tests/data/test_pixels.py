@@ -1,0 +1,162 @@
+"""Decoding, cropping and resizing against pictures whose answer is known."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gansweep.data import pixels
+from gansweep.data.pixels import Picture, decode, decode_all, resize_all
+from gansweep.errors import ConfigError
+
+
+def encoded(image: Image.Image, kind: str = "png", **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def test_pixels_of_the_right_size_are_kept_exactly() -> None:
+    original = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    picture = Picture("a", encoded(Image.fromarray(original)))
+    np.testing.assert_array_equal(decode(picture, size=16, channels=3), original.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("tall", [False, True])
+def test_the_centre_is_kept(tall: bool) -> None:
+    """Three squares in a row, red green blue: only the green one remains."""
+    row = np.zeros((32, 96, 3), np.uint8)
+    row[:, :32, 0] = row[:, 32:64, 1] = row[:, 64:, 2] = 200
+    image = Image.fromarray(row.transpose(1, 0, 2).copy() if tall else row)
+    out = decode(Picture("a", encoded(image)), size=32, channels=3)
+    np.testing.assert_array_equal(
+        out, np.array([0, 200, 0])[:, None, None].repeat(32, 1).repeat(32, 2)
+    )
+
+
+def test_shrinking_is_antialiased() -> None:
+    """A checkerboard of single pixels becomes its mean; nearest or bilinear points would not."""
+    board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
+    out = resize_all(board[None, None], 8)
+    assert out.shape == (1, 1, 8, 8)
+    inner = out[0, 0, 1:-1, 1:-1].astype(float)
+    assert np.abs(inner - 127.5).max() < 3
+
+
+def test_resizing_equals_whole_resize_then_crop() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (32, 64, 3), np.uint8)
+    whole = Image.fromarray(noise).resize((32, 16), Image.Resampling.LANCZOS)
+    expected = np.asarray(whole)[:, 8:24].transpose(2, 0, 1).astype(int)
+    out = decode(Picture("a", encoded(Image.fromarray(noise))), size=16, channels=3)
+    assert np.abs(out.astype(int) - expected).max() <= 1
+
+
+def test_transparency_is_laid_on_white() -> None:
+    pixels_ = np.zeros((8, 8, 4), np.uint8)
+    pixels_[:4] = (255, 0, 0, 255)  # above: opaque red; below: black, wholly transparent
+    out = decode(Picture("a", encoded(Image.fromarray(pixels_))), size=8, channels=3)
+    assert out[:, 0, 0].tolist() == [255, 0, 0]
+    assert out[:, 7, 7].tolist() == [255, 255, 255]
+
+
+def test_sixteen_bits_are_scaled_not_clipped() -> None:
+    levels = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    out = decode(Picture("a", encoded(Image.fromarray(levels))), size=8, channels=1)
+    np.testing.assert_allclose(out[0], levels / 257, atol=0.51)
+
+
+def test_exif_orientation_is_applied() -> None:
+    half = np.zeros((8, 8), np.uint8)
+    half[:, 4:] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees: right becomes below
+    out = decode(Picture("a", encoded(Image.fromarray(half), exif=exif)), size=8, channels=1)
+    assert out[0, :4].max() == 0
+    assert out[0, 4:].min() == 255
+
+
+def test_grey_and_colour_convert() -> None:
+    red = Picture("a", encoded(Image.new("RGB", (8, 8), (255, 0, 0))))
+    assert decode(red, size=8, channels=1)[0, 0, 0] == 76  # ITU-R 601: .299 * 255
+    grey = Picture("a", encoded(Image.new("L", (8, 8), 9)))
+    assert (decode(grey, size=8, channels=3) == 9).all()
+    cases = 0
+    for kind, mode in [
+        ("gif", "P"),
+        ("bmp", "RGB"),
+        ("webp", "RGB"),
+        ("tiff", "CMYK"),
+        ("png", "1"),
+    ]:
+        out = decode(Picture(kind, encoded(Image.new(mode, (9, 12)), kind)), size=8, channels=3)
+        assert out.shape == (3, 8, 8)
+        cases += 1
+    assert cases == 5
+
+
+@pytest.mark.parametrize("cut", [0, 10, 40, 100])
+def test_damaged_pictures_are_named(cut: int) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8))
+    for kind in ("png", "jpeg"):
+        with pytest.raises(ConfigError, match=r"my\.file: cannot be decoded.*replace or remove"):
+            decode(Picture("my.file", encoded(noise, kind)[:cut]), size=16, channels=3)
+
+
+def test_floating_point_pixels_are_refused() -> None:
+    image = Image.fromarray(np.zeros((8, 8), np.float32))
+    with pytest.raises(ConfigError, match="no known range"):
+        decode(Picture("a", encoded(image, "tiff")), size=8, channels=1)
+
+
+def test_decompression_bombs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Picture("bomb.png", encoded(Image.new("L", (100, 100))))
+    monkeypatch.setattr(pixels, "MOST_PIXELS", 10_000)
+    assert decode(image, size=8, channels=1).shape == (1, 8, 8)
+    monkeypatch.setattr(pixels, "MOST_PIXELS", 9_999)
+    with pytest.raises(ConfigError, match=r"bomb\.png: is too large.*100 x 100"):
+        decode(image, size=8, channels=1)
+
+
+def test_a_real_bomb_is_refused_before_it_is_decoded() -> None:
+    """A PNG header of 60,000 x 60,000 with nothing behind it: the size alone must do."""
+    small = encoded(Image.new("L", (1, 1)))
+    import struct
+    import zlib
+
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    bomb = small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:]
+    with pytest.raises(ConfigError, match="is too large a picture"):
+        decode(Picture("bomb.png", bomb), size=8, channels=1)
+
+
+def test_decode_all_keeps_the_order_over_many_batches() -> None:
+    count = 600  # more than two batches of 256
+    pictures = (
+        Picture(str(i), encoded(Image.new("RGB", (8, 8), (i % 256, i // 256, 7)), "bmp"))
+        for i in range(count)
+    )
+    out = decode_all(pictures, count=count, size=8, channels=3)
+    assert out.shape == (count, 3, 8, 8)
+    assert out.dtype == np.uint8
+    assert [int(o[0, 0, 0]) + 256 * int(o[1, 0, 0]) for o in out] == list(range(count))
+
+
+def test_decode_all_names_every_damaged_picture(tmp_path: Path) -> None:
+    good = encoded(Image.new("L", (8, 8)))
+    contents = [good, b"", good, b"no picture", good]
+    with pytest.raises(ConfigError) as caught:
+        decode_all(
+            (Picture(f"p{i}", c) for i, c in enumerate(contents)), count=5, size=8, channels=1
+        )
+    assert [problem.where for problem in caught.value.problems] == ["p1", "p3"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_decode_all_refuses_a_wrong_count(count: int) -> None:
+    good = encoded(Image.new("L", (8, 8)))
+    with pytest.raises(ValueError, match="zip"):
+        decode_all((Picture("p", good) for _ in range(2)), count=count, size=8, channels=1)

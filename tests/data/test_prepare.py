@@ -1,0 +1,221 @@
+"""The cache: quick, whole, made once, and never in the way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gansweep.data.base import Dataset, Samples
+from gansweep.data.image_folder import ImageFolder
+from gansweep.data.prepare import cache_folder, prepare
+from gansweep.data.settings import DataSettings
+from gansweep.errors import ConfigError
+from gansweep.settings import setting
+
+
+@final
+class Counted(Dataset):
+    """Counts its loads in a file, one byte each, so that other processes are seen."""
+
+    @dataclass(frozen=True)
+    class Settings(DataSettings):
+        log: str = setting("", "file to count in")
+        key: str = setting("k", "the cache key; empty: none")
+        seconds: float = setting(0.0, "how long a load takes")
+        labels: str = setting("int64", "type of the labels; empty: none")
+
+    def load(self) -> Samples:
+        with open(self.settings.log, "a") as log:
+            log.write("x")
+        time.sleep(self.settings.seconds)
+        x = torch.arange(6 * 3 * 8 * 8).remainder(256).to(torch.uint8).reshape(6, 3, 8, 8)
+        if self.settings.labels == "int64":
+            return Samples(x, torch.arange(6) % 3, ("a", "bä", "c c"))
+        if self.settings.labels == "float32":
+            return Samples(x.flatten(1)[:, :4].float(), torch.randn(6, 2))
+        return Samples(x)
+
+    def cache_key(self) -> str | None:
+        return self.settings.key or None
+
+    @property
+    def loads(self) -> int:
+        return len(Path(self.settings.log).read_text())
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> str:
+    return str(tmp_path / "log")
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix != ".lock")
+
+
+def same(a: Samples, b: Samples) -> bool:
+    if (a.labels is None) != (b.labels is None) or a.class_names != b.class_names:
+        return False
+    pairs = [(a.x, b.x)]
+    if a.labels is not None and b.labels is not None:
+        pairs.append((a.labels, b.labels))
+    return all(one.dtype == two.dtype and torch.equal(one, two) for one, two in pairs)
+
+
+@pytest.mark.parametrize("labels", ["int64", "float32", ""])
+def test_the_second_time_comes_from_the_cache(log: str, cache: Path, labels: str) -> None:
+    dataset = Counted(Counted.Settings(log=log, labels=labels))
+    first, second = prepare(dataset), prepare(dataset)
+    assert dataset.loads == 1
+    assert same(first, second)
+    assert [file.suffix for file in files(cache)] == [".npz"]
+    second.x.add_(1)  # a tensor of one's own
+    assert same(first, prepare(dataset))
+
+
+def test_no_key_no_cache(log: str, cache: Path) -> None:
+    dataset = Counted(Counted.Settings(log=log, key=""))
+    prepare(dataset)
+    prepare(dataset)
+    assert dataset.loads == 2
+    assert files(cache) == []
+
+
+def test_another_key_is_another_file(log: str, cache: Path) -> None:
+    for key in ("a", "b", "../../etc/passwd", "x" * 10_000):
+        prepare(Counted(Counted.Settings(log=log, key=key)))
+    assert Counted(Counted.Settings(log=log)).loads == 4
+    assert len(files(cache)) == 4
+
+
+def test_nothing_is_pickled(log: str, cache: Path) -> None:
+    prepare(Counted(Counted.Settings(log=log)))
+    with np.load(files(cache)[0], allow_pickle=False) as archive:
+        assert sorted(archive.files) == ["class_names", "labels", "x"]
+        assert all(archive[name].dtype != object for name in archive.files)
+
+
+@pytest.mark.parametrize("damage", ["empty", "text", "cut", "flipped", "other arrays"])
+def test_a_damaged_file_is_made_anew(log: str, cache: Path, damage: str) -> None:
+    dataset = Counted(Counted.Settings(log=log))
+    whole = prepare(dataset)
+    (file,) = files(cache)
+    content = bytearray(file.read_bytes())
+    flipped = content.copy()
+    flipped[300] ^= 1  # within the pixels: every header stays right
+    spoilt = {"empty": b"", "text": b"text", "cut": content[:-50], "flipped": flipped}
+    if damage == "other arrays":
+        np.savez(file, y=np.zeros(3))
+    else:
+        file.write_bytes(spoilt[damage])
+    with pytest.warns(UserWarning, match="is damaged, making it anew"):
+        assert same(prepare(dataset), whole)
+    assert dataset.loads == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert same(prepare(dataset), whole)
+    assert dataset.loads == 2
+
+
+def test_an_unusable_folder_costs_a_warning(
+    log: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked = tmp_path / "a file"
+    blocked.write_text("")
+    monkeypatch.setenv("GANSWEEP_CACHE", str(blocked / "cache"))
+    dataset = Counted(Counted.Settings(log=log))
+    with pytest.warns(UserWarning, match="cannot use the cache folder") as told:
+        assert len(prepare(dataset)) == 6
+    assert len(told) == 1
+    assert dataset.loads == 1
+
+
+def test_a_full_disk_costs_a_warning_and_leaves_nothing(
+    log: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    dataset = Counted(Counted.Settings(log=log))
+    with pytest.warns(UserWarning, match="No space left"):
+        assert len(prepare(dataset)) == 6
+    assert dataset.loads == 1
+    assert files(cache) == []
+
+
+def test_leftovers_of_a_killed_process_are_removed(log: str, cache: Path) -> None:
+    dataset = Counted(Counted.Settings(log=log))
+    prepare(dataset)
+    (file,) = files(cache)
+    file.unlink()
+    import socket
+
+    (cache / f"{file.stem}.{socket.gethostname()}-999999.tmp").write_text("half")
+    prepare(dataset)
+    assert files(cache) == [file]
+
+
+def test_two_processes_prepare_once(log: str, cache: Path) -> None:
+    code = (
+        "import sys\n"
+        "from tests.data.test_prepare import Counted\n"
+        "from gansweep.data.prepare import prepare\n"
+        "dataset = Counted(Counted.Settings(log=sys.argv[1], seconds=0.5))\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "s = prepare(dataset); print(len(s), int(s.x.sum()), s.class_names)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, log],
+            cwd=root,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:  # both have imported: they start together
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    results = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], results
+    assert results[0] == results[1]
+    assert results[0][1] == ""  # no warning
+    assert Counted(Counted.Settings(log=log)).loads == 1
+    assert len(files(cache)) == 1
+
+
+def test_errors_of_the_data_set_pass(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    dataset = ImageFolder(ImageFolder.Settings(path=str(tmp_path)))
+    with pytest.raises(ConfigError, match=r"bad\.png"):
+        prepare(dataset)
+    assert files(cache) == []
+    Image.new("RGB", (8, 8)).save(tmp_path / "bad.png")
+    assert len(prepare(dataset)) == 1  # the lock was given back
+
+
+def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GANSWEEP_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("GANSWEEP_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    if sys.platform == "linux":
+        assert cache_folder() == tmp_path / "xdg" / "gansweep"

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import socket
+import sqlite3
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from gansweep.errors import ConfigError
+from gansweep.tracking.mlflow import MlflowStore, store, tracking_uri
+
+
+def test_experiment_creates_database_and_folder_once(tmp_path: Path) -> None:
+    uri = tracking_uri(f"sqlite:///{tmp_path}/new folder/mlflow.db")
+    first = MlflowStore(uri)
+    first.check()
+    assert list(tmp_path.iterdir()) == []  # check writes nothing
+
+    number = first.experiment("wgan / clip")
+    assert first.experiment("wgan / clip") == number
+    assert MlflowStore(uri).experiment("wgan / clip") == number
+    experiment = MlflowClient(uri).get_experiment(number)
+    assert experiment.artifact_location == str(tmp_path / "new folder" / "mlruns" / "wgan-clip")
+    first.check()
+
+
+def test_deleted_experiment_is_explained(uri: str, experiment: str) -> None:
+    MlflowClient(uri).delete_experiment(experiment)
+    with pytest.raises(ConfigError, match=rf"was deleted.*restore --experiment-id {experiment}"):
+        MlflowStore(uri).experiment("sweep")
+
+
+def test_runs_are_found_again(uri: str, experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    one, two = MlflowStore(uri), MlflowStore(uri)
+    parent = one.parent_run(experiment, "it's", {"file": "a.yaml"}, {"axes": "lr"})
+    trial = one.trial_run(experiment, parent, "k1", "lr=1", {"lr": 1})
+    other = one.trial_run(experiment, parent, "k2", "lr=2", {"lr": 2})
+    assert len({parent, trial, other}) == 3
+    assert two.parent_run(experiment, "it's", {"file": "b.yaml"}, {"axes": "lr,b"}) == parent
+    assert two.trial_run(experiment, parent, "k1", "renamed", {"lr": 9, "new": 3}) == trial
+
+    client = MlflowClient(uri)
+    assert len(client.search_runs([experiment])) == 3
+    run = client.get_run(parent)
+    assert run.data.params == {"axes": "lr"}
+    assert run.data.tags["gansweep.sweep"] == "it's"
+    assert run.data.tags["gansweep.file"] == "b.yaml"
+    assert "mlflow.parentRunId" not in run.data.tags
+    run = client.get_run(trial)
+    assert run.data.params == {"lr": "1", "new": "3"}
+    assert run.data.tags["gansweep.key"] == "k1"
+    assert run.data.tags["mlflow.parentRunId"] == parent
+    assert run.data.tags["mlflow.source.name"] == "gansweep"
+    assert run.data.tags["mlflow.user"]
+    assert run.info.run_name == run.data.tags["mlflow.runName"] == "renamed"
+    assert run.info.status == "RUNNING"
+
+
+def test_a_deleted_run_is_made_anew(uri: str, experiment: str, run_id: str) -> None:
+    MlflowClient(uri).delete_run(run_id)
+    store = MlflowStore(uri)
+    parent = store.parent_run(experiment, "sweep")
+    assert store.trial_run(experiment, parent, "k0", "trial 0", {}) != run_id
+
+
+def test_many_and_long_params(uri: str, experiment: str) -> None:
+    store = MlflowStore(uri)
+    params: dict[str, object] = {f"group.p{i}": i for i in range(250)}
+    params |= {"long": "x" * 7000, "just": "y" * 6000, "none": None, "empty": ""}
+    run_id = store.parent_run(experiment, "sweep", params=params)
+    stored = MlflowClient(uri).get_run(run_id).data.params
+    assert len(stored) == 254
+    assert stored["group.p249"] == "249"
+    assert len(stored["long"]) == 6000
+    assert stored["long"].endswith("x ... [shortened: 7000 characters in all]")
+    assert stored["just"] == "y" * 6000
+    assert stored["none"] == "None"
+    assert stored["empty"] == ""
+
+
+def test_tags_and_artifacts(uri: str, run_id: str, tmp_path: Path) -> None:
+    store = MlflowStore(uri)
+    store.set_tags(run_id, {f"t{i}": str(i) for i in range(150)} | {"mlflow.note.content": "hi"})
+    store.set_tags(run_id, {"t0": "later", "gansweep.t1": "own"})
+    store.log_text(run_id, "a: 1\n", "config/sweep.yaml")
+    picture = tmp_path / "figure.png"
+    picture.write_bytes(b"\x89PNG bytes")
+    store.log_image_file(run_id, picture, "figure.png")
+    store.log_image_file(run_id, picture, "figures/other name.png")
+
+    client = MlflowClient(uri)
+    tags = client.get_run(run_id).data.tags
+    assert (tags["gansweep.t0"], tags["gansweep.t1"], tags["gansweep.t149"]) == (
+        "later",
+        "own",
+        "149",
+    )
+    assert tags["mlflow.note.content"] == "hi"
+    root = tmp_path / "mlruns" / "sweep" / run_id / "artifacts"
+    assert (root / "config" / "sweep.yaml").read_text() == "a: 1\n"
+    assert (root / "figure.png").read_bytes() == picture.read_bytes()
+    assert (root / "figures" / "other name.png").read_bytes() == picture.read_bytes()
+    assert [a.path for a in client.list_artifacts(run_id)] == ["config", "figure.png", "figures"]
+
+
+def test_settle(uri: str, run_id: str) -> None:
+    store, client = MlflowStore(uri), MlflowClient(uri)
+    seen = []
+    for status in ("FINISHED", "RUNNING", "FAILED", "RUNNING", "KILLED"):
+        store.settle(run_id, status)
+        info = client.get_run(run_id).info
+        assert info.status == status
+        assert info.end_time is not None
+        seen.append(status)
+    assert len(seen) == 5
+
+
+def test_trials_reads_all_pages(uri: str, experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_PAGE", 3)
+    driver = MlflowStore(uri)
+    parent = driver.parent_run(experiment, "sweep")
+    ids = [
+        driver.trial_run(experiment, parent, f"k{i}", f"t{i}", {"lr": i}, {"seed": str(i)})
+        for i in range(8)
+    ]
+    MlflowClient(uri).log_metric(ids[3], "best/fd", 1.5)
+    MlflowClient(uri).create_run(experiment)  # someone else's
+    driver.settle(ids[3], "FINISHED")
+
+    records = driver.trials("sweep")
+    assert [r.key for r in records] == [f"k{i}" for i in range(8)]
+    third = records[3]
+    assert (third.run_id, third.name, third.status) == (ids[3], "t3", "FINISHED")
+    assert third.params == {"lr": "3"}
+    assert third.tags == {"seed": "3", "key": "k3"}
+    assert third.metrics == {"best/fd": 1.5}
+    with pytest.raises(ConfigError, match=r"no such experiment.*did you mean 'sweep'"):
+        driver.trials("sweeep")
+
+
+def test_comparison_url() -> None:
+    expected = "http://localhost:5000/#/experiments/7/runs?compareRunsMode=CHART"
+    assert MlflowStore.comparison_url("7", "http://localhost:5000/") == expected
+
+
+def test_check_refuses_a_silent_server() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, never answers
+        port = silent.getsockname()[1]
+        start = time.monotonic()
+        with pytest.raises(ConfigError, match="no MLflow server answers"):
+            MlflowStore(f"http://127.0.0.1:{port}").check()
+        assert time.monotonic() - start < 6
+    start = time.monotonic()
+    with pytest.raises(ConfigError, match=r"no MLflow server answers \(Connection refused\)"):
+        MlflowStore(f"http://127.0.0.1:{port}").check()
+    assert time.monotonic() - start < 6
+
+
+def test_check_judges_the_answer() -> None:
+    answers = [
+        (200, b'{"experiments": []}', None),
+        (200, b"<html>", "is no MLflow server"),
+        (404, b"{}", "is no MLflow server"),
+        (401, b"who?", "refuses us: 401 who"),
+    ]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body, _ = answers[self.server.turn]  # type: ignore[attr-defined]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        driver = MlflowStore(f"http://127.0.0.1:{server.server_port}")
+        for turn, (_, _, problem) in enumerate(answers):
+            server.turn = turn  # type: ignore[attr-defined]
+            if problem is None:
+                driver.check()
+            else:
+                with pytest.raises(ConfigError, match=problem):
+                    driver.check()
+        server.shutdown()
+    assert turn == 3
+
+
+def test_check_refuses_a_useless_file(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no database at all, this one")
+    (tmp_path / "empty.db").touch()
+    sqlite3.connect(tmp_path / "real.db").execute("create table t (x)").connection.close()
+    cases = {
+        f"{tmp_path}/notes.txt": "is no SQLite database",
+        f"{tmp_path}": "is a folder",
+        f"{tmp_path}/notes.txt/sub/mlflow.db": "is not a writable folder",
+        f"{tmp_path}/empty.db": None,
+        f"{tmp_path}/real.db": None,
+    }
+    for path, problem in cases.items():
+        driver = MlflowStore(f"sqlite:///{path}")
+        if problem is None:
+            driver.check()
+        else:
+            with pytest.raises(ConfigError, match=problem):
+                driver.check()
+    assert len(cases) == 5
+
+
+def test_check_names_a_missing_driver() -> None:
+    with pytest.raises(ConfigError, match="driver is missing"):
+        MlflowStore("postgresql://user@127.0.0.1:1/mlflow").check()
+
+
+def test_another_schema_is_explained(tmp_path: Path, uri: str) -> None:
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute("update alembic_version set version_num = '451aebb31d03'")
+    with pytest.raises(ConfigError, match="mlflow db upgrade"):
+        MlflowStore(uri).experiment("sweep")
