@@ -36,9 +36,7 @@ def build_networks(config: TrialConfig, spec: DataSpec) -> tuple[nn.Module, nn.M
     """Generator and discriminator with initial weights drawn from torch's global generator."""
     architecture = config.network.cls(config.network.settings)
     condition = condition_of(config, spec)
-    generator = architecture.generator(
-        latent_dim=config.latent.dim, spec=spec, condition=condition
-    )
+    generator = architecture.generator(latent_dim=config.latent.dim, spec=spec, condition=condition)
     discriminator = architecture.discriminator(spec=spec, condition=condition)
     return generator, discriminator
 

@@ -11,7 +11,6 @@ from typing import Any, Generic, TypeVar
 from gansweep.errors import ConfigError, Problem, nearest
 from gansweep.settings import dump, fill
 
-
 C = TypeVar("C")
 
 
@@ -82,7 +81,7 @@ class Catalogue(Generic[C]):
             problems.extend(error.problems)
             return None
         schema = getattr(cls, "Settings", None)
-        if not dataclasses.is_dataclass(schema):
+        if not (isinstance(schema, type) and dataclasses.is_dataclass(schema)):
             problems.append(Problem(f"{at}.name", f"{name!r} needs a dataclass called Settings"))
             return None
         rest = {key: value for key, value in values.items() if key != "name"}

@@ -53,7 +53,7 @@ class Scoring:
     every: int | None = setting(None, "g_steps between scores; null: with the sample grids", ge=1)
     samples: int = setting(2000, "samples generated, and real ones compared with", ge=2)
     seed: int = setting(0, "seed of the evaluation's latents and projections", ge=0)
-    names: list[str] = setting(["swd"], "scores, by name or import path")
+    names: list[str] = setting(["swd"], "scores, by name or import path")  # noqa: RUF009
 
 
 @final
@@ -155,9 +155,9 @@ class TrialConfig:
         return self.score.every or self.samples.every
 
 
-def resolve(tree: Mapping[str, Any], problems: list[Problem], *, at: str = "trial") -> (
-    TrialConfig | None
-):
+def resolve(
+    tree: Mapping[str, Any], problems: list[Problem], *, at: str = "trial"
+) -> TrialConfig | None:
     """The typed trial of a tree; None where mistakes were appended to `problems`."""
     before = len(problems)
 
@@ -199,7 +199,7 @@ def resolve(tree: Mapping[str, Any], problems: list[Problem], *, at: str = "tria
             )
             for role in ROLES
         )
-    plain = {
+    plain: dict[str, Any] = {
         name: fill(cls, tuned[name], at=where(name), problems=problems)
         for name, cls in PLAIN.items()
     }
@@ -216,7 +216,12 @@ def resolve(tree: Mapping[str, Any], problems: list[Problem], *, at: str = "tria
             problems.extend(error.problems)
     if len(problems) > before:
         return None
-    assert model and network and data and d_optimizer and g_optimizer and run
+    assert model is not None
+    assert network is not None
+    assert data is not None
+    assert d_optimizer is not None
+    assert g_optimizer is not None
+    assert run is not None
     return TrialConfig(
         model=model,
         network=network,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -29,7 +28,7 @@ class Constraint(ABC):
         """The parameters that are constrained."""
 
     @abstractmethod
-    def project(self, parameters: Sequence[Tensor]) -> None:
+    def project(self, parameters: list[Tensor]) -> None:
         """Move the parameters, in place, to the nearest point of the set."""
 
 
@@ -57,6 +56,6 @@ class WeightClip(Constraint):
         ]
 
     @torch.no_grad()
-    def project(self, parameters: Sequence[Tensor]) -> None:
+    def project(self, parameters: list[Tensor]) -> None:
         torch._foreach_clamp_min_(parameters, -self.bound)
         torch._foreach_clamp_max_(parameters, self.bound)

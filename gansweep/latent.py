@@ -19,9 +19,7 @@ class Latent:
     dim: int = setting(100, "dimensions of z", ge=1)
     distribution: Literal["normal", "uniform"] = setting("normal", "N(0, 1) or U(-1, 1)")
 
-    def draw(
-        self, *shape: int, rng: torch.Generator, device: torch.device | str = "cpu"
-    ) -> Tensor:
+    def draw(self, *shape: int, rng: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
         """z [*shape, dim] from `rng`, whose device must be `device`."""
         size = (*shape, self.dim)
         if self.distribution == "normal":

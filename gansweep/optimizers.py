@@ -133,6 +133,8 @@ class AdamW(_AdamFamily):
 OPTIMIZERS: Catalogue[OptimizerSpec] = Catalogue(
     "optimizer",
     "gansweep.optimizers:OptimizerSpec",
-    {name: f"gansweep.optimizers:{cls.__name__}"
-     for name, cls in {"sgd": SGD, "rmsprop": RMSprop, "adam": Adam, "adamw": AdamW}.items()},
+    {
+        name: f"gansweep.optimizers:{cls.__name__}"
+        for name, cls in {"sgd": SGD, "rmsprop": RMSprop, "adam": Adam, "adamw": AdamW}.items()
+    },
 )

@@ -31,7 +31,8 @@ def input_gradient(D: Discriminator, x: Tensor) -> Tensor:
 
     By `torch.func`, so that it holds under `vmap`; D must not mix the samples of a batch.
     """
-    return torch.func.grad(lambda points: D(points).sum())(x)
+    slopes: Tensor = torch.func.grad(lambda points: D(points).sum())(x)
+    return slopes
 
 
 @final
@@ -53,4 +54,5 @@ class GradientPenalty(Penalty):
         u = noise.reshape(-1, *[1] * (real.dim() - 1))
         slopes = input_gradient(D, torch.lerp(real, fake, u)).flatten(1)
         norms = torch.linalg.vector_norm(slopes, dim=1)
-        return self.weight * ((norms - 1.0) ** 2).mean()
+        penalty: Tensor = self.weight * ((norms - 1.0) ** 2).mean()
+        return penalty

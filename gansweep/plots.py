@@ -21,9 +21,7 @@ def histogram(real: Tensor, fake: Tensor) -> Tensor:
     """
     low, high = _range(real[:, 0].cpu())
     bins = SIDE // 4
-    densities = [
-        torch.histc(x[:, 0].float().cpu(), bins, low, high) / len(x) for x in (real, fake)
-    ]
+    densities = [torch.histc(x[:, 0].float().cpu(), bins, low, high) / len(x) for x in (real, fake)]
     top = float(max(density.max() for density in densities)) or 1.0
     heights = [
         (density / top * (SIDE - 8)).round().long().repeat_interleave(4) for density in densities

@@ -80,6 +80,10 @@ class Outcome:
     reason: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
 
+    def end(self, state: State, reason: str) -> None:
+        """The trial ends as `state`, because of `reason`."""
+        self.state, self.reason = state, reason
+
     def record(self, values: dict[str, float], *, g_step: int) -> bool:
         """Keep the last values; False, and the state "diverged", where one is not finite."""
         self.metrics.update(values)

@@ -13,7 +13,7 @@ MAIN_PACKAGES = ("torch", "pytorch-lightning", "ray", "mlflow", "omegaconf")
 
 
 def git_commit(folder: Path) -> str | None:
-    """The commit that `folder` is at, with `-dirty` where tracked files differ; None outside git."""
+    """The commit of `folder`, with `-dirty` where tracked files differ; None outside git."""
     try:
         answer = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],

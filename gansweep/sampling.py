@@ -59,10 +59,16 @@ class Sampler:
         rng = stream(seed, "evaluation")
         self._z = latent.draw(count, rng=rng).to(device)
         picked = torch.randint(len(samples), (count,), generator=rng)
-        self._y = samples.labels[picked].to(device) if condition and samples.labels is not None else None
+        self._y = (
+            samples.labels[picked].to(device) if condition and samples.labels is not None else None
+        )
 
     def _frozen_latents(
-        self, latent: Latent, rows: int, columns: int, condition: Condition | None,
+        self,
+        latent: Latent,
+        rows: int,
+        columns: int,
+        condition: Condition | None,
         rng: torch.Generator,
     ) -> Tensor:
         """z [rows * columns, dim]; of a class-conditional grid each column shares its latent."""
@@ -71,7 +77,11 @@ class Sampler:
         return latent.draw(rows * columns, rng=rng)
 
     def _grid_labels(
-        self, rows: int, columns: int, condition: Condition | None, rng: torch.Generator,
+        self,
+        rows: int,
+        columns: int,
+        condition: Condition | None,
+        rng: torch.Generator,
         device: torch.device,
     ) -> Tensor | None:
         labels = self._samples.labels

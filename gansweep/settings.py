@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import copy
+from functools import partial
 from typing import Any, TypeVar
 
 from omegaconf import MISSING, OmegaConf
@@ -20,7 +22,7 @@ S = TypeVar("S")
 REQUIRED: Any = MISSING
 """Default of a setting that the user must give."""
 
-_BOUNDS = {
+_BOUNDS: dict[str, tuple[Callable[[float, float], bool], str]] = {
     "ge": (lambda value, bound: value >= bound, "at least"),
     "gt": (lambda value, bound: value > bound, "greater than"),
     "le": (lambda value, bound: value <= bound, "at most"),
@@ -41,7 +43,7 @@ def setting(
     bounds = {"ge": ge, "gt": gt, "le": le, "lt": lt}
     metadata = {"help": help, "bounds": {k: v for k, v in bounds.items() if v is not None}}
     if isinstance(default, (list, dict)):
-        return dataclasses.field(default_factory=lambda: default.copy(), metadata=metadata)
+        return dataclasses.field(default_factory=partial(copy, default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 

@@ -14,7 +14,7 @@ from typing import Any, final
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.environments import LightningEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from gansweep.assembly import build_module, check_fit, condition_of, load_samples
 from gansweep.callbacks.base import TrialCallback
@@ -24,7 +24,7 @@ from gansweep.callbacks.samples import SampleGrid
 from gansweep.callbacks.scores import Scores
 from gansweep.checkpoint import read_checkpoint, write_checkpoint
 from gansweep.config import TrialConfig
-from gansweep.data.base import Samples, to_float
+from gansweep.data.base import to_float
 from gansweep.data.loader import ResidentLoader
 from gansweep.data.stream import BatchOrder
 from gansweep.modules.alternating import AlternatingModule
@@ -80,12 +80,11 @@ def run_trial(
         training = _Training(config, tracker, report, outcome, folder)
         training.fit()
     except KeyboardInterrupt:
-        outcome.state, outcome.reason = "interrupted", "keyboard interrupt"
+        outcome.end("interrupted", "keyboard interrupt")
         _finish(tracker, outcome)
         raise
     except Exception as error:
-        outcome.state = "failed"
-        outcome.reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
+        outcome.end("failed", f"{type(error).__name__}: {error}".splitlines()[0][:500])
         tracker.log_text(traceback.format_exc(), "traceback.txt")
         logging.getLogger("gansweep").exception("the trial failed")
     _finish(tracker, outcome)
@@ -301,11 +300,9 @@ class _Reporter(TrialCallback):
         training.save()
         trainer.should_stop = True
         if verdict == "stop":
-            training.outcome.state = "stopped"
-            training.outcome.reason = f"stopped by the scheduler at g_step {g_step}"
+            training.outcome.end("stopped", f"stopped by the scheduler at g_step {g_step}")
         else:
-            training.outcome.state = "interrupted"
-            training.outcome.reason = f"interrupted at g_step {g_step}"
+            training.outcome.end("interrupted", f"interrupted at g_step {g_step}")
 
 
 def resolve_device(name: str) -> torch.device:

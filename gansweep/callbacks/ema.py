@@ -19,7 +19,9 @@ class EMA(pl.Callback):
 
     def __init__(self, generator: nn.Module, *, decay: float) -> None:
         self.model = AveragedModel(
-            generator, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
+            generator,
+            multi_avg_fn=get_ema_multi_avg_fn(decay),  # type: ignore[no-untyped-call]
+            use_buffers=True,
         )
 
     @property

@@ -12,6 +12,7 @@ from rich.console import Console
 from gansweep.commands.folders import sweep_folder
 from gansweep.errors import ConfigError, Problem
 from gansweep.provenance import environment_text, version_tags
+from gansweep.report.contact_sheet import write_contact_sheet
 from gansweep.report.ranking import rank
 from gansweep.report.table import ranked_table
 from gansweep.sweep.board import Board
@@ -35,7 +36,7 @@ def run_command(
     root: Path,
     retry_failed: bool,
 ) -> int:
-    """Train what is left of the sweep; returns the exit code. ConfigError before anything starts."""
+    """Train what is left of the sweep; the exit code. ConfigError before anything starts."""
     sweep = load_sweep(path, overrides)
     trials = planned(sweep)
     store = MlflowStore(tracking_uri(uri))
@@ -245,18 +246,24 @@ def _conclude(
         console.print(f"best    [bold]{best.name}[/] ({search.metric} {best.mean:.4g})")
     seconds = sum(entry.seconds for entry in entries)
     console.print(f"trained {len(entries)} trials, {clock(seconds)} of training in all")
-    console.print(f"samples {folder / 'samples'}, and the series `samples` of each run in MLflow")
+    sheet = folder / "samples.png"
+    if write_contact_sheet(sheet, results, metric=search.metric, picture=store.last_image):
+        store.log_image_file(parent, sheet, sheet.name)
+        console.print(f"samples {sheet}, and the series `samples` of each run in MLflow")
     console.print(f"compare gansweep ui {sweep.name}")
     for entry in failed[:5]:
         console.print(f"[red]failed[/]  {entry.name}: {entry.reason}")
     if failed:
-        console.print("        tracebacks: artifact traceback.txt of the run; "
-                      "--retry-failed trains them again")
+        console.print(
+            "        tracebacks: artifact traceback.txt of the run; "
+            "--retry-failed trains them again"
+        )
     status = "FINISHED"
     code = OK
     if interrupted or open_ones:
-        console.print(f"[yellow]interrupted[/] with {len(open_ones)} trials to go: "
-                      "the same command goes on")
+        console.print(
+            f"[yellow]interrupted[/] with {len(open_ones)} trials to go: the same command goes on"
+        )
         status, code = "KILLED", INTERRUPTED
     elif failed:
         status, code = "FAILED", FAILED

@@ -13,7 +13,7 @@ from gansweep.assembly import check_fit, load_samples
 from gansweep.commands.folders import sweep_folder
 from gansweep.config import resolve
 from gansweep.errors import ConfigError, Problem
-from gansweep.progress import Progress, Verdict
+from gansweep.progress import Progress, Report, Verdict
 from gansweep.provenance import environment_text, version_tags
 from gansweep.sweep.file import load_sweep
 from gansweep.sweep.params import trial_params
@@ -46,7 +46,7 @@ def train_command(
         experiment = store.experiment(sweep.name)
         tags = {**version_tags(Path.cwd()), "seed": str(config.run.seed), "point": "{}"}
         name = f"{config.model.name} {config.key[:6]}"
-        run_id = store.single_run(experiment, config.key, name, trial_params(config, {}), tags)
+        run_id = store.trial_run(experiment, None, config.key, name, trial_params(config, {}), tags)
         store.settle(run_id, "RUNNING")
         tree = yaml.safe_dump({"trial": config.to_dict()}, sort_keys=False)
         store.log_text(run_id, tree, "config.yaml")
@@ -65,7 +65,7 @@ def train_command(
     return 1 if result.state == "failed" else 0
 
 
-def _printer(console: Console) -> object:
+def _printer(console: Console) -> Report:
     last = [time.monotonic() - LINE_SECONDS]
 
     def report(progress: Progress) -> Verdict:

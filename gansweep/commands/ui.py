@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 import urllib.error
@@ -10,7 +11,7 @@ import urllib.request
 from rich.console import Console
 
 from gansweep.errors import ConfigError
-from gansweep.tracking.mlflow import MlflowStore, server_command, tracking_uri
+from gansweep.tracking.mlflow import SERVER_ENVIRONMENT, MlflowStore, server_command, tracking_uri
 
 START_SECONDS = 90.0
 
@@ -32,6 +33,7 @@ def ui_command(name: str | None, *, uri: str | None, host: str, port: int) -> in
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        env={**SERVER_ENVIRONMENT, **os.environ},
     )
     try:
         _wait_until_healthy(server, base)
@@ -51,7 +53,8 @@ def _wait_until_healthy(server: subprocess.Popen[str], base: str) -> None:
         if server.poll() is not None:
             last = (server.stderr.read() if server.stderr else "").strip().splitlines()
             raise ConfigError.single(
-                "gansweep ui", f"MLflow ended at once: {last[-1] if last else 'no message'}",
+                "gansweep ui",
+                f"MLflow ended at once: {last[-1] if last else 'no message'}",
                 "is the port taken? choose another with --port",
             )
         try:

@@ -37,4 +37,5 @@ class SlicedWasserstein(Score):
         return float((self._sorted(fake.flatten(1)) - self._real).abs().mean())
 
     def _sorted(self, flat: Tensor) -> Tensor:
-        return (flat @ self._directions).sort(dim=0).values
+        projected: Tensor = flat @ self._directions
+        return projected.sort(dim=0).values

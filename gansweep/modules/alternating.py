@@ -21,6 +21,9 @@ from gansweep.penalties import Discriminator
 from gansweep.seeding import stream
 from gansweep.settings import setting
 
+Published = Mapping[str, Mapping[str, Any]]
+"""Defaults of a trial's sections, by section and key."""
+
 
 @dataclass(frozen=True)
 class VariantSettings:
@@ -42,7 +45,7 @@ class AlternatingModule(pl.LightningModule, ABC):
     """
 
     Settings: ClassVar[type[VariantSettings]] = VariantSettings
-    published: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    published: ClassVar[Published] = {}
     """Defaults of the trial's other sections, as in the variant's paper or its authors' code."""
 
     def __init__(

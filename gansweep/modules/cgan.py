@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from gansweep.formulation import Formulation
-from gansweep.modules.alternating import AlternatingModule
+from gansweep.modules.alternating import AlternatingModule, Published
 from gansweep.modules.gan import GAME, GANSettings
 from gansweep.settings import setting
 
@@ -25,7 +25,7 @@ class ConditionalGAN(AlternatingModule):
     """
 
     Settings = ConditionalGANSettings
-    published = {
+    published: ClassVar[Published] = {
         "network": {"name": "maxout"},
         "latent": {"dim": 100, "distribution": "uniform"},
         "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.5},

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import ClassVar, final
 
 from gansweep.formulation import Formulation
-from gansweep.modules.alternating import AlternatingModule
+from gansweep.modules.alternating import AlternatingModule, Published
 from gansweep.modules.gan import GAME, GANSettings
 
 
@@ -20,7 +20,7 @@ class DCGAN(AlternatingModule):
     """
 
     Settings = GANSettings
-    published = {
+    published: ClassVar[Published] = {
         "network": {"name": "dcgan"},
         "latent": {"dim": 100, "distribution": "normal"},
         "optimizer": {"name": "adam", "lr": 2e-4, "beta1": 0.5, "beta2": 0.999},

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 from gansweep.formulation import Formulation
-from gansweep.modules.alternating import AlternatingModule, VariantSettings
+from gansweep.modules.alternating import AlternatingModule, Published, VariantSettings
 from gansweep.objectives import Minimax, NonSaturating, Objective
 from gansweep.settings import setting
 
@@ -30,7 +30,7 @@ class GAN(AlternatingModule):
     """
 
     Settings = GANSettings
-    published = {
+    published: ClassVar[Published] = {
         "network": {"name": "maxout"},
         "latent": {"dim": 100, "distribution": "uniform"},
         "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.5},

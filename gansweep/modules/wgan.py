@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 from torch import nn
 
 from gansweep.constraints import WeightClip
 from gansweep.formulation import Formulation
-from gansweep.modules.alternating import AlternatingModule, VariantSettings
+from gansweep.modules.alternating import AlternatingModule, Published, VariantSettings
 from gansweep.objectives import Wasserstein
 from gansweep.optimizers import OptimizerSpec
 from gansweep.settings import setting
@@ -40,7 +40,7 @@ class WGAN(AlternatingModule):
     """
 
     Settings = WGANSettings
-    published = {
+    published: ClassVar[Published] = {
         "network": {"name": "dcgan"},
         "latent": {"dim": 100, "distribution": "normal"},
         "optimizer": {"name": "rmsprop", "lr": 5e-5},

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from torch import nn
 
 from gansweep.formulation import Formulation
-from gansweep.modules.alternating import AlternatingModule, VariantSettings
+from gansweep.modules.alternating import AlternatingModule, Published, VariantSettings
 from gansweep.objectives import Wasserstein
 from gansweep.optimizers import OptimizerSpec
 from gansweep.penalties import GradientPenalty
@@ -31,7 +31,7 @@ class WGANGP(AlternatingModule):
     """
 
     Settings = WGANGPSettings
-    published = {
+    published: ClassVar[Published] = {
         "network": {"name": "dcgan", "discriminator_norm": "layer"},
         "latent": {"dim": 128, "distribution": "normal"},
         "optimizer": {"name": "adam", "lr": 1e-4, "beta1": 0.5, "beta2": 0.9},

@@ -18,9 +18,7 @@ STYLES = {
 }
 
 
-def ranked_table(
-    results: Sequence[PointResult], *, metric: str, limit: int | None = None
-) -> Table:
+def ranked_table(results: Sequence[PointResult], *, metric: str, limit: int | None = None) -> Table:
     """Rank, point, metric with its standard error over seeds, g_steps and states."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("#", justify="right", style="dim")
@@ -31,9 +29,7 @@ def ranked_table(
     table.add_column("state")
     for place, result in enumerate(results[:limit], start=1):
         steps = sorted({trial.g_steps for trial in result.trials})
-        states = ", ".join(
-            f"[{STYLES.get(state, 'white')}]{state}[/]" for state in result.states
-        )
+        states = ", ".join(f"[{STYLES.get(state, 'white')}]{state}[/]" for state in result.states)
         table.add_row(
             str(place),
             result.name,

@@ -67,7 +67,12 @@ class SweepDriver(Driver):
         if self._advice.get(trial.key):
             tags["warning"] = "; ".join(self._advice[trial.key])
         entry.run_id = self._store.trial_run(
-            self._experiment, self._parent, trial.key, trial.name, trial_params(trial.config, trial.point), tags
+            self._experiment,
+            self._parent,
+            trial.key,
+            trial.name,
+            trial_params(trial.config, trial.point),
+            tags,
         )
         self._store.set_tags(entry.run_id, tags)
         self._store.settle(entry.run_id, "RUNNING")

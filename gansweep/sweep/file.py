@@ -66,7 +66,8 @@ class Sweep:
 
     def to_yaml(self) -> str:
         """The file as it was meant: base merged, overrides applied."""
-        return yaml.safe_dump(self.tree, sort_keys=False)
+        text: str = yaml.safe_dump(self.tree, sort_keys=False)
+        return text
 
 
 def load_sweep(path: Path, overrides: Sequence[str] = (), *, one_trial: bool = False) -> Sweep:
@@ -109,7 +110,8 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, one_trial: bool = F
         )
     if problems:
         raise ConfigError(problems)
-    assert search and resources
+    assert search is not None
+    assert resources is not None
     return Sweep(
         name=str(name),
         tree=tree,
@@ -129,7 +131,9 @@ def _seeds(value: Any, problems: list[Problem]) -> tuple[int, ...]:
     if (
         isinstance(value, list)
         and value
-        and all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in value)
+        and all(
+            isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in value
+        )
         and len(set(value)) == len(value)
     ):
         return tuple(value)

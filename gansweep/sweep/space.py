@@ -298,7 +298,9 @@ class Space:
 
 
 def parse_space(
-    tree: Mapping[str, Any], base: Mapping[str, Any], sections: Sequence[str],
+    tree: Mapping[str, Any],
+    base: Mapping[str, Any],
+    sections: Sequence[str],
     problems: list[Problem],
 ) -> Space:
     """The space of a file's `space:`; mistakes go to `problems` under `space.AXIS`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -60,11 +60,12 @@ def planned(sweep: Sweep) -> list[Trial]:
     Raises ConfigError with every mistake in the trials' settings.
     """
     search, space = sweep.search, sweep.space
-    points = {
+    methods: dict[str, Callable[[], list[Assignment]]] = {
         "grid": lambda: space.grid(samples=search.samples, seed=search.seed),
         "random": lambda: space.random(samples=search.samples, seed=search.seed),
         "tpe": lambda: list(space.probes()) or [{}],
-    }[search.method]()
+    }
+    points = methods[search.method]()
     problems: list[Problem] = []
     trials = make_trials(sweep, points, problems)
     if not problems:

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import queue
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -25,13 +26,16 @@ from ray.tune.schedulers import (
 )
 from ray.tune.search import Searcher
 
-from gansweep.errors import ConfigError
+from gansweep.errors import ConfigError, Problem
 from gansweep.progress import Progress, Verdict
 from gansweep.sweep.file import Resources, Search
 from gansweep.sweep.proposals import Proposals
 from gansweep.sweep.trials import Trial
 
 log = logging.getLogger("gansweep")
+
+SCRATCH = "ray"
+"""Folder of Tune's own files within the sweep's; none outlives a run."""
 
 WORST = 1e30
 """What schedulers see for a metric that is not finite or missing (times -1 under `max`)."""
@@ -69,6 +73,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
     """
 
     def setup(self, config: dict[str, Any]) -> None:
+        """Begin the trial at once; the driver hears of it through `step`."""
         self._assigned = Assigned(**json.loads(config["assigned"]))
         self._reports: queue.Queue[dict[str, Any]] = queue.Queue()
         self._asked = threading.Event()  # the driver wants the next result: go on
@@ -76,6 +81,12 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         self._waiting_on_score = False
         self._thread = threading.Thread(target=self._train, name="trial", daemon=True)
         self._thread.start()
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """End the last trial where it waits for a verdict, and begin the next in this process."""
+        self.cleanup()
+        self.setup(new_config)
+        return True
 
     def step(self) -> dict[str, Any]:
         """Wait for the trial's next report; the last one has `done`."""
@@ -100,7 +111,8 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         torch.set_num_threads(int(cores) if cores else 1)
         assigned = self._assigned
         try:
-            config = resolve(json.loads(assigned.tree), problems := [])
+            problems: list[Problem] = []
+            config = resolve(json.loads(assigned.tree), problems)
             if config is None:
                 raise ConfigError(problems)
             tracker = MlflowTracker(assigned.uri, assigned.run_id)
@@ -246,7 +258,8 @@ def start_ray(address: str | None, resources: Resources) -> dict[str, float]:
     """
     if address and address.startswith("ray://"):
         raise ConfigError.single(
-            "--address", "ray:// clients lose the sweep when the line breaks for 30 s",
+            "--address",
+            "ray:// clients lose the sweep when the line breaks for 30 s",
             "run this command on the cluster, with --address auto, or submit it as a Ray job",
         )
     try:
@@ -327,18 +340,24 @@ def run_trials(
             search_alg=_Searcher(begin, search.mode),
             scheduler=scheduler,
             num_samples=-1,
+            reuse_actors=True,  # a worker pays its imports once, not for every trial
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
             max_concurrent_trials=concurrent,
         ),
         run_config=tune.RunConfig(
-            name="ray",
+            name=SCRATCH,
             storage_path=str(folder),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             callbacks=[_Watch(driver)],
             stop=interrupts,
             verbose=0,
         ),
     )
-    with interrupts.listening():
-        tuner.fit()
+    try:
+        with interrupts.listening():
+            tuner.fit()
+    finally:
+        shutil.rmtree(folder / SCRATCH, ignore_errors=True)
 
 
 @final

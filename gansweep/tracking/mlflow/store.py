@@ -11,12 +11,15 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 from gansweep.errors import ConfigError, Problem, nearest
 from gansweep.tracking.mlflow import tags as tag_names
 from gansweep.tracking.mlflow.client import error_code, open_client
 from gansweep.tracking.mlflow.uri import ARTIFACT_FOLDER, is_http, sqlite_file
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 StoreStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
@@ -124,7 +127,7 @@ class MlflowStore:
     def trial_run(
         self,
         experiment_id: str,
-        parent: str,
+        parent: str | None,
         key: str,
         name: str,
         params: Mapping[str, object],
@@ -132,9 +135,11 @@ class MlflowStore:
     ) -> str:
         """The run of the trial `key`, below the run `parent`: found by `gansweep.key`, or made.
 
+        Without a parent it stands alone; one that it has already is kept.
+
         Values over 6000 characters are shortened and say so.
         """
-        own = {**(tags or {}), "mlflow.parentRunId": parent}
+        own = {**(tags or {}), **({"mlflow.parentRunId": parent} if parent else {})}
         return self._run(experiment_id, tag_names.KEY, key, name=name, tags=own, params=params)
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
@@ -172,14 +177,51 @@ class MlflowStore:
         Raises:
             ConfigError: there is no such experiment.
         """
-        found = self._client.get_experiment_by_name(experiment)
+        number = self.existing_experiment(experiment)
+        return [_record(run) for run in self._search(number, f"tags.`{tag_names.KEY}` LIKE '%'")]
+
+    def sweep_tags(self, experiment: str) -> dict[str, str]:
+        """The tags of the experiment's sweep, as in `TrialRecord`; none where it has no parent run.
+
+        Raises:
+            ConfigError: there is no such experiment.
+        """
+        number = self.existing_experiment(experiment)
+        run = next(self._search(number, f"tags.`{tag_names.SWEEP}` LIKE '%'"), None)
+        return {} if run is None else tag_names.own(run.data.tags)
+
+    def existing_experiment(self, name: str) -> str:
+        """The id of the experiment `name`; nothing is made.
+
+        Raises:
+            ConfigError: there is none; it lists the nearest.
+        """
+        path = sqlite_file(self.uri)
+        if path and not path.exists():
+            raise ConfigError.single(str(path), "no such database", "run a sweep first")
+        found = self._client.get_experiment_by_name(name)
         if found is None or found.lifecycle_stage == "deleted":
             names = [each.name for each in self._client.search_experiments()]
-            raise ConfigError.single(
-                experiment, f"no such experiment in {self.uri}", nearest(experiment, names)
-            )
-        runs = self._search(str(found.experiment_id), f"tags.`{tag_names.KEY}` LIKE '%'")
-        return [_record(run) for run in runs]
+            raise ConfigError.single(name, f"no such sweep in {self.uri}", nearest(name, names))
+        return str(found.experiment_id)
+
+    def last_image(self, run_id: str, key: str = "samples") -> Image | None:
+        """The run's latest picture of the series `key`, by step; None where there is none."""
+        from PIL import Image
+
+        steps: dict[int, str] = {}
+        for artifact in self._client.list_artifacts(run_id, "images"):
+            name = PurePosixPath(artifact.path).name
+            parts = re.split(r"[+%]", name)  # KEY+step+N+timestamp+T+UUID.png; % in older MLflow
+            if parts[0] == key and name.endswith(".png") and "step" in parts:
+                steps[int(parts[parts.index("step") + 1])] = artifact.path
+        if not steps:
+            return None
+        with tempfile.TemporaryDirectory() as scratch:
+            path = self._client.download_artifacts(run_id, steps[max(steps)], scratch)
+            with Image.open(path) as picture:
+                picture.load()
+                return picture
 
     @staticmethod
     def comparison_url(experiment_id: str, ui_base: str) -> str:

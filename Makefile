@@ -1,0 +1,41 @@
+# Set-up, checks and the demo. PYTHON names the interpreter that makes the environment.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+.PHONY: run test check slow clean
+
+run: $(VENV)/.installed
+	$(BIN)/gansweep run sweeps/wgan_clip.yaml
+
+test: $(VENV)/.installed-dev
+	$(BIN)/pytest
+
+slow: $(VENV)/.installed-dev
+	$(BIN)/pytest -m slow
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and by itself: its pinned version then keeps other packages from taking another build.
+$(VENV)/.torch: constraints.txt | $(VENV)/bin/pip
+	$(PIP) torch
+	touch $@
+
+$(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
+	$(PIP) --editable '.[tpe,hub]'
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV)
