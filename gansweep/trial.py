@@ -98,7 +98,7 @@ def run_trial(
 
 
 def _finish(tracker: Tracker, outcome: Outcome) -> None:
-    tags = {"gansweep.state": outcome.state}
+    tags: dict[str, str] = {"gansweep.state": outcome.state}
     if outcome.reason:
         tags["gansweep.reason"] = outcome.reason
     tracker.set_tags(tags)
