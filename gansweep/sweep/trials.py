@@ -11,7 +11,8 @@ from gansweep.config import TrialConfig, resolve
 from gansweep.dataspec import DataSpec
 from gansweep.errors import ConfigError, Problem
 from gansweep.sweep.file import Sweep
-from gansweep.sweep.space import Assignment, apply
+from gansweep.sweep.params import flatten
+from gansweep.sweep.space import Assignment, Axis, apply
 
 
 @final
@@ -70,6 +71,8 @@ def planned(sweep: Sweep) -> list[Trial]:
     trials = make_trials(sweep, points, problems)
     if not problems:
         problems.extend(_metric_problems(sweep, trials))
+    if not problems:
+        problems.extend(_device_problems(sweep, trials))
     if not problems and not sweep.space.axes and len(sweep.seeds) == 1:
         problems.append(
             Problem("space", "is empty: one trial is no sweep", "use gansweep train, or add seeds")
@@ -88,6 +91,13 @@ def _metric_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:
         scores = [f"score/{score.name}" for score in trial.config.scores]
         if metric not in scores:
             return [Problem("search.metric", f"{metric!r} is not logged", f"one of {scores}")]
+    return []
+
+
+def _device_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:
+    """Ray hides the GPUs from a worker that asked for none."""
+    if sweep.resources.gpu == 0 and any(t.config.run.device == "cuda" for t in trials):
+        return [Problem("trial.device", "is cuda, and resources.gpu is 0", "set resources.gpu")]
     return []
 
 
@@ -127,13 +137,34 @@ def check_data(trials: Sequence[Trial]) -> dict[str, list[str]]:
 
 def trial_name(point: Mapping[str, Any], seed: int, sweep: Sweep) -> str:
     """What differs from the other trials of the sweep: `clip=0.01 lr=5e-05 rmsprop`."""
-    keys = sorted({key for axis in sweep.space.axes for key in axis.keys} | set(point))
-    words = []
-    for key, value in point.items():
-        words.append(_word(key, value, keys))
+    axes = sweep.space.axes
+    telling = dict.fromkeys(key for axis in axes for key in telling_keys(axis))
+    values = flatten(point)
+    words = [
+        str(values[key])
+        if key.endswith(".name")
+        else f"{short_key(key, list(telling))}={format_value(values[key])}"
+        for key in telling
+        if key in values
+    ]
     if len(sweep.seeds) > 1 or not words:
         words.append(f"seed={seed}")
     return " ".join(words)
+
+
+def telling_keys(axis: Axis) -> list[str]:
+    """The fewest keys, names before others, that tell the options of an axis apart."""
+    options = [flatten(axis.assign(value)) for value in axis.domain.probes()]
+    keys = dict.fromkeys(key for option in options for key in option)
+    ordered = sorted(keys, key=lambda key: not key.endswith(".name"))
+    telling: list[str] = []
+    told = 1
+    for key in ordered:
+        count = len({repr([option.get(each) for each in [*telling, key]]) for option in options})
+        if count > told:
+            telling.append(key)
+            told = count
+    return telling or ordered[:1]
 
 
 def short_key(key: str, keys: Sequence[str]) -> str:
@@ -144,15 +175,6 @@ def short_key(key: str, keys: Sequence[str]) -> str:
         if sum(other == tail or other.endswith("." + tail) for other in keys) <= 1:
             return tail
     return key
-
-
-def _word(key: str, value: Any, keys: Sequence[str]) -> str:
-    if isinstance(value, Mapping):
-        rest = [f"{k}={format_value(v)}" for k, v in value.items() if k != "name"]
-        return " ".join([str(value.get("name", key)), *rest])
-    if key.endswith(".name") or key == "name":
-        return str(value)
-    return f"{short_key(key, keys)}={format_value(value)}"
 
 
 def format_value(value: Any) -> str:
