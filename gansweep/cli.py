@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Optional
@@ -159,10 +160,24 @@ def ui(
     raise typer.Exit(ui_command(name, uri=tracking_uri, host=host, port=port))
 
 
+@app.command()
+def settings(
+    section: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="Like model.wgan, network.dcgan, samples.", metavar="[SECTION]"),
+    ] = None,
+) -> None:
+    """Explain the settings of a sweep file: defaults, valid values, meaning."""
+    from gansweep.commands.settings import settings_command
+
+    raise typer.Exit(settings_command(section))
+
+
 def main() -> None:
     """The console script: a person's mistake is one screen on stderr and exit code 2."""
     from gansweep.errors import ConfigError
 
+    sys.path.insert(0, os.getcwd())  # import paths in a sweep file may name modules in this folder
     try:
         app()
     except ConfigError as error:

@@ -190,10 +190,15 @@ def resolve(
     data = DATASETS.part(tuned["data"], at=where("data"), problems=problems)
     d_optimizer, g_optimizer = None, None
     if model or tuned["optimizer"]:
-        common = {k: v for k, v in tuned["optimizer"].items() if k not in ROLES}
+        given, defaults = sections.get("optimizer", {}), published.get("optimizer", {})
+        for role in ROLES:
+            if not isinstance(given.get(role) or {}, Mapping):
+                what = f"is {given[role]!r}, must be a section"
+                problems.append(Problem(where(f"optimizer.{role}"), what))
+                given = {key: value for key, value in given.items() if key != role}
         d_optimizer, g_optimizer = (
             OPTIMIZERS.part(
-                _under(common, tuned["optimizer"].get(role) or {}),
+                _under(_of_role(defaults, role), _of_role(given, role)),
                 at=where("optimizer"),
                 problems=problems,
             )
@@ -232,6 +237,12 @@ def resolve(
         run=run,
         **plain,
     )
+
+
+def _of_role(optimizer: Mapping[str, Any], role: str) -> Tree:
+    """The optimizer section of one network: what both share, under what `role` has of its own."""
+    common = {key: value for key, value in optimizer.items() if key not in ROLES}
+    return _under(common, optimizer.get(role) or {})
 
 
 def _under(defaults: Mapping[str, Any], section: Mapping[str, Any]) -> Tree:

@@ -88,7 +88,7 @@ class Outcome:
         """Keep the last values; False, and the state "diverged", where one is not finite."""
         self.metrics.update(values)
         bad = [name for name, value in values.items() if not math.isfinite(value)]
-        if bad:
+        if bad and self.state != "diverged":  # the first cause is the reason
             self.state = "diverged"
             self.reason = f"{bad[0]} was {values[bad[0]]} at g_step {g_step}"
         return not bad

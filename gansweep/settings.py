@@ -5,6 +5,7 @@ Types are checked by OmegaConf's structured configs; ranges by the bounds that `
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
@@ -57,6 +58,7 @@ def fill(cls: type[S], values: Mapping[str, Any], *, at: str, problems: list[Pro
     config = OmegaConf.structured(cls)
     OmegaConf.set_readonly(config, False)
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    refused = set()
     for key, value in values.items():
         where = f"{at}.{key}" if at else str(key)
         if key not in names:
@@ -65,9 +67,16 @@ def fill(cls: type[S], values: Mapping[str, Any], *, at: str, problems: list[Pro
         try:
             OmegaConf.update(config, key, value)
         except OmegaConfBaseException as error:
+            if isinstance(value, float) and value.is_integer():  # 1e4 is a whole number too
+                with contextlib.suppress(OmegaConfBaseException):
+                    OmegaConf.update(config, key, int(value))
+                    continue
             problems.append(Problem(where, _first_line(error)))
+            refused.add(key)
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         where = f"{at}.{field.name}" if at else field.name
+        if field.name in refused:
+            continue
         if OmegaConf.is_missing(config, field.name):
             problems.append(Problem(where, "is required", field.metadata.get("help", "")))
             continue

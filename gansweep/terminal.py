@@ -146,7 +146,7 @@ class Display:
         entry = row.entry
         left = row.seconds_left
         return [
-            entry.name,
+            Text(entry.name),
             Text(entry.state, style=STYLES.get(entry.state, "dim")),
             f"{entry.g_steps}/{entry.budget}",
             ProgressBar(total=entry.budget, completed=entry.g_steps, width=12),

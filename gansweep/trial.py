@@ -79,15 +79,21 @@ def run_trial(
     try:
         training = _Training(config, tracker, report, outcome, folder)
         training.fit()
-    except KeyboardInterrupt:
-        outcome.end("interrupted", "keyboard interrupt")
-        _finish(tracker, outcome)
+    except (KeyboardInterrupt, SystemExit) as error:
+        # Lightning ignores SIGINT from the first on, and exits in place of raising it.
+        keyboard = isinstance(error, KeyboardInterrupt) or isinstance(
+            error.__context__, KeyboardInterrupt
+        )
+        outcome.end("interrupted", "keyboard interrupt" if keyboard else "asked to exit")
+        _finish(tracker, outcome, training)
+        if keyboard:
+            raise KeyboardInterrupt from error
         raise
     except Exception as error:
         outcome.end("failed", f"{type(error).__name__}: {error}".splitlines()[0][:500])
         tracker.log_text(traceback.format_exc(), "traceback.txt")
         logging.getLogger("gansweep").exception("the trial failed")
-    _finish(tracker, outcome)
+    _finish(tracker, outcome, training)
     return TrialResult(
         state=outcome.state,
         reason=outcome.reason,
@@ -97,8 +103,10 @@ def run_trial(
     )
 
 
-def _finish(tracker: Tracker, outcome: Outcome) -> None:
+def _finish(tracker: Tracker, outcome: Outcome, training: _Training | None) -> None:
     tags: dict[str, str] = {"gansweep.state": outcome.state}
+    if training:
+        tags["gansweep.g_steps"] = str(training.module.g_step)
     if outcome.reason:
         tags["gansweep.reason"] = outcome.reason
     tracker.set_tags(tags)
@@ -144,6 +152,7 @@ class _Training:
             self.outcome.metrics.update(state["metrics"])
         if start >= config.budget.g_steps:
             self.module.g_step = start
+            self.clock.start(start, state["seconds"] if state else 0.0)
             return
         loader = ResidentLoader(
             self.samples,
@@ -212,6 +221,7 @@ class _Training:
         """Write the checkpoint, with everything that the next step depends on."""
         if self.path is None:
             return
+        self.tracker.flush()  # a trial that goes on from here does not log these steps again
         state = {
             "key": self.config.key,
             "module": self.module.training_state(),
@@ -286,6 +296,8 @@ class _Reporter(TrialCallback):
         self._next = time.monotonic() + REPORT_SECONDS
         if training.outcome.state == "diverged":
             return
+        if self._scored:
+            training.tracker.set_tags({"gansweep.g_steps": str(g_step)})
         verdict = training.report(
             Progress(
                 g_steps=g_step,

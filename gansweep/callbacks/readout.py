@@ -35,7 +35,6 @@ class Readout(TrialCallback):
         self._clock.tick(g_step)
         values["time/seconds"] = self._clock.seconds
         values["time/g_steps_per_s"] = self._clock.rate
-        values["time/g_steps"] = g_step
         values["time/d_steps"] = module.d_step
         values["time/images_seen"] = module.images_seen
         self._tracker.log_metrics(values, step=g_step)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from gansweep.commands.folders import sweep_folder
@@ -47,7 +48,7 @@ def plan_command(path: Path, overrides: Sequence[str], *, root: Path, as_json: b
         table.add_column(column, justify="right" if column == "g_steps" else "left")
     for trial in trials:
         state = known[trial.key].state if trial.key in known else "waiting"
-        table.add_row(trial.key, trial.name, str(trial.config.budget.g_steps), state)
+        table.add_row(trial.key, escape(trial.name), str(trial.config.budget.g_steps), state)
     console.print(table)
     count = len(trials)
     what = f"{count} trials"
@@ -58,5 +59,5 @@ def plan_command(path: Path, overrides: Sequence[str], *, root: Path, as_json: b
         f"{sweep.name}: {what}, each with {resources.cpu:g} cores and {resources.gpu:g} GPUs"
     )
     for line in sorted({line for lines in advice.values() for line in lines}):
-        console.print(f"note: {line}")
+        console.print(f"note: {escape(line)}")
     return 0

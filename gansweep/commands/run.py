@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, final
 
 from filelock import FileLock, Timeout
 from rich.console import Console
+from rich.markup import escape
 
 from gansweep.commands.folders import sweep_folder
-from gansweep.errors import ConfigError, Problem
+from gansweep.errors import ConfigError, Problem, TrialNotBegunError
 from gansweep.provenance import environment_text, version_tags
 from gansweep.report.contact_sheet import write_contact_sheet
-from gansweep.report.ranking import rank
+from gansweep.report.ranking import PointResult, rank
 from gansweep.report.table import ranked_table
 from gansweep.sweep.board import Board
 from gansweep.sweep.file import Resources, Sweep, load_sweep
@@ -23,8 +27,10 @@ from gansweep.sweep.trials import Trial, check_data, planned
 from gansweep.terminal import Display, clock, quiet
 from gansweep.tracking.mlflow import MlflowStore, tracking_uri
 
-OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes: all well; a trial failed; the input is wrong; interrupted, to be gone on with."""
+OK, FAILED, INTERRUPTED = 0, 1, 130
+"""Exit codes: all well; a trial failed; there is more to go. 2 is a mistake in the input."""
+
+PLAN_FILE, LOG_FILE, SHEET_FILE = "plan.json", "driver.log", "samples.png"
 
 
 def run_command(
@@ -37,10 +43,7 @@ def run_command(
     retry_failed: bool,
 ) -> int:
     """Train what is left of the sweep; the exit code. ConfigError before anything starts."""
-    sweep = load_sweep(path, overrides)
-    trials = planned(sweep)
-    store = MlflowStore(tracking_uri(uri))
-    advice = _check(sweep, trials, store, local=address is None)
+    sweep, trials, store, advice = _checked(path, overrides, uri=uri, address=address)
     folder = sweep_folder(root, sweep.name)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -51,38 +54,58 @@ def run_command(
             str(folder), "another gansweep drives this sweep", "wait for it, or use another --dir"
         ) from None
     try:
-        return _run(
-            sweep,
-            trials,
-            store,
-            folder,
-            advice=advice,
-            address=address,
-            retry_failed=retry_failed,
-        )
+        with quiet(folder / LOG_FILE) as console:
+            run = _Run(
+                sweep, trials, store, folder, console, advice=advice, retry_failed=retry_failed
+            )
+            return run.go(address)
     finally:
         lock.release()
 
 
-def _check(
-    sweep: Sweep, trials: Sequence[Trial], store: MlflowStore, *, local: bool
-) -> dict[str, list[str]]:
+def _checked(
+    path: Path, overrides: Sequence[str], *, uri: str | None, address: str | None
+) -> tuple[Sweep, list[Trial], MlflowStore, dict[str, list[str]]]:
     """Everything that can be wrong, found before anything is started or written."""
     problems: list[Problem] = []
-    advice: dict[str, list[str]] = {}
+    sweep, trials, store, advice = None, None, None, None
     try:
-        advice = check_data(trials)
-    except ConfigError as error:
-        problems.extend(error.problems)
-    try:
+        store = MlflowStore(tracking_uri(uri))
         store.check()
     except ConfigError as error:
         problems.extend(error.problems)
-    if local:
-        problems.extend(_local_problems(sweep.resources))
-    if problems:
+    try:
+        sweep = load_sweep(path, overrides)
+        problems.extend(
+            _cluster_problems(address) if address else _local_problems(sweep.resources)
+        )
+        trials = planned(sweep)
+        advice = check_data(trials)
+    except ConfigError as error:
+        problems = [*error.problems, *problems]
+    if problems or sweep is None or trials is None or store is None or advice is None:
         raise ConfigError(problems)
-    return advice
+    return sweep, trials, store, advice
+
+
+def _cluster_problems(address: str) -> list[Problem]:
+    """What is wrong with `--address`, as far as a knock at the door tells within 3 s."""
+    at = "--address"
+    if address.startswith("ray://"):
+        what = "ray:// clients lose the sweep when the line breaks for 30 s"
+        remedy = "run this command on the cluster, with --address auto, or submit it as a Ray job"
+        return [Problem(at, what, remedy)]
+    if address == "auto":
+        return []
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal() and int(port) < 2**16):
+        return [Problem(at, f"{address!r} is no address", "auto or HOST:PORT")]
+    try:
+        socket.create_connection((host, int(port)), timeout=3).close()
+    except OSError as error:
+        what = f"no Ray cluster answers at {address} ({error.strerror or error})"
+        return [Problem(at, what, "start one with `ray start --head`, or leave --address out")]
+    return []
 
 
 def _local_problems(resources: Resources) -> list[Problem]:
@@ -101,171 +124,184 @@ def _local_problems(resources: Resources) -> list[Problem]:
     ]
 
 
-def _run(
-    sweep: Sweep,
-    trials: Sequence[Trial],
-    store: MlflowStore,
-    folder: Path,
-    *,
-    advice: dict[str, list[str]],
-    address: str | None,
-    retry_failed: bool,
-) -> int:
-    plan = Plan.load(folder / "plan.json", sweep.name)
-    budget = max(trial.config.budget.g_steps for trial in trials)
+@final
+class _Run:
+    """One `gansweep run`, once its input has been found good."""
 
-    def finished(entry: Entry) -> bool:
-        return entry.is_finished(entry.budget, retry_failed=retry_failed)
+    def __init__(
+        self,
+        sweep: Sweep,
+        trials: Sequence[Trial],
+        store: MlflowStore,
+        folder: Path,
+        console: Console,
+        *,
+        advice: dict[str, list[str]],
+        retry_failed: bool,
+    ) -> None:
+        self.sweep = sweep
+        self.store = store
+        self.folder = folder
+        self.console = console
+        self.advice = advice
+        self.budget = max(trial.config.budget.g_steps for trial in trials)
+        self.plan = Plan.load(folder / PLAN_FILE, sweep.name)
+        self.chosen: list[Entry] | None = None  # None: all that the search has chosen by then
 
-    if sweep.search.method == "tpe":
-        for entry in plan.entries.values():
-            entry.budget = budget
-        proposals: Proposals = TreeParzen(sweep, plan.entries.values(), finished=finished)
-        mine = None
-    else:
-        mine = [plan.add(trial) for trial in trials]
-        entries = {entry.key: entry for entry in mine}
-        proposals = Listed(trial for trial in trials if not finished(entries[trial.key]))
-    log_file = folder / "driver.log"
-    with quiet(log_file) as console:
-        for line in sorted({line for lines in advice.values() for line in lines}):
-            console.print(f"[yellow]note[/]: {line}")
-        plan.save()
-        experiment = store.experiment(sweep.name)
-        tags = version_tags(Path.cwd())
-        parent = _parent_run(sweep, store, experiment, tags)
-        interrupted = False
-        if proposals.total:
-            interrupted = _train(
-                sweep, plan, store, proposals, console, folder,
-                experiment=experiment, parent=parent, tags=tags, advice=advice,
-                address=address, budget=budget, log_file=log_file,
-            )  # fmt: skip
-        entries_now = mine if mine is not None else list(plan.entries.values())
-        return _conclude(
-            sweep, entries_now, store, console, folder,
-            experiment=experiment, parent=parent, interrupted=interrupted, log_file=log_file,
-        )  # fmt: skip
+        def finished(entry: Entry) -> bool:
+            return entry.is_finished(entry.budget, retry_failed=retry_failed)
 
-
-def _parent_run(sweep: Sweep, store: MlflowStore, experiment: str, tags: dict[str, str]) -> str:
-    described = {
-        **tags,
-        "file": str(sweep.files[0].name),
-        "overrides": " ".join(sweep.overrides),
-        "metric": sweep.search.metric,
-        "mode": sweep.search.mode,
-        "mlflow.note.content": f"The sweep `{sweep.name}`; its trials are the runs below it.",
-    }
-    parent = store.parent_run(experiment, sweep.name, described)
-    store.set_tags(parent, described)
-    store.settle(parent, "RUNNING")
-    store.log_text(parent, sweep.to_yaml(), "sweep.yaml")
-    for file in sweep.files:
-        store.log_text(parent, file.read_text(encoding="utf-8"), f"source/{file.name}")
-    store.log_text(parent, environment_text(), "environment.txt")
-    return parent
-
-
-def _train(
-    sweep: Sweep,
-    plan: Plan,
-    store: MlflowStore,
-    proposals: Proposals,
-    console: Console,
-    folder: Path,
-    *,
-    experiment: str,
-    parent: str,
-    tags: dict[str, str],
-    advice: dict[str, list[str]],
-    address: str | None,
-    budget: int,
-    log_file: Path,
-) -> bool:
-    """Train the proposals on Ray; True where it was interrupted."""
-    from gansweep.sweep.driver import SweepDriver
-    from gansweep.sweep.tune import run_trials, slots, start_ray, stop_ray
-
-    console.print(f"[bold]{sweep.name}[/]: training; the log is {log_file}")
-    have = start_ray(address, sweep.resources)
-    workers = slots(sweep.resources, have)
-    board = Board(plan, total=proposals.total, workers=workers)
-    driver = SweepDriver(
-        sweep, plan, board, store, proposals,
-        experiment=experiment, parent=parent, folder=folder, tags=tags, advice=advice,
-    )  # fmt: skip
-    asked_to_stop: list[str] = []
-
-    def on_interrupt() -> None:
-        asked_to_stop.append("interrupt")
-        board.message = "stopping: the trials write their checkpoints (again to end at once)"
-
-    try:
-        with Display(console, board, metric=sweep.search.metric).showing():
-            run_trials(
-                proposals,
-                driver,
-                search=sweep.search,
-                resources=sweep.resources,
-                budget=budget,
-                concurrent=workers,
-                folder=folder,
-                on_interrupt=on_interrupt,
+        if sweep.search.method == "tpe":
+            for entry in self.plan.entries.values():
+                entry.budget = self.budget
+            self.proposals: Proposals = TreeParzen(
+                sweep, self.plan.entries.values(), finished=finished
             )
-    except KeyboardInterrupt:
-        asked_to_stop.append("at once")
-    finally:
-        driver.settle()
-        stop_ray()
-    return bool(asked_to_stop)
+        else:
+            entries = {trial.key: self.plan.add(trial) for trial in trials}
+            self.chosen = list(entries.values())
+            self.proposals = Listed(trial for trial in trials if not finished(entries[trial.key]))
 
+    @property
+    def entries(self) -> list[Entry]:
+        """The trials that this sweep file means, as they stand."""
+        return list(self.plan.entries.values()) if self.chosen is None else self.chosen
 
-def _conclude(
-    sweep: Sweep,
-    entries: Sequence[Entry],
-    store: MlflowStore,
-    console: Console,
-    folder: Path,
-    *,
-    experiment: str,
-    parent: str,
-    interrupted: bool,
-    log_file: Path,
-) -> int:
-    """The end of a run: table, best point, where everything is; the parent's status."""
-    search = sweep.search
-    results = rank(entries, metric=search.metric, mode=search.mode)
-    console.print()
-    console.print(ranked_table(results, metric=search.metric))
-    console.print()
-    failed = [entry for entry in entries if entry.state == "failed"]
-    open_ones = [entry for entry in entries if entry.state in ("waiting", "running", "interrupted")]
-    best = next((result for result in results if result.mean is not None), None)
-    if best:
-        console.print(f"best    [bold]{best.name}[/] ({search.metric} {best.mean:.4g})")
-    seconds = sum(entry.seconds for entry in entries)
-    console.print(f"trained {len(entries)} trials, {clock(seconds)} of training in all")
-    sheet = folder / "samples.png"
-    if write_contact_sheet(sheet, results, metric=search.metric, picture=store.last_image):
-        store.log_image_file(parent, sheet, sheet.name)
-        console.print(f"samples {sheet}, and the series `samples` of each run in MLflow")
-    console.print(f"compare gansweep ui {sweep.name}")
-    for entry in failed[:5]:
-        console.print(f"[red]failed[/]  {entry.name}: {entry.reason}")
-    if failed:
-        console.print(
-            "        tracebacks: artifact traceback.txt of the run; "
-            "--retry-failed trains them again"
+    def go(self, address: str | None) -> int:
+        """Train what is left, conclude, and return the exit code."""
+        for line in sorted({line for lines in self.advice.values() for line in lines}):
+            self.console.print(f"[yellow]note[/]: {escape(line)}")
+        trouble = ""
+        if self.proposals.total:
+            self.console.print(
+                f"[bold]{self.sweep.name}[/]: {self.proposals.total} trials to train; "
+                f"the log is {self.folder / LOG_FILE}"
+            )
+            trouble = self._train(address)
+        else:
+            self.console.print(f"[bold]{self.sweep.name}[/]: every trial is finished already")
+        return self._conclude(trouble)
+
+    def _train(self, address: str | None) -> str:
+        """Train the proposals on Ray; what ended it before its time, or nothing."""
+        from gansweep.sweep.driver import SweepDriver
+        from gansweep.sweep.tune import run_trials, slots, start_ray, stop_ray
+
+        # MLflow's imports take seconds in which Ray's own processes start.
+        importing = threading.Thread(target=self.store.warm_up, daemon=True)
+        importing.start()
+        have = start_ray(address, self.sweep.resources)
+        importing.join()
+        workers = slots(self.sweep.resources, have)
+        if have.get("GPU") and not self.sweep.resources.gpu:
+            self.console.print(
+                f"[yellow]note[/]: {have['GPU']:g} GPUs stand idle: resources.gpu is 0"
+            )
+        self.plan.save()
+        board = Board(self.plan, total=self.proposals.total, workers=workers)
+        tags = version_tags(Path.cwd())
+        experiment = self.store.experiment(self.sweep.name)
+        driver = SweepDriver(
+            self.sweep,
+            self.plan,
+            board,
+            self.store,
+            self.proposals,
+            experiment=experiment,
+            parent=self._parent_run(experiment, tags),
+            folder=self.folder,
+            tags=tags,
+            advice=self.advice,
         )
-    status = "FINISHED"
-    code = OK
-    if interrupted or open_ones:
-        console.print(
-            f"[yellow]interrupted[/] with {len(open_ones)} trials to go: the same command goes on"
-        )
-        status, code = "KILLED", INTERRUPTED
-    elif failed:
-        status, code = "FAILED", FAILED
-    store.settle(parent, status)  # type: ignore[arg-type]
-    return code
+        trouble: list[str] = []
+
+        def on_interrupt() -> None:
+            trouble.append("interrupted")
+            board.message = "stopping: the trials write their checkpoints (again to end at once)"
+
+        try:
+            with Display(self.console, board, metric=self.sweep.search.metric).showing():
+                run_trials(
+                    self.proposals,
+                    driver,
+                    search=self.sweep.search,
+                    resources=self.sweep.resources,
+                    budget=self.budget,
+                    concurrent=workers,
+                    folder=self.folder,
+                    on_interrupt=on_interrupt,
+                )
+        except KeyboardInterrupt:
+            trouble.append("ended at once")
+        except TrialNotBegunError as error:
+            trouble.append(str(error))
+        finally:
+            driver.settle()
+            stop_ray()
+        return trouble[-1] if trouble else ""
+
+    def _parent_run(self, experiment: str, tags: dict[str, str]) -> str:
+        """The sweep's own run, brought to life with its sources."""
+        sweep, store = self.sweep, self.store
+        described = {
+            **tags,
+            "file": sweep.files[0].name,
+            "overrides": " ".join(sweep.overrides),
+            "metric": sweep.search.metric,
+            "mode": sweep.search.mode,
+            "mlflow.note.content": f"The sweep `{sweep.name}`; its trials are the runs below it.",
+        }
+        parent = store.parent_run(experiment, sweep.name, described)
+        store.settle(parent, "RUNNING")
+        store.log_text(parent, sweep.to_yaml(), "sweep.yaml")
+        for file in sweep.files:
+            store.log_text(parent, file.read_text(encoding="utf-8"), f"source/{file.name}")
+        store.log_text(parent, environment_text(), "environment.txt")
+        return parent
+
+    def _conclude(self, trouble: str) -> int:
+        """Table, best point, where everything is; the status of the sweep's run; the exit code."""
+        search, console = self.sweep.search, self.console
+        entries = self.entries
+        results = rank(entries, metric=search.metric, mode=search.mode)
+        failed = [entry for entry in entries if entry.state == "failed"]
+        to_go = sum(entry.state in ("waiting", "running", "interrupted") for entry in entries)
+        seconds = sum(entry.seconds for entry in entries)
+        console.print()
+        console.print(ranked_table(results, metric=search.metric))
+        console.print()
+        if results and results[0].mean is not None:
+            best = results[0]
+            console.print(f"best    [bold]{escape(best.name)}[/] ({search.metric} {best.mean:.4g})")
+        console.print(f"trained {len(entries)} trials, {clock(seconds)} of training in all")
+        status, code = "FINISHED", OK
+        if failed:
+            status, code = "FAILED", FAILED
+        if trouble or to_go:
+            status, code = "KILLED", INTERRUPTED
+        self._record_end(results, status)
+        console.print(f"compare gansweep ui {self.sweep.name}")
+        for entry in failed[:5]:
+            console.print(f"[red]failed[/]  {escape(entry.name)}: {escape(entry.reason)}")
+        if failed:
+            console.print(
+                "        each traceback is the artifact traceback.txt of its run; "
+                "--retry-failed trains them again"
+            )
+        if trouble or to_go:
+            console.print(
+                f"[yellow]{trouble or 'interrupted'}[/], {to_go} trials to go: "
+                "the same command goes on"
+            )
+        return code
+
+    def _record_end(self, results: Sequence[PointResult], status: Any) -> None:
+        """The contact sheet, and the status of the sweep's run."""
+        sheet = self.folder / SHEET_FILE
+        metric = self.sweep.search.metric
+        experiment = self.store.experiment(self.sweep.name)
+        parent = self.store.parent_run(experiment, self.sweep.name)
+        if write_contact_sheet(sheet, results, metric=metric, picture=self.store.last_image):
+            self.store.log_image_file(parent, sheet, sheet.name)
+            self.console.print(f"samples {sheet}, and the series `samples` of each run in MLflow")
+        self.store.settle(parent, status)

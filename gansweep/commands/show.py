@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from rich.console import Console
+from rich.markup import escape
 
-from gansweep.errors import ConfigError
+from gansweep.errors import ConfigError, nearest
 from gansweep.report.contact_sheet import write_contact_sheet
 from gansweep.report.ranking import rank
 from gansweep.report.table import ranked_table
@@ -46,7 +48,7 @@ class Recorded:
 
     @property
     def g_steps(self) -> int:
-        return int(self.record.metrics.get("time/g_steps", 0))
+        return int(self.record.tags.get("g_steps", "0"))
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -69,11 +71,15 @@ def show_command(
     store.check()
     trials = [Recorded(record) for record in store.trials(name)]
     tags = store.sweep_tags(name)
+    logged = sorted({name for trial in trials for name in trial.metrics})
+    if metric and metric not in logged:
+        raise ConfigError.single("--metric", f"no trial has {metric!r}", nearest(metric, logged))
     metric = metric or tags.get("metric", "score/swd")
     direction = mode or tags.get("mode", "min")
     results = rank(trials, metric=metric, mode=direction)  # type: ignore[arg-type]
-    if sheet:
-        write_contact_sheet(sheet, results, metric=metric, picture=store.last_image)
+    written = sheet is not None and write_contact_sheet(
+        sheet, results, metric=metric, picture=store.last_image
+    )
     if as_json:
         tree = [
             {
@@ -86,7 +92,10 @@ def show_command(
                 "state": trial.state,
                 "reason": trial.record.tags.get("reason", ""),
                 "g_steps": trial.g_steps,
-                "metrics": trial.metrics,
+                "metrics": {  # JSON has no NaN
+                    name: value if math.isfinite(value) else None
+                    for name, value in trial.metrics.items()
+                },
             }
             for place, result in enumerate(results, start=1)
             for trial in result.trials
@@ -97,5 +106,5 @@ def show_command(
     console = Console(soft_wrap=True)
     console.print(ranked_table(results, metric=metric))
     if sheet:
-        console.print(f"samples {sheet}")
+        console.print(f"samples {escape(str(sheet))}" if written else "no trial has samples yet")
     return 0

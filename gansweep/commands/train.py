@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 
 from gansweep.assembly import check_fit, load_samples
 from gansweep.commands.folders import sweep_folder
@@ -38,13 +40,15 @@ def train_command(
     advice = check_fit(config, load_samples(config).spec)
     console = Console(soft_wrap=True)
     for line in advice:
-        console.print(f"[yellow]note[/]: {line}")
+        console.print(f"[yellow]note[/]: {escape(line)}")
     tracker: Tracker = MemoryTracker()
     if record:
         store = MlflowStore(tracking_uri(uri))
         store.check()
         experiment = store.experiment(sweep.name)
-        tags = {**version_tags(Path.cwd()), "seed": str(config.run.seed), "point": "{}"}
+        # A point of its own: `show` must not average it with other trials.
+        point = json.dumps({"trial": config.key})
+        tags = {**version_tags(Path.cwd()), "seed": str(config.run.seed), "point": point}
         name = f"{config.model.name} {config.key[:6]}"
         run_id = store.trial_run(experiment, None, config.key, name, trial_params(config, {}), tags)
         store.settle(run_id, "RUNNING")
@@ -57,7 +61,7 @@ def train_command(
     scores = [f"{name} {value:.4g}" for name, value in result.metrics.items() if "score" in name]
     console.print(
         f"{result.state} at g_step {result.g_steps} after {clock(result.seconds)} "
-        f"{' '.join(scores)} {result.reason}".rstrip()
+        f"{' '.join(scores)} {escape(result.reason)}".rstrip()
     )
     console.print(f"checkpoint {folder / 'checkpoint.pt'}")
     if record:

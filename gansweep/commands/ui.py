@@ -23,7 +23,7 @@ def ui_command(name: str | None, *, uri: str | None, host: str, port: int) -> in
     console = Console(soft_wrap=True)
     running = store.uri.startswith(("http://", "https://"))
     base = store.uri if running else f"http://{host}:{port}"
-    page = store.comparison_url(store.existing_experiment(name), base) if name else base
+    page = _page(store, name, base) if name else base
     if running:
         console.print(page)
         return 0
@@ -45,6 +45,14 @@ def ui_command(name: str | None, *, uri: str | None, host: str, port: int) -> in
     finally:
         server.terminate()
         server.wait()
+
+
+def _page(store: MlflowStore, name: str, base: str) -> str:
+    experiment = store.existing_experiment(name)
+    tags = store.sweep_tags(name)
+    return store.comparison_url(
+        experiment, base, metric=tags.get("metric", "score/swd"), mode=tags.get("mode", "min")
+    )
 
 
 def _wait_until_healthy(server: subprocess.Popen[str], base: str) -> None:

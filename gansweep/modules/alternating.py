@@ -125,7 +125,7 @@ class AlternatingModule(pl.LightningModule, ABC):
         formulation = self.formulation
         constraint, penalty = formulation.constraint, formulation.penalty
         with torch.no_grad():
-            fake = self.generator(z, labels)
+            fake = self._generate(z, labels)
         if constraint and constraint.timing == "before":
             constraint.project(self._constrained)
         noise = penalty.draw(real, self.rng) if penalty else None
@@ -140,14 +140,21 @@ class AlternatingModule(pl.LightningModule, ABC):
         self._meter(loss.metrics)
 
     def _generator_step(self, labels: Tensor | None, z: Tensor) -> None:
-        loss = self.formulation.generator_loss(self._bound(labels), self.generator(z, labels))
+        loss = self.formulation.generator_loss(self._bound(labels), self._generate(z, labels))
         self.g_optimizer.zero_grad()
         self.manual_backward(loss.total, inputs=self._g_parameters)
         self.g_optimizer.step()
         self._meter(loss.metrics)
 
+    # Under autocast networks give bfloat16: samples and logits leave them in the data's precision,
+    # so that losses and penalties are computed in it.
+
+    def _generate(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        fake: Tensor = self.generator(z, labels)
+        return fake.to(z.dtype)
+
     def _bound(self, labels: Tensor | None) -> Discriminator:
-        return lambda x: self.discriminator(x, labels)
+        return lambda x: self.discriminator(x, labels).to(x.dtype)
 
     def _bound_pure(self, labels: Tensor | None) -> Discriminator | None:
         if not self._d_buffers:
@@ -156,7 +163,7 @@ class AlternatingModule(pl.LightningModule, ABC):
         def pure(x: Tensor) -> Tensor:
             copies = {name: buffer.clone() for name, buffer in self.discriminator.named_buffers()}
             logits: Tensor = functional_call(self.discriminator, copies, (x, labels))
-            return logits
+            return logits.to(x.dtype)
 
         return pure
 
@@ -194,7 +201,9 @@ class AlternatingModule(pl.LightningModule, ABC):
         self.g_optimizer.load_state_dict(state["g_optimizer"])
         self.d_optimizer.load_state_dict(state["d_optimizer"])
         self.rng.set_state(state["rng"].cpu())
-        self.meters = {name: list(values) for name, values in state["meters"].items()}
+        self.meters = {
+            name: list(values.to(self.device)) for name, values in state["meters"].items()
+        }
         self.g_step = state["g_step"]
         self.d_step = state["d_step"]
         self.images_seen = state["images_seen"]

@@ -37,7 +37,8 @@ def write_contact_sheet(
     """
     cells = []
     for place, result in enumerate(results[:MOST], start=1):
-        grid = picture(getattr(result.trials[0], "run_id", ""))
+        run_id = getattr(result.trials[0], "run_id", "")
+        grid = picture(run_id) if run_id else None  # a trial that never began has no run
         if grid is not None:
             cells.append((place, result, grid))
     if not cells:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
 from gansweep.report.ranking import PointResult
@@ -32,7 +33,7 @@ def ranked_table(results: Sequence[PointResult], *, metric: str, limit: int | No
         states = ", ".join(f"[{STYLES.get(state, 'white')}]{state}[/]" for state in result.states)
         table.add_row(
             str(place),
-            result.name,
+            escape(result.name),
             format_mean(result),
             f"{steps[0]}" if len(steps) == 1 else f"{steps[0]}-{steps[-1]}",
             str(len(result.trials)),

@@ -12,13 +12,14 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gansweep.config import SCALARS, SECTIONS
+from gansweep.config import SCALARS, SECTIONS, resolve
 from gansweep.errors import ConfigError, Problem, nearest
 from gansweep.settings import fill, setting
-from gansweep.sweep.space import DOMAINS, Space, parse_space
+from gansweep.sweep.space import DOMAINS, Space, apply, parse_space
 
 TOP = ("name", "base", "trial", "space", "search", "seeds", "resources")
 SWEEPABLE = (*SECTIONS, "precision", "device")
+NO_MAPPING = "a sweep file has keys like name, trial"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -78,8 +79,9 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, one_trial: bool = F
     files: list[Path] = []
     tree = _load(path, files)
     tree.pop("base", None)
-    tree = _overridden(tree, overrides)
-    problems = [
+    problems: list[Problem] = []
+    tree = _overridden(tree, overrides, problems)
+    problems += [
         Problem(str(key), "unknown key", nearest(str(key), TOP)) for key in tree if key not in TOP
     ]
     name = tree.get("name", path.stem)
@@ -101,6 +103,8 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, one_trial: bool = F
             Problem("resources.gpu", f"is {resources.gpu}", "a fraction below 1, or a whole number")
         )
     space = parse_space(sections["space"], sections["trial"], SWEEPABLE, problems)
+    if not one_trial:
+        problems.extend(_vain_overrides(overrides, space))
     seeds = _seeds(tree.get("seeds", 1), problems)
     if "seed" in sections["trial"] and not one_trial:
         problems.append(Problem("trial.seed", "is set by the sweep", "write seeds: [0, 1, 2]"))
@@ -109,6 +113,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, one_trial: bool = F
             Problem("space", "is empty", "add an axis, or leave `space` out and raise `seeds`")
         )
     if problems:
+        problems.extend(_trial_problems(sections["trial"], sections["space"], space))
         raise ConfigError(problems)
     assert search is not None
     assert resources is not None
@@ -123,6 +128,35 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, one_trial: bool = F
         files=tuple(files),
         overrides=tuple(overrides),
     )
+
+
+def _vain_overrides(overrides: Sequence[str], space: Space) -> list[Problem]:
+    """Overrides of what an axis sets in every trial: they would be lost without a word."""
+    setters = {key: axis.name for axis in space.axes if not axis.when for key in axis.keys}
+    problems = []
+    for override in overrides:
+        path = _override_path(override.partition("=")[0]) or [""]
+        key = ".".join(path[1:])
+        for swept, name in setters.items():
+            if path[0] == "trial" and (key == swept or key.startswith(swept + ".")):
+                remedy = f"space.{name}=null takes the axis away"
+                what = f"the axis space.{name} sets it in every trial"
+                problems.append(Problem(override, what, remedy))
+    return problems
+
+
+def _trial_problems(
+    trial: Mapping[str, Any], axes: Mapping[str, Any], space: Space
+) -> list[Problem]:
+    """The mistakes in the trials of a file that has others, to be reported together."""
+    if len(space.axes) < len([name for name, axis in axes.items() if axis is not None]):
+        return []  # what a refused axis would set might be missed
+    problems: list[Problem] = []
+    for point in list(space.probes()) or [{}]:
+        found: list[Problem] = []
+        resolve(apply(trial, point), found)
+        problems.extend(space.at_axis(problem) for problem in found)
+    return problems
 
 
 def _seeds(value: Any, problems: list[Problem]) -> tuple[int, ...]:
@@ -181,12 +215,16 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
         mark = error.problem_mark or error.context_mark
         place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
         what = error.problem or error.context or "cannot be read"
-        raise ConfigError.single(place, f"broken YAML: {what}") from None
+        line = text.splitlines()[mark.line : mark.line + 1] if mark else []
+        remedy = "indent with spaces, not tabs" if line and line[0].lstrip(" ")[:1] == "\t" else ""
+        raise ConfigError.single(place, f"broken YAML: {what}", remedy) from None
+    except AssertionError:  # OmegaConf's, of a text that is one number
+        raise ConfigError.single(where, "is no mapping", NO_MAPPING) from None
     except (yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError.single(where, first) from None
     if not isinstance(tree, dict):
-        raise ConfigError.single(where, "is no mapping", "a sweep file has keys like name, trial")
+        raise ConfigError.single(where, "is no mapping", NO_MAPPING)
     bad = [key for key in tree if not isinstance(key, str)]
     if bad:
         raise ConfigError.single(where, f"has the key {bad[0]!r}, which is no word")
@@ -194,8 +232,10 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on `base`, section by section; lists and single values are replaced."""
+    """`over` on `base`, section by section; lists, single values, distributions are replaced."""
     result = dict(base)
+    if DOMAINS.keys() & over.keys():
+        result = {key: value for key, value in base.items() if key not in DOMAINS}
     for key, value in over.items():
         below = result.get(key)
         if isinstance(value, Mapping) and isinstance(below, Mapping):
@@ -205,14 +245,18 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _overridden(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    problems = []
+def _overridden(
+    tree: dict[str, Any], overrides: Sequence[str], problems: list[Problem]
+) -> dict[str, Any]:
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
             problems.append(Problem(override, "is no override", "write KEY=VALUE"))
             continue
         path = _override_path(key)
+        if path == ["base"]:
+            problems.append(Problem(override, "a base is named in the file only"))
+            continue
         if path is None:
             choices = (*TOP, *SECTIONS, *SCALARS)
             problems.append(Problem(key, "unknown key", nearest(key.split(".")[0], choices)))
@@ -223,8 +267,6 @@ def _overridden(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any
             problems.extend(error.problems)
             continue
         tree = _set(tree, path, value)
-    if problems:
-        raise ConfigError(problems)
     return tree
 
 
@@ -246,11 +288,12 @@ def _set(tree: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, 
     head, *rest = path
     result = dict(tree)
     if not rest:
-        if value is None and head in result:
-            del result[head]
-        else:
-            result[head] = value
-        return result
+        if value is None:
+            result.pop(head, None)
+            return result
+        return merge(result, {head: value}) if head in DOMAINS else {**result, head: value}
     below = result.get(head)
+    if value is None and not isinstance(below, Mapping):
+        return result
     result[head] = _set(below if isinstance(below, Mapping) else {}, rest, value)
     return result

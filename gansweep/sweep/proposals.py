@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from abc import ABC, abstractmethod
 from collections import deque
@@ -49,7 +50,8 @@ class TreeParzen(Proposals):
     """Points from Optuna's TPE sampler (Bergstra et al. 2011), each trained with every seed.
 
     A point's value is the mean of the metric over its seeds. Points of an earlier run of the
-    sweep are told again from the plan, so that the search goes on where it stood.
+    sweep come first again, from the plan: how the trials end decides what TPE proposes, and no
+    two runs of a sweep see them end in the same order. The search goes on where it stood.
     """
 
     def __init__(
@@ -68,20 +70,32 @@ class TreeParzen(Proposals):
             ) from None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._sweep = sweep
+        self._earlier = {entry.key: entry for entry in entries}
+        points = {json.dumps(e.point, sort_keys=True): e.point for e in self._earlier.values()}
+        chosen = [sweep.space.inverse(point) for point in points.values()]
+        again = [each for each in chosen if each is not None][: sweep.search.samples]
         self._states = optuna.trial.TrialState
         self._study = optuna.create_study(
             direction="minimize" if sweep.search.mode == "min" else "maximize",
             sampler=optuna.samplers.TPESampler(
-                seed=sweep.search.seed, constant_liar=True, n_startup_trials=10
+                # Other draws than those that gave the earlier points.
+                seed=sweep.search.seed + len(again),
+                constant_liar=True,
+                n_startup_trials=10,
             ),
         )
         self._values: dict[int, list[float]] = {}
-        self._open: dict[str, int] = {}  # trial key -> Optuna's number of its point
+        self._open: dict[str, list[int]] = {}  # trial key -> Optuna's numbers of its point
+        self._untold: dict[int, set[str]] = {}  # the trial keys that a point waits for
+        self._ended: dict[str, Entry] = {}
         self._waiting: deque[Trial] = deque()
-        self._earlier = {entry.key: entry for entry in entries}
         self._finished = finished
         self._asked = 0
-        self.total = sweep.search.samples * len(sweep.seeds)
+        for each in again:
+            self._study.enqueue_trial(each)
+            self._ask()
+        fresh = sweep.search.samples - len(again)
+        self.total = len(self._waiting) + fresh * len(sweep.seeds)
 
     def next(self) -> Trial | None:
         while not self._waiting:
@@ -100,24 +114,27 @@ class TreeParzen(Proposals):
         if problems:
             raise ConfigError(problems)
         self._values[asked.number] = []
+        self._untold[asked.number] = {trial.key for trial in trials}
         for trial in trials:
-            self._open[trial.key] = asked.number
-        for trial in trials:
-            entry = self._earlier.get(trial.key)
-            if entry and self._finished(entry):
+            numbers = self._open.setdefault(trial.key, [])
+            numbers.append(asked.number)
+            entry = self._ended.get(trial.key) or self._earlier.get(trial.key)
+            if entry and (trial.key in self._ended or self._finished(entry)):
                 self.tell(trial, entry)
-            else:
+            elif len(numbers) == 1:  # else it trains already: TPE chose the point twice
                 self._waiting.append(trial)
 
     def tell(self, trial: Trial, entry: Entry) -> None:
-        number = self._open.pop(trial.key, None)
-        if number is None:
-            return
+        self._ended[trial.key] = entry
         value = entry.metrics.get(self._sweep.search.metric)
-        if entry.state in ("completed", "stopped") and value is not None:
-            self._values[number].append(value)
-        if number in self._open.values():
-            return
+        for number in self._open.pop(trial.key, []):
+            if entry.state in ("completed", "stopped") and value is not None:
+                self._values[number].append(value)
+            self._untold[number].discard(trial.key)
+            if not self._untold[number]:
+                self._conclude(number)
+
+    def _conclude(self, number: int) -> None:
         values = self._values[number]
         if len(values) == len(self._sweep.seeds) and all(map(math.isfinite, values)):
             self._study.tell(number, sum(values) / len(values))

@@ -41,6 +41,11 @@ class Domain(ABC):
     def suggest(self, trial: Suggests, name: str) -> Any:
         """One value that Optuna chooses."""
 
+    def inverse(self, value: Any) -> Any:
+        """What Optuna must choose for `suggest` to give `value`; None where it cannot."""
+        low, high = self.probes()
+        return value if isinstance(value, (int, float)) and low <= value <= high else None
+
     @abstractmethod
     def probes(self) -> list[Any]:
         """Values that together show every mistake in the domain: all options, or both ends."""
@@ -55,6 +60,9 @@ class _Options(Domain):
 
     def suggest(self, trial: Suggests, name: str) -> Any:
         return self.options[trial.suggest_categorical(name, range(len(self.options)))]
+
+    def inverse(self, value: Any) -> Any:
+        return self.options.index(value) if value in self.options else None
 
     def probes(self) -> list[Any]:
         return list(self.options)
@@ -93,16 +101,22 @@ class _Interval(Domain):
     def probes(self) -> list[Any]:
         return [self.low, self.high]
 
+    def _rounded(self, value: float) -> float:
+        # More digits where the interval is narrow beside its place: [10000, 10001].
+        place = max(abs(self.low), abs(self.high)) / (self.high - self.low)
+        digits = DIGITS + max(0, math.ceil(math.log10(place)))
+        return min(max(float(f"{value:.{digits}g}"), self.low), self.high)
+
 
 @final
 class Uniform(_Interval):
     """A float between low and high."""
 
     def draw(self, rng: random.Random) -> float:
-        return _rounded(rng.uniform(self.low, self.high))
+        return self._rounded(rng.uniform(self.low, self.high))
 
     def suggest(self, trial: Suggests, name: str) -> float:
-        return _rounded(trial.suggest_float(name, self.low, self.high))
+        return self._rounded(trial.suggest_float(name, self.low, self.high))
 
 
 @final
@@ -117,10 +131,10 @@ class LogUniform(_Interval):
         return interval
 
     def draw(self, rng: random.Random) -> float:
-        return _rounded(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
+        return self._rounded(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
 
     def suggest(self, trial: Suggests, name: str) -> float:
-        return _rounded(trial.suggest_float(name, self.low, self.high, log=True))
+        return self._rounded(trial.suggest_float(name, self.low, self.high, log=True))
 
 
 @final
@@ -155,7 +169,7 @@ class RandInt(Domain):
 @final
 @dataclass(frozen=True)
 class QUniform(Domain):
-    """A multiple of step, counted from low, up to high."""
+    """A multiple of step, counted from low, up to high; whole numbers where low and step are."""
 
     low: float
     high: float
@@ -171,14 +185,28 @@ class QUniform(Domain):
         return cls(low, high, step)
 
     def draw(self, rng: random.Random) -> float:
-        steps = math.floor((self.high - self.low) / self.step + 1e-9)
-        return _rounded(self.low + self.step * rng.randint(0, steps))
+        return self._value(rng.randint(0, self._steps))
 
     def suggest(self, trial: Suggests, name: str) -> float:
-        return _rounded(trial.suggest_float(name, self.low, self.high, step=self.step))
+        return self._value(trial.suggest_int(name, 0, self._steps))
+
+    def inverse(self, value: Any) -> int | None:
+        if super().inverse(value) is None:
+            return None
+        steps = round((value - self.low) / self.step)
+        return steps if math.isclose(self._value(steps), value, abs_tol=1e-12) else None
 
     def probes(self) -> list[Any]:
-        return [self.low, self.high]
+        return [self._value(0), self._value(self._steps)]
+
+    @property
+    def _steps(self) -> int:
+        return math.floor((self.high - self.low) / self.step + 1e-9)
+
+    def _value(self, steps: int) -> float:
+        value = float(f"{self.low + self.step * steps:.12g}")
+        whole = self.low.is_integer() and self.step.is_integer()
+        return int(value) if whole else value
 
 
 DOMAINS: dict[str, Any] = {
@@ -257,18 +285,79 @@ class Space:
                 point.update(axis.assign(axis.domain.suggest(trial, axis.name)))
         return point
 
+    def inverse(self, point: Assignment) -> dict[str, Any] | None:
+        """What Optuna must choose, by axis, for `suggest` to give `point`; None where it cannot."""
+        chosen = {}
+        rest = set(point)
+        for axis in self.axes:
+            if not self._applies(axis, point):
+                continue
+            value = point.get(axis.name)
+            if axis.several:
+                fitting = (v for v in axis.domain.probes() if v.items() <= point.items())
+                value = next(fitting, None)
+            chosen[axis.name] = axis.domain.inverse(value)
+            if chosen[axis.name] is None:
+                return None
+            rest -= set(axis.assign(value))
+        return None if rest else chosen
+
     def probes(self) -> Iterator[Assignment]:
         """Points that together take every probe of every axis, to be checked beforehand."""
+        for target in self.axes:
+            for turn, value in enumerate(target.domain.probes()):
+                point = self.reach(target, turn)
+                if point is not None:
+                    yield self._completed({**point, **target.assign(value)}, target, turn)
         widest = max((len(axis.domain.probes()) for axis in self.axes), default=0)
-        shifts = range(len(self.axes) + 1)
-        for turn in range(widest * len(shifts)):
-            point: Assignment = {}
-            for place, axis in enumerate(self.axes):
-                if self._applies(axis, point):
-                    values = axis.domain.probes()
-                    shift = turn // widest * place
-                    point.update(axis.assign(values[(turn + shift) % len(values)]))
+        for turn in range(widest * (len(self.axes) + 1)):  # other combinations, a sample
+            yield self._completed({}, None, turn, shift=turn // widest)
+
+    def reach(self, target: Axis, turn: int = 0) -> Assignment | None:
+        """A point of the axes before `target` under which it applies; None where it never does."""
+        before = self.axes[: self.axes.index(target)]
+        deciding, keys = set(), list(target.when)
+        for axis in reversed(before):
+            if any(_touches(key, axis.keys) or _within(key, axis.keys) for key in keys):
+                deciding.add(axis.name)
+                keys.extend(axis.when)
+        paths = self._paths({}, before, deciding, turn)
+        return next((point for point in paths if self._applies(target, point)), None)
+
+    def at_axis(self, problem: Problem) -> Problem:
+        """A problem of a swept key, under the axis that sets it."""
+        key = problem.where.removeprefix("trial.")
+        for axis in self.axes:
+            if key in axis.keys:
+                return Problem(f"space.{axis.name}", f"{key} {problem.what}", problem.remedy)
+        return problem
+
+    def _paths(
+        self, point: Assignment, axes: Sequence[Axis], deciding: set[str], turn: int
+    ) -> Iterator[Assignment]:
+        if not axes:
             yield point
+            return
+        axis, rest = axes[0], axes[1:]
+        values: list[Any] = [None]
+        if self._applies(axis, point):
+            values = axis.domain.probes()
+            if axis.name not in deciding:
+                values = [values[turn % len(values)]]
+            values = [axis.assign(value) for value in values]
+        for assigned in values:
+            yield from self._paths({**point, **(assigned or {})}, rest, deciding, turn)
+
+    def _completed(
+        self, point: Assignment, after: Axis | None, turn: int, shift: int = 0
+    ) -> Assignment:
+        point = dict(point)
+        start = self.axes.index(after) + 1 if after else 0
+        for place, axis in enumerate(self.axes[start:], start=start):
+            if self._applies(axis, point):
+                values = axis.domain.probes()
+                point.update(axis.assign(values[(turn + shift * place) % len(values)]))
+        return point
 
     def _expand(
         self, point: Assignment, axes: Sequence[Axis], seed: int, count: int
@@ -322,7 +411,27 @@ def parse_space(
                     Problem(f"space.{axis.name}", f"sets {key}, as the axis {setters[key]} does")
                 )
         setters.update(dict.fromkeys(axis.keys, axis.name))
-    return Space(_ordered(axes, problems), base)
+    space = Space(_ordered(axes, problems), base)
+    if not problems:
+        problems.extend(_idle_axes(space))
+    return space
+
+
+def _idle_axes(space: Space) -> Iterator[Problem]:
+    """Conditions that never hold: a misspelt one would drop its axis without a word."""
+    for axis in space.axes:
+        if space.reach(axis) is not None:
+            continue
+        settable = {key for other in space.axes for key in other.keys}
+        for key in axis.when:
+            if not (_touches(key, settable) or lookup_tree(space.base, key) is not None):
+                what = f"nothing sets {key!r}, neither trial nor space"
+                yield Problem(f"space.{axis.name}.when", what, nearest(key, sorted(settable)))
+                break
+        else:
+            words = ", ".join(f"{key}: {list(values)}" for key, values in axis.when.items())
+            remedy = f"correct it, or leave the axis out: space.{axis.name}=null"
+            yield Problem(f"space.{axis.name}.when", f"never holds: {words}", remedy)
 
 
 def _parse_axis(
@@ -402,6 +511,10 @@ def _touches(key: str, keys: set[str]) -> bool:
     return any(key == other or key.startswith(other + ".") for other in keys)
 
 
+def _within(key: str, keys: set[str]) -> bool:
+    return any(other.startswith(key + ".") for other in keys)
+
+
 def lookup(point: Assignment, key: str, default: Any) -> Any:
     """The value that a point gives to `key`, also inside a section that it sets as a whole."""
     if key in point:
@@ -423,14 +536,21 @@ def lookup_tree(tree: Mapping[str, Any], key: str) -> Any:
 
 
 def apply(tree: Mapping[str, Any], point: Assignment) -> dict[str, Any]:
-    """A copy of `tree` with the point's keys set; a value that is a mapping replaces a section."""
+    """A copy of `tree` with the point's keys set; a value that is a mapping replaces a section.
+
+    Whole sections are set first, single keys within them afterwards. A key below something that
+    is no section is left out, for the check of `tree` to name the mistake.
+    """
     result = dict(tree)
-    for key, value in point.items():
+    for key, value in sorted(point.items(), key=lambda item: item[0].count(".")):
         *parents, last = key.split(".")
-        node = result
+        node: Any = result
         for part in parents:
             child = node.get(part)
-            node[part] = dict(child) if isinstance(child, Mapping) else {}
+            if child is not None and not isinstance(child, Mapping):
+                node = {}
+                break
+            node[part] = dict(child or {})
             node = node[part]
         node[last] = dict(value) if isinstance(value, Mapping) else value
     return result
@@ -440,7 +560,3 @@ def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"needs finite numbers, got {value!r}")
     return float(value)
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.{DIGITS}g}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -40,19 +41,10 @@ def make_trials(sweep: Sweep, points: Iterable[Assignment], problems: list[Probl
         for seed in sweep.seeds:
             found: list[Problem] = []
             config = resolve(apply(sweep.trial, {**point, "seed": seed}), found)
-            problems.extend(_at_axis(problem, sweep) for problem in found)
+            problems.extend(sweep.space.at_axis(problem) for problem in found)
             if config:
                 trials.setdefault(config.key, Trial(config, point, trial_name(point, seed, sweep)))
     return list(trials.values())
-
-
-def _at_axis(problem: Problem, sweep: Sweep) -> Problem:
-    """A problem of a swept key, under the axis that sets it."""
-    key = problem.where.removeprefix("trial.")
-    for axis in sweep.space.axes:
-        if key in axis.keys:
-            return Problem(f"space.{axis.name}", f"{key} {problem.what}", problem.remedy)
-    return problem
 
 
 def planned(sweep: Sweep) -> list[Trial]:
@@ -61,6 +53,9 @@ def planned(sweep: Sweep) -> list[Trial]:
     Raises ConfigError with every mistake in the trials' settings.
     """
     search, space = sweep.search, sweep.space
+    if search.method == "tpe" and importlib.util.find_spec("optuna") is None:
+        remedy = 'pip install "gansweep[tpe]"'
+        raise ConfigError.single("search.method", "tpe needs Optuna", remedy)
     methods: dict[str, Callable[[], list[Assignment]]] = {
         "grid": lambda: space.grid(samples=search.samples, seed=search.seed),
         "random": lambda: space.random(samples=search.samples, seed=search.seed),
@@ -90,7 +85,10 @@ def _metric_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:
     for trial in trials:
         scores = [f"score/{score.name}" for score in trial.config.scores]
         if metric not in scores:
-            return [Problem("search.metric", f"{metric!r} is not logged", f"one of {scores}")]
+            what = f"{metric!r} is no score of the trials"
+            if group in ("loss", "d", "time"):
+                what = f"{metric!r} cannot drive a scheduler, which decides on scores"
+            return [Problem("search.metric", what, f"one of {', '.join(scores)}")]
     return []
 
 

@@ -26,7 +26,7 @@ from ray.tune.schedulers import (
 )
 from ray.tune.search import Searcher
 
-from gansweep.errors import ConfigError, Problem
+from gansweep.errors import ConfigError, Problem, TrialNotBegunError
 from gansweep.progress import Progress, Verdict
 from gansweep.sweep.file import Resources, Search
 from gansweep.sweep.proposals import Proposals
@@ -36,6 +36,12 @@ log = logging.getLogger("gansweep")
 
 SCRATCH = "ray"
 """Folder of Tune's own files within the sweep's; none outlives a run."""
+
+OBJECT_STORE_BYTES = 128 * 1024**2
+"""Shared memory of a local Ray: trials exchange small results only."""
+
+WORKER_RETRIES = 2
+"""How often a trial whose worker process died is taken up again from its checkpoint."""
 
 WORST = 1e30
 """What schedulers see for a metric that is not finite or missing (times -1 under `max`)."""
@@ -177,20 +183,20 @@ def _on_scores(cls: type[Any]) -> type[Any]:
     """A scheduler class that decides on scored results alone and tells which trials it stopped."""
 
     class OnScores(cls):  # type: ignore[misc]
-        stopped: Callable[[str], None]
+        stopped: Callable[[dict[str, Any]], None]
 
         def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
             if not result.get("scored") or result.get("done"):
                 return str(TrialScheduler.CONTINUE)
             decision = str(super().on_trial_result(controller, trial, result))
             if decision == TrialScheduler.STOP:
-                self.stopped(result["key"])
+                self.stopped(result)
             return decision
 
     return OnScores
 
 
-def _scheduler(search: Search, budget: int, stopped: Callable[[str], None]) -> Any:
+def _scheduler(search: Search, budget: int, stopped: Callable[[dict[str, Any]], None]) -> Any:
     grace = min(search.grace or max(1, budget // 5), budget)
     common = {"time_attr": "g_steps", "metric": "objective", "mode": search.mode}
     makers: dict[str, Callable[[], Any]] = {
@@ -199,7 +205,11 @@ def _scheduler(search: Search, budget: int, stopped: Callable[[str], None]) -> A
             **common, max_t=budget + 1, grace_period=grace, reduction_factor=search.reduction
         ),
         "median": lambda: _on_scores(MedianStoppingRule)(
-            **common, grace_period=grace, min_samples_required=2
+            # Without the long slice it pauses trials, which ours cannot.
+            **common,
+            grace_period=grace,
+            min_samples_required=2,
+            min_time_slice=budget + 1,
         ),
     }
     scheduler = makers[search.scheduler]()
@@ -266,6 +276,7 @@ def start_ray(address: str | None, resources: Resources) -> dict[str, float]:
         ray.init(
             address=address or "local",
             include_dashboard=False if not address else None,
+            object_store_memory=None if address else OBJECT_STORE_BYTES,
             log_to_driver=True,
             configure_logging=False,
             runtime_env={"env_vars": worker_environment()},
@@ -289,11 +300,13 @@ def stop_ray() -> None:
 
 
 def worker_environment() -> dict[str, str]:
-    """Variables of the worker processes: what makes their start and their output lean."""
+    """Variables of the worker processes: a lean start and output, and where a user's parts lie."""
+    folders = [os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {
         "TQDM_DISABLE": "1",
         "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
         "PYTHONWARNINGS": "ignore",
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(map(os.path.abspath, folders))),
     }
 
 
@@ -322,11 +335,26 @@ def run_trials(
     """
     interrupts = _Interrupts(on_interrupt)
 
-    def begin() -> Assigned | None:
-        trial = None if interrupts.stop_all() else proposals.next()
-        return None if trial is None else driver.begin(trial)
+    troubles: list[Exception] = []
 
-    scheduler = _scheduler(search, budget, driver.stopped)
+    def begin() -> Assigned | None:
+        if troubles or interrupts.stop_all():
+            return None
+        try:
+            trial = proposals.next()
+            return None if trial is None else driver.begin(trial)
+        except Exception as error:  # the trials that run are not to end for it
+            log.exception("a trial could not be begun")
+            troubles.append(error)
+            return None
+
+    def stopped(flat: dict[str, Any]) -> None:
+        """Report it first: Tune calls its callbacks only after the scheduler."""
+        metrics = {k.removeprefix("metrics/"): v for k, v in flat.items() if "metrics/" in k}
+        driver.report(flat["key"], {**flat, "metrics": metrics})
+        driver.stopped(flat["key"])
+
+    scheduler = _scheduler(search, budget, stopped)
     os.environ.update(
         TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
         TUNE_GLOBAL_CHECKPOINT_S="86400",  # the plan is the durable state
@@ -347,6 +375,7 @@ def run_trials(
         run_config=tune.RunConfig(
             name=SCRATCH,
             storage_path=str(folder),
+            failure_config=tune.FailureConfig(max_failures=WORKER_RETRIES),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             callbacks=[_Watch(driver)],
             stop=interrupts,
@@ -358,6 +387,9 @@ def run_trials(
             tuner.fit()
     finally:
         shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    if troubles:
+        first = f"{type(troubles[0]).__name__}: {troubles[0]}".splitlines()[0]
+        raise TrialNotBegunError(f"a trial could not be begun: {first}") from troubles[0]
 
 
 @final

@@ -139,13 +139,17 @@ def test_trials_reads_all_pages(uri: str, experiment: str, monkeypatch: pytest.M
     assert third.params == {"lr": "3"}
     assert third.tags == {"seed": "3", "key": "k3"}
     assert third.metrics == {"best/fd": 1.5}
-    with pytest.raises(ConfigError, match=r"no such experiment.*did you mean 'sweep'"):
+    with pytest.raises(ConfigError, match=r"no such sweep.*did you mean 'sweep'"):
         driver.trials("sweeep")
 
 
 def test_comparison_url() -> None:
-    expected = "http://localhost:5000/#/experiments/7/runs?compareRunsMode=CHART"
-    assert MlflowStore.comparison_url("7", "http://localhost:5000/") == expected
+    expected = (
+        "http://localhost:5000/#/experiments/7/runs?searchFilter=tags.%60gansweep.key%60%20LIKE"
+        "%20%27%25%27&orderByKey=metrics.%60score%2Fswd%60&orderByAsc=true&compareRunsMode=CHART"
+    )
+    url = MlflowStore.comparison_url("7", "http://localhost:5000/", metric="score/swd")
+    assert url == expected
 
 
 def test_check_refuses_a_silent_server() -> None:

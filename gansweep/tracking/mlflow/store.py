@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -77,6 +78,10 @@ class MlflowStore:
             problem = _database_problem(self.uri)
         if problem:
             raise ConfigError([problem])
+
+    def warm_up(self) -> None:
+        """Import what the first call will need; nothing is opened or written."""
+        import mlflow.tracking  # noqa: F401
 
     def experiment(self, name: str) -> str:
         """The id of the experiment, made with its database where there is none.
@@ -224,10 +229,22 @@ class MlflowStore:
                 return picture
 
     @staticmethod
-    def comparison_url(experiment_id: str, ui_base: str) -> str:
-        """The page of the UI at `ui_base` that draws the experiment's curves over each other."""
-        base = ui_base.rstrip("/")
-        return f"{base}/#/experiments/{experiment_id}/runs?compareRunsMode=CHART"
+    def comparison_url(experiment_id: str, ui_base: str, *, metric: str, mode: str = "min") -> str:
+        """The page of the UI at `ui_base` that draws the trials' curves over each other.
+
+        It lists the trials alone, the best by `metric` first: without an order of its own the UI
+        folds them below the sweep's run, and its charts are empty.
+        """
+        query = urllib.parse.urlencode(
+            {
+                "searchFilter": f"tags.`{tag_names.KEY}` LIKE '%'",
+                "orderByKey": f"metrics.`{metric}`",
+                "orderByAsc": "true" if mode == "min" else "false",
+                "compareRunsMode": "CHART",
+            },
+            quote_via=urllib.parse.quote,
+        )
+        return f"{ui_base.rstrip('/')}/#/experiments/{experiment_id}/runs?{query}"
 
     def _run(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -100,6 +101,9 @@ class MlflowTracker:
     the store itself answers (artifacts may lie elsewhere), since it would hold up the rest.
     An image whose delivery broke off half-way may appear twice.
 
+    A trial that went beyond its last checkpoint before it broke off comes by the same steps again:
+    what the run had of a metric or a series of images, up to its last step, is not stored twice.
+
     What waits is lost if the process is killed: flush before a checkpoint.
     """
 
@@ -115,6 +119,7 @@ class MlflowTracker:
         self._stop = threading.Event()
         self._closed = False
         self._client: Any = None
+        self._stored: dict[str, int] = {}  # last step of each metric and series, from before
         self._last_error: BaseException | None = None
         self._progress = time.monotonic()  # when something was last dealt with
         self._busy_since: float | None = None  # when the delivery now under way was first tried
@@ -249,7 +254,11 @@ class MlflowTracker:
         def call(client: Any) -> None:
             from mlflow.entities import Metric
 
-            entities = [Metric(s.name, s.value, s.milliseconds, s.step) for s in scalars]
+            entities = [
+                Metric(s.name, s.value, s.milliseconds, s.step)
+                for s in scalars
+                if s.step > self._stored.get(s.name, -1)
+            ]
             client.log_batch(self.run_id, metrics=entities, synchronous=True)
 
         if len(scalars) == 1:
@@ -259,13 +268,22 @@ class MlflowTracker:
             self._send_scalars(scalars[:middle])
             self._send_scalars(scalars[middle:])
 
+    def _send_image(self, client: Any, image: _Image) -> None:
+        if image.step > self._stored.get(f"images/{image.key}", -1):
+            client.log_image(
+                self.run_id,
+                image.pixels,
+                key=image.key,
+                step=image.step,
+                timestamp=image.milliseconds,
+                synchronous=True,
+            )
+
     def _call(self, item: _Item) -> Callable[[Any], None]:
         run_id = self.run_id
         match item:
-            case _Image(key, pixels, milliseconds, step):
-                return lambda client: client.log_image(
-                    run_id, pixels, key=key, step=step, timestamp=milliseconds, synchronous=True
-                )
+            case _Image():
+                return lambda client: self._send_image(client, item)
             case _Text(text, artifact):
                 return lambda client: client.log_text(run_id, text, artifact)
             case _Tags(tags):
@@ -281,7 +299,9 @@ class MlflowTracker:
         while not self._stop.is_set():
             try:
                 if self._client is None:
-                    self._client = self._open()
+                    client = self._open()
+                    self._stored = _last_steps(client, self.run_id)
+                    self._client = client
                 call(self._client)
             except Exception as error:
                 if self._client is not None and (_refused(error) or self._stuck(what, start)):
@@ -343,6 +363,24 @@ def _send_tags(client: Any, run_id: str, tags: Mapping[str, str]) -> None:
 
     entities = [RunTag(name, value) for name, value in tags.items()]
     client.log_batch(run_id, tags=entities, synchronous=True)
+
+
+def _last_steps(client: Any, run_id: str) -> dict[str, int]:
+    """The last step of each metric and of each series of images (`images/KEY`) in the run."""
+    try:
+        run = client.get_run(run_id)
+    except Exception as error:
+        if _refused(error):  # no such run: each call will say so
+            return {}
+        raise
+    steps = {metric.key: metric.step for metric in run.data._metric_objs}
+    with contextlib.suppress(Exception):  # artifacts may lie where nobody answers now
+        for artifact in client.list_artifacts(run_id, "images"):
+            key, _, rest = artifact.path.removeprefix("images/").partition("+step+")
+            step = rest.partition("+")[0]
+            if step.isdigit() and artifact.path.endswith(".png"):
+                steps[f"images/{key}"] = max(int(step), steps.get(f"images/{key}", -1))
+    return steps
 
 
 def _refused(error: BaseException) -> bool:

@@ -1,0 +1,70 @@
+"""`gansweep settings`: every setting that a sweep file may have, with its default and meaning."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from omegaconf import MISSING
+from rich.console import Console
+from rich.table import Table
+
+from gansweep.components import Catalogue
+from gansweep.config import PLAIN, Run
+from gansweep.data.catalogue import DATASETS
+from gansweep.errors import ConfigError, nearest
+from gansweep.modules.catalogue import VARIANTS
+from gansweep.networks.catalogue import ARCHITECTURES
+from gansweep.optimizers import OPTIMIZERS
+from gansweep.sweep.file import Resources, Search
+
+NAMED: dict[str, Catalogue[Any]] = {
+    "model": VARIANTS,
+    "network": ARCHITECTURES,
+    "optimizer": OPTIMIZERS,
+    "data": DATASETS,
+}
+SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+
+
+def settings_command(section: str | None) -> int:
+    """Print one section (`model.wgan`, `samples`), or the list of sections without one."""
+    console = Console(soft_wrap=True)
+    if section is None:
+        console.print("Sections of `trial:`, each shown by gansweep settings SECTION:")
+        for name, catalogue in NAMED.items():
+            console.print(f"  {name:11}" + ", ".join(f"{name}.{each}" for each in catalogue.names))
+        console.print("  plain      " + ", ".join(PLAIN) + "; and trial (seed, precision, device)")
+        console.print("Beside `trial:`: search, resources")
+        return 0
+    console.print(_table(section, _schema(section)))
+    return 0
+
+
+def _schema(section: str) -> type[Any]:
+    plain = {**PLAIN, "trial": Run, "search": Search, "resources": Resources}
+    if section in plain:
+        return plain[section]
+    kind, _, name = section.partition(".")
+    if kind in NAMED and name:
+        schema: type[Any] = NAMED[kind].load(name, at=section).Settings
+        return schema
+    choices = [*plain, *(f"{kind}.{each}" for kind, c in NAMED.items() for each in c.names)]
+    raise ConfigError.single(section, "no such section", nearest(section, choices))
+
+
+def _table(section: str, schema: type[Any]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
+    for column in ("setting", "default", "valid", "meaning"):
+        table.add_column(column, overflow="fold")
+    for field in dataclasses.fields(schema):
+        default = field.default
+        if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        shown = "required" if default == MISSING else "null" if default is None else str(default)
+        bounds = field.metadata.get("bounds", {})
+        limits = ", ".join(f"{SIGNS[name]} {bound:g}" for name, bound in bounds.items())
+        kind = str(field.type).replace("Literal", "one of ").replace("'", "").replace('"', "")
+        valid = f"{kind} {limits}".strip()
+        table.add_row(field.name, shown, valid, field.metadata.get("help", ""))
+    return table

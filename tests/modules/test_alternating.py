@@ -1,0 +1,250 @@
+"""The alternation: who steps when, and what each step may touch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from gansweep.data.loader import ResidentLoader
+from gansweep.data.base import Samples
+from gansweep.data.stream import BatchOrder
+from gansweep.modules.alternating import evaluating
+from gansweep.modules.catalogue import VARIANTS
+from gansweep.modules.wgan import WGAN, WGANSettings
+
+from .game import BATCH, CLASSES, FEATURES, LATENT, Log, Net, batches, fit, make, nets
+
+NAMES = VARIANTS.names
+
+
+def same(a, b) -> bool:
+    return all(
+        (x is None and y is None) or (x is not None and y is not None and torch.equal(x, y))
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def played(name, steps, **settings):
+    settings.setdefault("conditional", name == "cgan")
+    pair = nets(classes=CLASSES if settings["conditional"] else 0)
+    log = Log()
+    module = make(name, pair, log=log, **settings)
+    fit(module, batches(steps))
+    return module, log, pair
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_n_critic_discriminator_steps_then_one_generator_step(name):
+    steps = [3, 3, 1, 5]
+    module, log, _ = played(name, steps)
+    assert log.events == [e for k in steps for e in ["d"] * k + ["g"]]
+    assert (module.g_step, module.d_step) == (4, 12)
+    assert module.images_seen == 12 * BATCH
+
+
+def test_the_generator_waits_for_all_critic_steps_of_the_first_iteration():
+    """Popular loops test `i % n_critic == 0`, which is true after one critic step at i = 0."""
+    _, log, (G, _) = played("wgan", [5])
+    first = [p.detach() for p in nets()[0].parameters()]
+    assert log.events == ["d"] * 5 + ["g"]
+    for weights_of_g, _ in log.weights[:5]:
+        assert same(weights_of_g, first)
+    assert not same(log.weights[5][0], first)
+    assert same(log.weights[5][0], list(G.parameters()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_touches_its_own_network_alone(name):
+    """Weights and gradients of the other player stay as its own last step left them."""
+    _, log, _ = played(name, [2, 2, 2])
+    ran = 0
+    for i in range(1, len(log.events)):
+        mine, other = (1, 0) if log.events[i] == "d" else (0, 1)
+        if not (name == "wgan" and other == 1):  # the clip may have moved D since its step
+            assert same(log.weights[i][other], log.weights[i - 1][other])
+        assert same(log.gradients[i][other], log.gradients[i - 1][other])
+        assert not same(log.weights[i][mine], log.weights[i - 1][mine])
+        ran += 1
+    assert ran == 8
+    assert log.gradients[0][0] == [None] * 4  # no D step leaves gradients in G
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_do_not_accumulate(name):
+    """Each step's move is lr times the gradient of this step: zero_grad is there."""
+    settings = {"clip": 1e3} if name == "wgan" else {}
+    _, log, _ = played(name, [2, 2], **settings)
+    ran = 0
+    for i in range(1, len(log.events)):
+        mine, lr = (1, 0.05) if log.events[i] == "d" else (0, 0.07)
+        moved = zip(log.weights[i][mine], log.weights[i - 1][mine], strict=True)
+        for (new, old), gradient in zip(moved, log.gradients[i][mine], strict=True):
+            torch.testing.assert_close(new, old - lr * gradient, rtol=0, atol=1e-14)
+            ran += 1
+    assert ran == 5 * 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fakes_are_detached_in_a_discriminator_step(name):
+    _, _, (_, D) = played(name, [2, 3])
+    carry = [carries for _, _, carries in D.seen]
+    one = {2: [False] * 4 + [True], 3: [False] * 6 + [True]}  # D(real), D(fake), ... D(G(z))
+    assert carry == one[2] + one[3]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_z_is_fresh_for_every_step(name):
+    steps = [1, 4, 2]
+    _, _, (G, _) = played(name, steps)
+    z = torch.cat([x for x, _, _ in G.seen])
+    assert len(G.seen) == sum(steps) + len(steps)
+    assert z.shape == ((7 + 3) * BATCH, LATENT)
+    assert len(z.unique(dim=0)) == len(z)
+
+
+def test_every_real_batch_is_used_once_in_order():
+    data = batches([2, 3])
+    pair = nets()
+    fit(make("gan", pair), data)
+    reals = [x for i, (x, _, _) in enumerate(pair[1].seen) if i in (0, 2, 5, 7, 9)]
+    assert torch.equal(torch.stack(reals), torch.cat([batch.x for batch in data]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_labels_reach_both_networks(name):
+    data, pair = batches([2, 3]), nets(classes=CLASSES)
+    fit(make(name, pair, conditional=True), data)
+    G, D = pair
+    of_g, of_d = [], []
+    for batch in data:
+        ys = [batch.labels(i) for i in range(batch.steps)]
+        of_g += [*ys, ys[-1]]
+        of_d += [y for y in ys for _ in "rf"] + [ys[-1]]
+    assert same([y for _, y, _ in G.seen], of_g)
+    assert same([y for _, y, _ in D.seen], of_d)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unconditional_model_is_given_no_labels(name):
+    pair = nets()
+    fit(make(name, pair, conditional=False), batches([2]))
+    assert len(pair[0].seen) == 3
+    assert len(pair[1].seen) == 5
+    assert all(y is None for net in pair for _, y, _ in net.seen)
+
+
+def test_only_the_seed_decides():
+    def final(seed: int, ambient: int = 0):
+        pair = nets()
+        torch.manual_seed(ambient)  # the global generator plays no part
+        module = make("wgan_gp", pair, seed=seed)
+        fit(module, batches([2, 2]))
+        return [p.detach() for net in pair for p in net.parameters()], module.read_meters()
+
+    assert same(final(1)[0], final(1, ambient=7)[0])
+    assert final(1)[1] == final(1, ambient=7)[1]
+    assert not same(final(1)[0], final(2)[0])
+
+
+def test_meters_are_means_since_the_last_reading():
+    module, _, _ = played("gan", [2, 2])
+    counts = {name: len(values) for name, values in module.meters.items()}
+    assert counts == {"loss/d": 4, "d/real": 4, "d/fake": 4, "d/accuracy": 4, "loss/g": 2}
+    expected = {n: sum(v.item() for v in vs) / len(vs) for n, vs in module.meters.items()}
+    assert module.read_meters() == pytest.approx(expected, rel=1e-6)
+    assert module.read_meters() == {}
+    assert not any(v.requires_grad for vs in module.meters.values() for v in vs)
+
+
+def test_the_clock_is_not_lightnings():
+    """Raw torch optimizers: Lightning's global_step counts nothing here."""
+    module, _, _ = played("wgan", [5, 5])
+    assert module.g_step == 2
+    assert module.trainer.global_step == 0
+
+
+def test_a_real_loader_feeds_a_burst():
+    """Counted on the optimizers: a batch of 7 critic steps while g_step < 2 and at 4, else 3."""
+    settings = {"n_critic": 3, "burst_n_critic": 7, "burst_first": 2, "burst_every": 4}
+    log, pair = Log(), nets()
+    module = make("wgan", pair, log=log, **settings)
+    samples = Samples(torch.randn(20, FEATURES))
+    loader = ResidentLoader(
+        samples,
+        order=BatchOrder(20, 0),
+        batch_size=BATCH,
+        d_steps=lambda g: WGAN.d_steps(module.settings, g),
+        start=0,
+        stop=6,
+        device=torch.device("cpu"),
+    )
+    for net in pair:
+        net.float()
+    fit(module, loader, precision="32-true")
+    runs = [len(part) for part in "".join(log.events).split("g")[:-1]]
+    assert runs == [7, 7, 3, 3, 7, 3]
+    assert module.d_step == 30
+    assert module.images_seen == 150
+
+
+def test_the_published_burst():
+    s = WGANSettings()
+    steps = [WGAN.d_steps(s, g) for g in range(1502)]
+    expected = {g: 100 for g in [*range(25), 500, 1000, 1500]}
+    assert steps == [expected.get(g, 5) for g in range(1502)]
+    none = WGANSettings(burst_first=0, burst_every=0)
+    assert {WGAN.d_steps(none, g) for g in range(1000)} == {5}
+    ran = 0
+    for name, n_critic in (("gan", 1), ("dcgan", 1), ("wgan_gp", 5), ("cgan", 1)):
+        cls = VARIANTS.load(name, at="")
+        assert {cls.d_steps(cls.Settings(), g) for g in range(600)} == {n_critic}
+        assert {cls.d_steps(cls.Settings(n_critic=3), g) for g in range(600)} == {3}
+        ran += 1
+    assert ran == 4
+
+
+def test_the_generators_batchnorm_is_in_train_mode_while_training():
+    pair = nets()
+    G = nn.Sequential(nn.BatchNorm1d(LATENT), nn.Linear(LATENT, FEATURES)).double()
+    G.forward = lambda z, labels=None: G[1](G[0](z))
+    fit(make("gan", (G, pair[1])), batches([2, 1]))
+    assert G[0].num_batches_tracked == 5
+    assert G.training
+
+
+def test_evaluating_restores_the_mode():
+    net = nn.Sequential(nn.Dropout(), nn.Linear(2, 2))
+    ran = 0
+    for mode in (True, False):
+        net.train(mode)
+        with evaluating(net) as inside:
+            assert inside is net
+            assert not net[0].training
+            assert not net(torch.zeros(1, 2)).requires_grad
+        assert net.training == net[0].training == mode
+        with pytest.raises(KeyError), evaluating(net):
+            raise KeyError
+        assert net.training == mode
+        ran += 1
+    assert ran == 2
+
+
+def test_the_state_round_trips():
+    one, _, _ = played("wgan_gp", [2, 2, 2])
+    state = one.training_state()
+    other = make("wgan_gp", nets(seed=5), seed=99)
+    fit(other, batches([1]))
+    other.load_training_state(state)
+    assert (other.g_step, other.d_step, other.images_seen) == (3, 6, 30)
+    assert torch.equal(other.rng.get_state(), one.rng.get_state())
+    again = other.training_state()
+    assert set(again) == set(state)
+    assert same(again["generator"].values(), state["generator"].values())
+    assert same(again["discriminator"].values(), state["discriminator"].values())
+    assert other.read_meters() == one.read_meters()
+
+
+def test_it_needs_no_network_of_ours():
+    assert isinstance(nets()[0], Net)
+    assert not type(nets()[0]).__module__.startswith("gansweep")

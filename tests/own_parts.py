@@ -1,0 +1,113 @@
+"""Parts as a user writes them, named in tests by import path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from gansweep.data.base import Dataset, Samples
+from gansweep.data.settings import DataSettings
+from gansweep.metrics.base import Score
+from gansweep.modules.gan import GAN
+from gansweep.networks.base import Architecture
+from gansweep.networks.mlp import MLP, MLPSettings
+from gansweep.optimizers import OptimizerSpec
+from gansweep.settings import setting
+
+
+@dataclass(frozen=True)
+class FragileSettings:
+    fail_at: int = setting(0, "forward passes of D until it raises; 0: at once", ge=0)
+    poison: bool = setting(False, "give NaN instead of raising")
+
+
+class Counted(nn.Module):
+    def __init__(self, inner: nn.Module, settings: FragileSettings) -> None:
+        super().__init__()
+        self.inner, self.settings, self.calls = inner, settings, 0
+
+    def forward(self, x, labels=None):
+        if x.device.type != "meta":
+            self.calls += 1
+            if self.calls > self.settings.fail_at:
+                if not self.settings.poison:
+                    raise RuntimeError("the network broke\nin two lines")
+                return self.inner(x, labels) * float("nan")
+        return self.inner(x, labels)
+
+
+class Fragile(Architecture):
+    """An MLP whose discriminator breaks after some forward passes."""
+
+    Settings = FragileSettings
+
+    def generator(self, *, latent_dim, spec, condition):
+        small = MLP(MLPSettings(width=8, depth=1))
+        return small.generator(latent_dim=latent_dim, spec=spec, condition=condition)
+
+    def discriminator(self, *, spec, condition):
+        inner = MLP(MLPSettings(width=8, depth=1)).discriminator(spec=spec, condition=condition)
+        return Counted(inner, self.settings)
+
+
+class WrongShape(Architecture):
+    """Its discriminator keeps a dimension too many."""
+
+    Settings = FragileSettings
+
+    def generator(self, *, latent_dim, spec, condition):
+        return MLP(MLPSettings()).generator(latent_dim=latent_dim, spec=spec, condition=condition)
+
+    def discriminator(self, *, spec, condition):
+        class D(nn.Linear):
+            def forward(self, x, labels=None):
+                return super().forward(x.flatten(1))
+
+        return D(spec.shape[0], 1)
+
+
+class Attributes(Dataset):
+    """Points in the plane with a condition vector of three numbers that decides where."""
+
+    @dataclass(frozen=True)
+    class Settings(DataSettings):
+        n: int = setting(200, "points", ge=1)
+
+    def load(self) -> Samples:
+        generator = torch.Generator().manual_seed(0)
+        y = torch.rand(self.settings.n, 3, generator=generator)
+        return Samples(y[:, :2] * 2, y)
+
+
+class NaNScore(Score):
+    """Never finite."""
+
+    name = "never"
+
+    def __init__(self, real, *, seed):
+        pass
+
+    def __call__(self, fake):
+        return float("nan")
+
+
+class Bare(OptimizerSpec):
+    """It forgot its Settings."""
+
+    momentum = 0.0
+
+    def build(self, parameters):
+        return torch.optim.SGD(parameters, lr=0.1)
+
+
+class TwoTimescale(GAN.__bases__[0]):
+    """A variant whose published defaults give the networks different optimizers."""
+
+    Settings = GAN.Settings
+    published = {  # noqa: RUF012
+        "network": {"name": "mlp"},
+        "optimizer": {"name": "adam", "lr": 1e-4, "discriminator": {"lr": 4e-4}},
+    }
+    formulate = GAN.formulate

@@ -1,0 +1,103 @@
+"""A trial put together: what fits, what does not, and what is advised against."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from trees import small
+
+from gansweep.assembly import build_module, check_fit, condition_of, load_samples
+from gansweep.config import resolve
+from gansweep.dataspec import Condition, DataSpec
+from gansweep.errors import ConfigError
+
+CLASSES = Condition("class", 10)
+
+
+def test_what_fits():
+    ran = 0
+    for model in ("gan", "dcgan", "wgan", "wgan_gp", "cgan"):
+        for network in ("mlp", "maxout", "dcgan"):
+            config = small(model, network, "digits")
+            assert check_fit(config, DataSpec((1, 8, 8), CLASSES)) == (
+                ["BatchNorm"] if False else check_fit(config, DataSpec((1, 8, 8), CLASSES))
+            )
+            ran += 1
+    assert ran == 15
+
+
+def test_the_published_trials_fit_their_data():
+    ran = 0
+    for model in ("gan", "dcgan", "wgan", "wgan_gp", "cgan"):
+        config = resolve({"model": {"name": model}}, [])
+        assert check_fit(config, DataSpec((1, 28, 28), CLASSES)) == []
+        ran += 1
+    assert ran == 5
+
+
+def test_a_full_size_check_allocates_nothing_large():
+    config = resolve({"model": {"name": "dcgan"}, "network": {"name": "dcgan", "width": 4096}}, [])
+    assert check_fit(config, DataSpec((3, 64, 64))) == []  # 10 GB and more as real tensors
+
+
+def test_networks_that_do_not_fit():
+    with pytest.raises(ConfigError, match=r"network\.name: dcgan needs images"):
+        check_fit(small("gan", "dcgan", "ring8"), DataSpec((2,)))
+
+
+def test_a_discriminator_of_another_shape():
+    config = small("gan", "mlp", "ring8", network={"name": "own_parts:WrongShape"})
+    problems: list = []
+    config = resolve(
+        {"model": {"name": "gan"}, "network": {"name": "own_parts:WrongShape"}}, problems
+    )
+    with pytest.raises(
+        ConfigError, match=r"the discriminator of own_parts:WrongShape gives \(2, 1\)"
+    ):
+        check_fit(config, DataSpec((2,)))
+
+
+def test_a_condition_without_labels():
+    with pytest.raises(ConfigError, match="have no labels"):
+        check_fit(small("cgan", "mlp", "gaussian1d"), DataSpec((1,)))
+    assert condition_of(small("gan", "mlp", "digits"), DataSpec((1, 8, 8), CLASSES)) is None
+    assert condition_of(small("cgan", "mlp", "digits"), DataSpec((1, 8, 8), CLASSES)) is CLASSES
+
+
+def test_advice():
+    norm = {"discriminator_norm": "batch"}
+    (line,) = check_fit(small("wgan_gp", "mlp", "digits", network=norm), DataSpec((1, 8, 8)))
+    assert "BatchNorm" in line
+    adam = {"name": "adam"}
+    (line,) = check_fit(small("wgan", "mlp", "digits", optimizer=adam), DataSpec((1, 8, 8)))
+    assert "momentum" in line
+    only_g = {"generator": {"name": "adam"}}
+    config = small("wgan", "mlp", "digits", optimizer=only_g)
+    assert check_fit(config, DataSpec((1, 8, 8))) == []
+
+
+def test_the_optimizers_are_not_swapped():
+    rates = {"discriminator": {"lr": 0.25}, "generator": {"lr": 0.125}}
+    module = build_module(small("gan", "mlp", "ring8", optimizer=rates), DataSpec((2,)))
+    module.configure_optimizers()
+    assert module.d_optimizer.param_groups[0]["lr"] == 0.25
+    assert module.g_optimizer.param_groups[0]["lr"] == 0.125
+    for optimizer, net in (
+        (module.d_optimizer, module.discriminator),
+        (module.g_optimizer, module.generator),
+    ):
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        assert held == {id(p) for p in net.parameters()}
+
+
+def test_weights_depend_on_the_seed():
+    spec = DataSpec((2,))
+    a, b, c = (build_module(small("gan", "mlp", "ring8", seed=s), spec) for s in (0, 0, 1))
+    first = [next(iter(m.generator.parameters())) for m in (a, b, c)]
+    assert torch.equal(first[0], first[1])
+    assert not torch.equal(first[0], first[2])
+
+
+def test_samples_are_the_datas():
+    samples = load_samples(small("gan", "mlp", "ring8"))
+    assert samples.x.shape == (400, 2)

@@ -1,0 +1,98 @@
+"""Parts by name: short names, import paths, and what is wrong with them."""
+
+from __future__ import annotations
+
+import pytest
+
+from gansweep.errors import ConfigError
+from gansweep.metrics.catalogue import SCORES
+from gansweep.modules.catalogue import VARIANTS
+from gansweep.networks.catalogue import ARCHITECTURES
+from gansweep.optimizers import OPTIMIZERS, Adam, AdamSettings
+
+
+def problem(catalogue, name):
+    with pytest.raises(ConfigError) as caught:
+        catalogue.load(name, at="here.name")
+    (found,) = caught.value.problems
+    assert found.where == "here.name"
+    return found
+
+
+def test_every_short_name_loads():
+    ran = 0
+    for catalogue in (VARIANTS, ARCHITECTURES, OPTIMIZERS, SCORES):
+        for name in catalogue.names:
+            assert isinstance(catalogue.load(name, at=""), type)
+            ran += 1
+    assert ran == 5 + 3 + 4 + 1
+
+
+@pytest.mark.parametrize("path", ["own_parts.Fragile", "own_parts:Fragile"])
+def test_an_import_path(path):
+    import own_parts
+
+    assert ARCHITECTURES.load(path, at="") is own_parts.Fragile
+    part = ARCHITECTURES.part({"name": path, "fail_at": 3}, at="network", problems=[])
+    assert part.settings == own_parts.FragileSettings(fail_at=3)
+    assert part.to_dict() == {"name": path, "fail_at": 3, "poison": False}
+
+
+def test_a_misspelt_name():
+    found = problem(OPTIMIZERS, "adan")
+    assert found.what == "unknown optimizer 'adan'"
+    assert found.remedy.startswith("did you mean 'adam'?")
+    assert "adam, adamw, rmsprop, sgd, or an import path" in found.remedy
+    assert problem(OPTIMIZERS, "zzzzzz").remedy.startswith("one of adam, adamw, rmsprop, sgd")
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("no_such_module.Thing", "ModuleNotFoundError"),
+        ("own_parts:Missing", "AttributeError"),
+        ("own_parts:", "ModuleNotFoundError"),
+        ("broken_part:Thing", "RuntimeError: no such accelerator"),
+        (":Thing", "ValueError"),
+        (".Thing", "ValueError"),
+    ],
+)
+def test_what_cannot_be_imported(path, kind):
+    found = problem(ARCHITECTURES, path)
+    assert found.what.startswith(f"cannot import {path!r}: ")
+    if path != "own_parts:":
+        assert kind in found.what
+
+
+def test_what_is_no_part_of_this_kind():
+    ran = 0
+    for path in ("own_parts:NaNScore", "own_parts:torch", "math.pi", "gansweep.optimizers:SGD"):
+        assert problem(ARCHITECTURES, path).what == (
+            f"{path!r} is no subclass of gansweep.networks.base:Architecture"
+        )
+        ran += 1
+    assert ran == 4
+
+
+def test_a_part_without_settings():
+    problems = []
+    assert OPTIMIZERS.part({"name": "own_parts:Bare"}, at="o", problems=problems) is None
+    assert str(problems[0]) == "o.name: 'own_parts:Bare' needs a dataclass called Settings"
+
+
+def test_a_part_without_a_name():
+    ran = 0
+    for values in ({}, {"lr": 0.1}, {"name": None}, {"name": 3}, {"name": ["adam"]}):
+        problems = []
+        assert OPTIMIZERS.part(values, at="o", problems=problems) is None
+        assert [p.where for p in problems] == ["o.name"]
+        assert problems[0].what == "is required"
+        ran += 1
+    assert ran == 5
+
+
+def test_a_part():
+    part = OPTIMIZERS.part({"name": "adam", "lr": 1e-3}, at="o", problems=[])
+    assert (part.name, part.cls, part.settings) == ("adam", Adam, AdamSettings(lr=1e-3))
+    again = OPTIMIZERS.part(part.to_dict(), at="o", problems=[])
+    assert again == part

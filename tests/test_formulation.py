@@ -1,0 +1,109 @@
+"""A formulation: what the losses are made of."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from gansweep.formulation import Formulation
+from gansweep.objectives import NonSaturating, Wasserstein
+from gansweep.penalties import GradientPenalty
+
+REAL = torch.tensor([[1.0, 2.0], [3.0, -1.0]], dtype=torch.float64)
+FAKE = torch.tensor([[0.5, 0.5], [-2.0, 1.0]], dtype=torch.float64)
+W = torch.tensor([0.6, 1.7], dtype=torch.float64)
+U = torch.tensor([0.3, 0.8], dtype=torch.float64)
+
+
+def D(x):
+    return x @ W
+
+
+def test_without_a_penalty_the_loss_is_the_game():
+    loss = Formulation(NonSaturating()).discriminator_loss(D, REAL, FAKE)
+    assert torch.equal(loss.total, NonSaturating().discriminator(D(REAL), D(FAKE)))
+    assert set(loss.metrics) == {"loss/d", "d/real", "d/fake", "d/accuracy"}
+    assert loss.metrics["loss/d"] == loss.total
+
+
+def test_a_penalty_is_added_and_reported():
+    formulation = Formulation(Wasserstein(), GradientPenalty(10.0))
+    loss = formulation.discriminator_loss(D, REAL, FAKE, U)
+    penalty = 10 * (W.norm().item() - 1) ** 2
+    game = (D(FAKE).mean() - D(REAL).mean()).item()
+    assert loss.total.item() == pytest.approx(game + penalty, abs=1e-12)
+    assert loss.metrics["loss/penalty"].item() == pytest.approx(penalty, abs=1e-12)
+    assert loss.metrics["loss/d"].item() == loss.total.item()
+    assert loss.metrics["d/wasserstein"].item() == pytest.approx(-game, abs=1e-12)
+
+
+def test_a_penalty_needs_its_noise():
+    with pytest.raises(ValueError, match="noise"):
+        Formulation(Wasserstein(), GradientPenalty()).discriminator_loss(D, REAL, FAKE)
+
+
+def test_the_generators_loss_carries_the_graph():
+    fake = FAKE.clone().requires_grad_()
+    loss = Formulation(Wasserstein()).generator_loss(D, fake)
+    (slope,) = torch.autograd.grad(loss.total, fake)
+    torch.testing.assert_close(slope, -W.expand(2, 2) / 2)
+    assert set(loss.metrics) == {"loss/g"}
+
+
+def test_metrics_are_detached():
+    weights = W.clone().requires_grad_()
+    formulation = Formulation(Wasserstein(), GradientPenalty())
+    loss = formulation.discriminator_loss(lambda x: x @ weights, REAL, FAKE, U)
+    metrics = {**loss.metrics, **formulation.generator_loss(lambda x: x @ weights, FAKE).metrics}
+    assert len(metrics) == 6
+    assert not any(value.requires_grad for value in metrics.values())
+    assert loss.total.requires_grad
+
+
+def test_real_and_fake_pass_in_batches_of_their_own():
+    """BatchNorm must see each alone (soumith/dcgan.torch)."""
+    seen = []
+
+    def spy(x):
+        seen.append(x)
+        return x.sum(1)
+
+    Formulation(NonSaturating()).discriminator_loss(spy, REAL, FAKE)
+    assert [id(x) for x in seen] == [id(REAL), id(FAKE)]
+
+
+def test_only_the_penalty_uses_the_pure_discriminator():
+    calls = []
+
+    def pure(x):
+        calls.append(tuple(x.shape))
+        return x @ (2 * W)
+
+    formulation = Formulation(Wasserstein(), GradientPenalty(1.0))
+    loss = formulation.discriminator_loss(D, REAL, FAKE, U, D_pure=pure)
+    assert calls == [(2, 2)]
+    assert loss.metrics["loss/penalty"].item() == pytest.approx((2 * W.norm().item() - 1) ** 2)
+    assert loss.metrics["d/real"].item() == pytest.approx(D(REAL).mean().item())
+
+
+def test_replicas_under_vmap_equal_single_ones():
+    formulation = Formulation(Wasserstein(), GradientPenalty(10.0))
+    torch.manual_seed(0)
+    nets = [nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1)).double() for _ in range(3)]
+    stacked, _ = torch.func.stack_module_state(nets)
+    real, fake = torch.randn(2, 3, 5, 2).double()
+    u = torch.rand(3, 5).double()
+
+    def loss(parameters, real, fake, u):
+        def critic(x):
+            return torch.func.functional_call(nets[0], parameters, (x,))[:, 0]
+
+        return formulation.discriminator_loss(critic, real, fake, u).total
+
+    gradients, values = torch.func.vmap(torch.func.grad_and_value(loss))(stacked, real, fake, u)
+    for i, net in enumerate(nets):
+        one = formulation.discriminator_loss(lambda x, n=net: n(x)[:, 0], real[i], fake[i], u[i])
+        torch.testing.assert_close(values[i], one.total, rtol=0, atol=1e-12)
+        (expected,) = torch.autograd.grad(one.total, [net[0].weight])
+        torch.testing.assert_close(gradients["0.weight"][i], expected, rtol=0, atol=1e-12)

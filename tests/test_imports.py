@@ -1,0 +1,31 @@
+"""Training needs neither Ray nor MLflow, and imports neither."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+LIGHT = [
+    "gansweep.formulation",
+    "gansweep.networks.catalogue",
+    "gansweep.modules.catalogue",
+    "gansweep.config",
+    "gansweep.trial",
+]
+
+
+def test_training_imports_neither_ray_nor_mlflow():
+    code = f"""
+import importlib, sys
+for name in {LIGHT!r}:
+    importlib.import_module(name)
+from gansweep.config import resolve
+assert resolve({{"model": {{"name": "wgan_gp"}}}}, []) is not None
+heavy = {{"ray", "mlflow", "optuna", "datasets", "matplotlib", "pandas", "typer", "rich.console"}}
+print(sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = done.stdout.strip()
+    assert "ray" not in found
+    assert "mlflow" not in found

@@ -1,0 +1,145 @@
+"""The objectives: values and gradients in closed form."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from gansweep.objectives import Minimax, NonSaturating, Wasserstein
+
+REAL = torch.tensor([-1.5, 0.0, 0.3, 4.0], dtype=torch.float64)
+FAKE = torch.tensor([2.0, -0.7, 0.1, -3.0], dtype=torch.float64)
+ALL = [Minimax(), NonSaturating(), Wasserstein()]
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def slope(function, x):
+    x = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(function(x), x)
+    return gradient
+
+
+@pytest.mark.parametrize("objective", [Minimax(), NonSaturating()])
+def test_the_discriminators_loss_is_the_cross_entropy(objective):
+    real = sum(-math.log(sigmoid(a)) for a in REAL.tolist()) / 4
+    fake = sum(-math.log(1 - sigmoid(a)) for a in FAKE.tolist()) / 4
+    assert objective.discriminator(REAL, FAKE).item() == pytest.approx(real + fake, abs=1e-13)
+    bce = torch.nn.functional.binary_cross_entropy_with_logits
+    expected = bce(REAL, torch.ones(4).double()) + bce(FAKE, torch.zeros(4).double())
+    torch.testing.assert_close(objective.discriminator(REAL, FAKE), expected, rtol=0, atol=1e-13)
+
+
+def test_at_the_optimum_d_is_one_half():
+    """Goodfellow et al. 2014, theorem 1: D = 1/2 everywhere gives the value -2 log 2."""
+    zero = torch.zeros(5, dtype=torch.float64)
+    ran = 0
+    for objective in (Minimax(), NonSaturating()):
+        loss = objective.discriminator(zero, zero).item()
+        assert loss == pytest.approx(2 * math.log(2), abs=1e-14)
+        watch = objective.diagnostics(zero, zero)
+        assert {name: value.item() for name, value in watch.items()} == {
+            "d/real": 0.5,
+            "d/fake": 0.5,
+            "d/accuracy": 0.5,
+        }
+        ran += 1
+    assert ran == 2
+    assert Minimax().generator(zero).item() == pytest.approx(-math.log(2), abs=1e-14)
+    assert NonSaturating().generator(zero).item() == pytest.approx(math.log(2), abs=1e-14)
+
+
+def test_generator_losses():
+    expected = sum(math.log(1 - sigmoid(a)) for a in FAKE.tolist()) / 4
+    assert Minimax().generator(FAKE).item() == pytest.approx(expected, abs=1e-13)
+    expected = sum(-math.log(sigmoid(a)) for a in FAKE.tolist()) / 4
+    assert NonSaturating().generator(FAKE).item() == pytest.approx(expected, abs=1e-13)
+    assert Wasserstein().generator(FAKE).item() == pytest.approx(-FAKE.sum().item() / 4, abs=1e-14)
+
+
+def test_gradients():
+    """d/da of log(1 - D) is -D and of -log D is D - 1, D = sigmoid(a): the first saturates."""
+    d = FAKE.sigmoid()
+    close = {"rtol": 0, "atol": 1e-14}
+    torch.testing.assert_close(slope(Minimax().generator, FAKE), -d / 4, **close)
+    torch.testing.assert_close(slope(NonSaturating().generator, FAKE), (d - 1) / 4, **close)
+    sure = torch.tensor([-20.0], dtype=torch.float64)
+    assert -1e-8 < slope(Minimax().generator, sure).item() < 0
+    assert -1 < slope(NonSaturating().generator, sure).item() < -1 + 1e-8
+    for objective in (Minimax(), NonSaturating()):
+        of_real = slope(lambda a, o=objective: o.discriminator(a, FAKE), REAL)
+        of_fake = slope(lambda a, o=objective: o.discriminator(REAL, a), FAKE)
+        torch.testing.assert_close(of_real, (REAL.sigmoid() - 1) / 4, **close)
+        torch.testing.assert_close(of_fake, d / 4, **close)
+
+
+def test_both_players_pull_the_fakes_logits_apart():
+    """D wants them down, G up, for every objective."""
+    ran = 0
+    for objective in ALL:
+        of_d = slope(lambda a, o=objective: o.discriminator(REAL, a), FAKE)
+        of_real = slope(lambda a, o=objective: o.discriminator(a, FAKE), REAL)
+        assert (of_d > 0).all()
+        assert (of_real < 0).all()
+        assert (slope(objective.generator, FAKE) < 0).all()
+        ran += 1
+    assert ran == 3
+
+
+def test_wasserstein_signs():
+    real, fake = torch.tensor([3.0, 5.0]), torch.tensor([1.0, 2.0])
+    assert Wasserstein().discriminator(real, fake).item() == -2.5
+    assert Wasserstein().generator(fake).item() == -1.5
+    watch = {k: v.item() for k, v in Wasserstein().diagnostics(real, fake).items()}
+    assert watch == {"d/real": 4.0, "d/fake": 1.5, "d/wasserstein": 2.5}
+
+
+def test_accuracy_counts_both_sides():
+    watch = NonSaturating().diagnostics(torch.tensor([1.0, 1.0, -1.0, 2.0]), torch.tensor([1.0]))
+    assert watch["d/accuracy"].item() == pytest.approx((3 / 4 + 0) / 2)
+    probabilities = torch.tensor([1.0, 1.0, -1.0, 2.0]).sigmoid()
+    assert watch["d/real"].item() == pytest.approx(probabilities.mean().item())
+
+
+def test_extreme_logits_stay_finite():
+    far = torch.tensor([1e4, -1e4])
+    ran = 0
+    for objective in ALL:
+        assert objective.discriminator(far, far).isfinite()
+        assert objective.generator(far).isfinite()
+        assert slope(objective.generator, far).isfinite().all()
+        ran += 1
+    assert ran == 3
+
+
+def test_the_mean_is_over_each_side_alone():
+    ran = 0
+    for objective in ALL:
+        loss = objective.discriminator(REAL, FAKE)
+        torch.testing.assert_close(objective.discriminator(REAL, FAKE.repeat(3)), loss)
+        torch.testing.assert_close(objective.discriminator(REAL.repeat(2), FAKE), loss)
+        assert loss.shape == objective.generator(FAKE).shape == ()
+        ran += 1
+    assert ran == 3
+
+
+def test_replicas_under_vmap_equal_single_ones():
+    torch.manual_seed(0)
+    real, fake = torch.randn(3, 5).double(), torch.randn(3, 5).double()
+    ran = 0
+    for objective in ALL:
+        together = torch.func.vmap(objective.discriminator)(real, fake)
+        assert together.tolist() == [
+            objective.discriminator(*pair).item() for pair in zip(real, fake, strict=True)
+        ]
+        gradients = torch.func.vmap(torch.func.grad(objective.generator))(fake)
+        torch.testing.assert_close(gradients[1], slope(objective.generator, fake[1]))
+        watch = torch.func.vmap(lambda r, f, o=objective: dict(o.diagnostics(r, f)))(real, fake)
+        for name, value in objective.diagnostics(real[2], fake[2]).items():
+            torch.testing.assert_close(watch[name][2], value)
+        ran += 1
+    assert ran == 3

@@ -1,0 +1,174 @@
+"""The gradient penalty: closed forms, and the mistakes that popular code makes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from gansweep.penalties import GradientPenalty, input_gradient
+
+CLOSE = {"rtol": 0, "atol": 1e-12}
+
+
+def images(seed: int, n: int = 4):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, 2, 3, 3, generator=generator, dtype=torch.float64)
+
+
+def test_a_linear_critic_has_the_norm_of_its_weights():
+    """D(x) = w.x + b: the penalty is weight (|w| - 1)^2, w over channels and pixels."""
+    w = images(0, 1)[0]
+    real, fake = images(1), images(2)
+    u = torch.tensor([0.0, 0.2, 0.7, 1.0], dtype=torch.float64)
+    for weight in (10.0, 0.1):
+        penalty = GradientPenalty(weight)(lambda x: (x * w).sum((1, 2, 3)) + 5, real, fake, u)
+        norm = math.sqrt(sum(v * v for v in w.flatten().tolist()))
+        assert penalty.item() == pytest.approx(weight * (norm - 1) ** 2, abs=1e-12)
+        assert penalty.shape == ()
+
+
+def test_a_quadratic_critic():
+    """D(x) = a |x|^2 / 2 has slope a x: the mean of (a |x^_i| - 1)^2, each sample by itself."""
+    real, fake = images(1), images(2)
+    u, a = torch.tensor([0.1, 0.4, 0.6, 0.9], dtype=torch.float64), 0.7
+    expected = 0.0
+    for i in range(4):
+        x = real[i] + u[i] * (fake[i] - real[i])
+        expected += (a * math.sqrt((x * x).sum().item()) - 1) ** 2 / 4
+    penalty = GradientPenalty(3.0)(lambda x: a * (x * x).sum((1, 2, 3)) / 2, real, fake, u)
+    assert penalty.item() == pytest.approx(3 * expected, abs=1e-12)
+
+
+def test_the_ends_of_the_lines():
+    """u = 0 is the real sample, u = 1 the generated one."""
+    real, fake = images(1), images(2)
+
+    def D(x):
+        return (x * x).sum((1, 2, 3)) / 2
+
+    ran = 0
+    for u, x in ((0.0, real), (1.0, fake)):
+        penalty = GradientPenalty(1.0)(D, real, fake, torch.full((4,), u, dtype=torch.float64))
+        expected = ((x.flatten(1).norm(dim=1) - 1) ** 2).mean()
+        torch.testing.assert_close(penalty, expected, **CLOSE)
+        ran += 1
+    assert ran == 2
+
+
+def test_one_u_a_sample():
+    real = torch.zeros(5000, 1, 2, 2, dtype=torch.float64)
+    u = GradientPenalty().draw(real, torch.Generator().manual_seed(0))
+    assert u.shape == (5000,)
+    assert u.dtype == torch.float64
+    assert len(u.unique()) == 5000
+    assert 0 <= u.min() < 0.01
+    assert 0.99 < u.max() < 1
+    assert abs(u.mean().item() - 0.5) < 4.5 / math.sqrt(12 * 5000)
+    again = GradientPenalty().draw(real, torch.Generator().manual_seed(0))
+    assert torch.equal(u, again)
+
+
+def test_draw_moves_the_given_generator_alone():
+    torch.manual_seed(3)
+    before, rng = torch.get_rng_state(), torch.Generator().manual_seed(0)
+    first = GradientPenalty().draw(images(0), rng)
+    assert not torch.equal(first, GradientPenalty().draw(images(0), rng))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_default_weight_is_the_papers():
+    assert GradientPenalty().weight == 10.0
+
+
+def critic() -> nn.Module:
+    torch.manual_seed(7)
+    return nn.Sequential(
+        nn.Conv2d(2, 3, 2),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(12, 4),
+        nn.Softplus(),
+        nn.Linear(4, 1),
+    ).double()
+
+
+def test_its_gradient_in_the_weights_by_finite_differences():
+    """Without `create_graph` it would be zero, or none."""
+    D, real, fake = critic(), images(1), images(2)
+    u = torch.tensor([0.1, 0.4, 0.6, 0.9], dtype=torch.float64)
+
+    def penalty():
+        return GradientPenalty(10.0)(lambda x: D(x)[:, 0], real, fake, u)
+
+    weights = [p for p in D.parameters()]
+    gradients = torch.autograd.grad(penalty(), weights, allow_unused=True)
+    ran, step = 0, 1e-6
+    for weight, gradient in zip(weights[:-1], gradients[:-1], strict=True):
+        flat = weight.data.view(-1)
+        for i in range(0, len(flat), 3):
+            old = flat[i].item()
+            flat[i] = old + step
+            above = penalty().item()
+            flat[i] = old - step
+            below = penalty().item()
+            flat[i] = old
+            expected = (above - below) / (2 * step)
+            assert gradient.reshape(-1)[i].item() == pytest.approx(expected, abs=2e-7, rel=1e-6)
+            ran += 1
+    assert ran == 8 + 1 + 16 + 2 + 2
+    assert max(g.abs().max().item() for g in gradients[:-1]) > 0.01
+
+
+def test_it_equals_the_usual_double_backward():
+    D, real, fake = critic(), images(1), images(2)
+    u = torch.tensor([0.1, 0.4, 0.6, 0.9], dtype=torch.float64)
+    penalty = GradientPenalty(10.0)(lambda x: D(x)[:, 0], real, fake, u)
+    points = (real + u.view(-1, 1, 1, 1) * (fake - real)).requires_grad_()
+    (slopes,) = torch.autograd.grad(D(points).sum(), points, create_graph=True)
+    expected = 10 * ((slopes.pow(2).sum((1, 2, 3)).sqrt() - 1) ** 2).mean()
+    torch.testing.assert_close(penalty, expected, **CLOSE)
+    weights = list(D.parameters())[:-1]
+    ours = torch.autograd.grad(penalty, weights)
+    theirs = torch.autograd.grad(expected, weights)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, **CLOSE)
+
+
+def test_a_flat_critic_has_a_finite_gradient():
+    """Where the slope is 0 the norm has no derivative; it must not be NaN."""
+    w = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    x = torch.ones(3, 2, dtype=torch.float64)
+    penalty = GradientPenalty(10.0)(lambda x: x @ w, x, x, torch.zeros(3).double())
+    assert penalty.item() == 10.0
+    (gradient,) = torch.autograd.grad(penalty, w)
+    assert gradient.isfinite().all()
+
+
+def test_the_inputs_are_left_alone():
+    real, fake = images(1), images(2)
+    kept = real.clone(), fake.clone()
+    slopes = input_gradient(lambda x: (x**3).sum((1, 2, 3)), real)
+    torch.testing.assert_close(slopes, 3 * real**2, **CLOSE)
+    GradientPenalty()(lambda x: x.sum((1, 2, 3)), real, fake, torch.rand(4).double())
+    assert torch.equal(real, kept[0])
+    assert torch.equal(fake, kept[1])
+    assert not real.requires_grad
+
+
+def test_replicas_under_vmap_equal_single_ones():
+    generator = torch.Generator().manual_seed(0)
+    w = torch.randn(3, 4, 4, generator=generator, dtype=torch.float64)
+    real, fake = torch.randn(2, 3, 6, 4, generator=generator, dtype=torch.float64)
+    u = torch.rand(3, 6, generator=generator, dtype=torch.float64)
+
+    def penalty(w, real, fake, u):
+        return GradientPenalty(10.0)(lambda x: torch.tanh(x @ w).sum(1), real, fake, u)
+
+    together = torch.func.vmap(torch.func.grad_and_value(penalty))(w, real, fake, u)
+    for i in range(3):
+        gradient, value = torch.func.grad_and_value(penalty)(w[i], real[i], fake[i], u[i])
+        torch.testing.assert_close(together[0][i], gradient, **CLOSE)
+        torch.testing.assert_close(together[1][i], value, **CLOSE)

@@ -1,0 +1,144 @@
+"""Typed settings: every mistake named, nothing ignored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+
+from gansweep.settings import REQUIRED, dump, fill, setting
+
+
+@dataclass(frozen=True)
+class Oven:
+    side: int = setting(REQUIRED, "side in pixels", ge=8, le=64)
+    lr: float = setting(0.1, "rate", gt=0, lt=1)
+    on: bool = setting(False, "whether")
+    kind: Literal["warm", "hot"] = setting("warm", "which")
+    every: int | None = setting(None, "how often", ge=1)
+    names: list[str] = setting(["a"], "names")  # noqa: RUF009
+
+
+def mistakes(**values):
+    problems = []
+    settings = fill(Oven, values, at="oven", problems=problems)
+    assert (settings is None) == bool(problems)
+    return problems
+
+
+def filled(**values):
+    problems = []
+    settings = fill(Oven, values, at="oven", problems=problems)
+    assert not problems
+    return settings
+
+
+def test_values_and_defaults():
+    assert filled(side=8) == Oven(side=8)
+    full = {"side": 9, "lr": 0.5, "on": True, "kind": "hot", "every": 3, "names": ["b", "c"]}
+    assert dump(filled(**full)) == full
+    assert filled(**dump(filled(**full))) == filled(**full)
+
+
+def test_the_result_is_the_dataclass_with_exact_types():
+    settings = filled(side=9, lr=0.5, names=["x"])
+    assert type(settings) is Oven
+    assert type(settings.side) is int
+    assert type(settings.lr) is float
+    assert type(settings.names) is list
+    with pytest.raises(AttributeError):
+        settings.side = 3
+
+
+def test_an_int_for_a_float_is_accepted():
+    @dataclass(frozen=True)
+    class Weight:
+        weight: float = setting(10.0, "weight", ge=0)
+
+    problems = []
+    settings = fill(Weight, {"weight": 3}, at="", problems=problems)
+    assert settings == Weight(3.0)
+    assert type(settings.weight) is float
+    assert fill(Weight, {"weight": "1e-3"}, at="", problems=problems) == Weight(1e-3)
+    assert not problems
+
+
+def test_an_unknown_key_names_the_nearest():
+    (problem,) = mistakes(side=8, evry=3)
+    assert (problem.where, problem.what) == ("oven.evry", "unknown key")
+    assert problem.remedy == "did you mean 'every'?"
+    (problem,) = mistakes(side=8, zzzzz=3)
+    assert problem.remedy == "valid: every, kind, lr, names, on, side"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("side", "wide"),
+        ("side", 8.5),
+        ("side", True),
+        ("side", None),
+        ("lr", "fast"),
+        ("lr", [0.1]),
+        ("lr", None),
+        ("on", "perhaps"),
+        ("kind", "cold"),
+        ("names", {"a": 1}),
+    ],
+)
+def test_a_wrong_type(key, value):
+    (problem,) = mistakes(**{"side": 8, key: value})
+    assert problem.where == f"oven.{key}"
+    assert "\n" not in problem.what
+    words = "not Optional" if value is None else "" if isinstance(value, list | dict) else value
+    assert str(words) in problem.what
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("side", 7, "is 7, must be at least 8"),
+        ("side", 65, "is 65, must be at most 64"),
+        ("lr", 0.0, "is 0.0, must be greater than 0"),
+        ("lr", 1, "is 1.0, must be less than 1"),
+        ("lr", float("nan"), "is nan, must be finite"),
+        ("lr", float("inf"), "is inf, must be finite"),
+        ("every", 0, "is 0, must be at least 1"),
+    ],
+)
+def test_a_value_out_of_range(key, value, words):
+    (problem,) = mistakes(**{"side": 8, key: value})
+    assert (problem.where, problem.what) == (f"oven.{key}", words)
+
+
+def test_the_ends_of_a_range_are_in_it():
+    assert filled(side=8).side == 8
+    assert filled(side=64, every=1).side == 64
+
+
+def test_a_missing_value():
+    (problem,) = mistakes(lr=0.5)
+    assert (problem.where, problem.what, problem.remedy) == (
+        "oven.side",
+        "is required",
+        "side in pixels",
+    )
+
+
+def test_all_mistakes_at_once():
+    problems = mistakes(lr=2, kind="cold", sid=3)
+    assert [p.where for p in problems] == ["oven.kind", "oven.sid", "oven.side", "oven.lr"]
+
+
+def test_defaults_are_not_shared():
+    filled(side=8).names.append("mine")
+    Oven(side=8).names.append("mine")
+    assert filled(side=8).names == ["a"]
+    assert Oven(side=8).names == ["a"]
+
+
+def test_no_prefix():
+    problems = []
+    fill(Oven, {"side": 1}, at="", problems=problems)
+    assert [p.where for p in problems] == ["side"]

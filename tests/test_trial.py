@@ -1,0 +1,584 @@
+"""A whole trial: its clocks, its record, its ends, and bit-exact resume."""
+
+from __future__ import annotations
+
+import math
+import signal
+
+import pytest
+import torch
+from trees import small
+
+import gansweep.trial
+from gansweep.checkpoint import read_checkpoint
+from gansweep.modules.catalogue import VARIANTS
+from gansweep.networks.catalogue import ARCHITECTURES
+from gansweep.tracking.memory import MemoryTracker
+from gansweep.trial import run_trial
+
+CLOCKS = ["time/seconds", "time/g_steps_per_s"]
+"""The only metrics that two equal trainings may differ in."""
+
+
+@pytest.fixture
+def every_step(monkeypatch):
+    """`report` is called after every generator step."""
+    monkeypatch.setattr(gansweep.trial, "REPORT_SECONDS", 0.0)
+
+
+def steady(metrics):
+    return {name: value for name, value in metrics.items() if name not in CLOCKS}
+
+
+def record(*trackers):
+    """(step, metrics) and (step, image) in the order logged, without the clocks."""
+    calls = [(m.step, steady(m.values)) for tracker in trackers for m in tracker.metrics]
+    images = [(i.step, i.image) for tracker in trackers for i in tracker.images]
+    return calls, images
+
+
+def equal(a, b) -> bool:
+    """Bit for bit, through dictionaries and lists."""
+    if isinstance(a, torch.Tensor):
+        return (
+            isinstance(b, torch.Tensor)
+            and a.dtype == b.dtype
+            and a.shape == b.shape
+            and torch.equal(
+                a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8)
+            )
+        )
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
+def state(folder):
+    """The checkpoint without the clocks."""
+    saved = read_checkpoint(folder / "checkpoint.pt")
+    assert saved is not None
+    del saved["seconds"]
+    saved["metrics"] = steady(saved["metrics"])
+    return saved
+
+
+def trained(config, folder, report=None):
+    tracker = MemoryTracker()
+    result = run_trial(config, tracker, *([report] if report else []), folder=folder)
+    return result, tracker
+
+
+def at(g_step, verdict):
+    def report(progress):
+        return verdict if progress.g_steps == g_step else "continue"
+
+    return report
+
+
+# --- every variant on every network that fits
+
+
+FITTING = [
+    (model, network, data)
+    for model in VARIANTS.names
+    for network in ARCHITECTURES.names
+    for data in ("digits", "ring8", "gaussian1d")
+    if not (network == "dcgan" and data != "digits")
+    if not (model == "cgan" and data == "gaussian1d")
+]
+
+
+def test_the_grid_of_cases_is_whole():
+    assert len(FITTING) == 5 * 7 - 2
+
+
+@pytest.mark.parametrize(("model", "network", "data"), FITTING)
+def test_a_trial(model, network, data):
+    config = small(model, network, data)
+    result, tracker = trained(config, None)
+    assert (result.state, result.reason, result.g_steps) == ("completed", "", 12)
+    assert tracker.status == "FINISHED"
+    assert tracker.tags["gansweep.state"] == "completed"
+    k = [config.model.cls.d_steps(config.model.settings, g) for g in range(12)]
+    d_steps = {g: sum(k[:g]) for g in range(13)}
+    read = [3, 6, 9, 12]
+    assert tracker.tags["gansweep.g_steps"] == "12"
+    assert tracker.history("time/d_steps") == [(g, d_steps[g]) for g in read]
+    assert tracker.history("time/images_seen") == [(g, 6 * d_steps[g]) for g in read]
+    assert [g for g, _ in tracker.history("loss/d")] == read
+    assert [g for g, _ in tracker.history("loss/g")] == read
+    assert [g for g, _ in tracker.history("score/swd")] == [4, 8, 12]
+    assert [i.step for i in tracker.images] == [5, 10, 12]
+    assert {i.key for i in tracker.images} == {"samples"}
+    watch = "d/wasserstein" if model.startswith("wgan") else "d/accuracy"
+    assert len(tracker.history(watch)) == 4
+    assert len(tracker.history("loss/penalty")) == (4 if model == "wgan_gp" else 0)
+    assert all(math.isfinite(v) for m in tracker.metrics for v in m.values.values())
+    last = {name: value for m in tracker.metrics for name, value in m.values.items()}
+    assert result.metrics == last
+    assert 0 < result.metrics["time/seconds"] <= result.seconds
+
+
+def test_a_trial_on_mnist5k():
+    config = small("dcgan", "dcgan", "mnist5k", budget={"g_steps": 3})
+    result, tracker = trained(config, None)
+    assert result.state == "completed"
+    assert tracker.images[-1].image.shape == (1, 2 * 29 + 1, 3 * 29 + 1)
+    assert [g for g, _ in tracker.history("score/swd")] == [3]
+
+
+def test_the_scores_value_is_the_scores():
+    """The last `score/swd` from the final generator by hand."""
+    from gansweep.data.base import to_float
+    from gansweep.metrics.swd import SlicedWasserstein
+    from gansweep.seeding import stream
+
+    config = small("gan", "mlp", "ring8")
+    training = gansweep.trial._Training(
+        config, MemoryTracker(), gansweep.trial.silent, gansweep.trial.Outcome(), None
+    )
+    training.fit()
+    picked = torch.randperm(400, generator=stream(0, "real"))[:30]
+    score = SlicedWasserstein(to_float(training.samples.x[picked]), seed=0)
+    z = config.latent.draw(30, rng=stream(0, "evaluation"))
+    with torch.no_grad():
+        fake = training.module.generator(z)
+    assert training.outcome.metrics["score/swd"] == pytest.approx(score(fake), rel=1e-6)
+
+
+def test_more_scored_samples_than_data():
+    config = small("gan", "mlp", "gaussian1d", score={"samples": 700})
+    result, _ = trained(config, None)
+    assert result.state == "completed"
+    assert math.isfinite(result.metrics["score/swd"])
+
+
+# --- seeds
+
+
+@pytest.mark.parametrize("model", VARIANTS.names)
+def test_the_seed_decides_everything(model, tmp_path):
+    network = "maxout" if model in ("gan", "cgan") else "dcgan"
+    ends = {}
+    for i, seed in enumerate((0, 0, 1)):
+        torch.manual_seed(i)
+        config = small(model, network, "digits", seed=seed)
+        _, tracker = trained(config, tmp_path / str(i))
+        ends[i] = (state(tmp_path / str(i)), record(tracker))
+    assert equal(ends[0], ends[1])
+    one, other = ends[0][0]["module"], ends[2][0]["module"]
+    ran = 0
+    for net in ("generator", "discriminator"):
+        for name, tensor in one[net].items():
+            if tensor.is_floating_point() and tensor.unique().numel() > 1:
+                assert not torch.equal(tensor, other[net][name])
+                ran += 1
+    assert ran >= 5
+    losses = [[m[1].get("loss/d") for m in ends[i][1][0]] for i in (0, 2)]
+    assert losses[0] != losses[1]
+
+
+def test_trials_of_one_seed_start_from_equal_weights():
+    """The data order, the weights and the latents come from streams of their own."""
+    from gansweep.assembly import build_module
+    from gansweep.dataspec import DataSpec
+
+    weights = [
+        build_module(small("gan", "mlp", "ring8", seed=5, **other), DataSpec((2,))).generator
+        for other in ({}, {"optimizer": {"lr": 0.5}}, {"data": {"batch_size": 3}})
+    ]
+    for other in weights[1:]:
+        assert equal(other.state_dict(), weights[0].state_dict())
+
+
+def test_building_leaves_the_global_generator_alone():
+    from gansweep.assembly import build_module
+    from gansweep.dataspec import DataSpec
+
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    build_module(small("gan", "mlp", "ring8"), DataSpec((2,)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# --- resume
+
+
+RESUMED = {
+    "gan": ("gan", "maxout", "digits", {}),  # dropout, SGD with momentum
+    "gan ema": ("gan", "mlp", "ring8", {"ema": {"decay": 0.9}, "network": {"dropout": 0.3}}),
+    "dcgan": ("dcgan", "dcgan", "mnist5k", {"ema": {"decay": 0.8}}),  # BatchNorm, Adam, EMA
+    "wgan": ("wgan", "mlp", "digits", {"network": {"discriminator_norm": "batch"}}),
+    "wgan dcgan": ("wgan", "dcgan", "digits", {"ema": {"decay": 0.5}}),
+    "wgan_gp": ("wgan_gp", "dcgan", "mnist5k", {"data": {"batch_size": 3}}),
+    "wgan_gp batch": ("wgan_gp", "mlp", "ring8", {"network": {"discriminator_norm": "batch"}}),
+    "cgan": ("cgan", "maxout", "digits", {"ema": {"decay": 0.9}}),  # dropout in both
+    "cgan vector": ("cgan", "mlp", "own_parts:Attributes", {}),
+    "epochs": ("gan", "mlp", "gaussian1d", {"data": {"n": 7, "batch_size": 5}}),
+    "bf16": ("wgan_gp", "mlp", "ring8", {"precision": "bf16"}),
+    "adamw": ("gan", "mlp", "ring8", {"optimizer": {"name": "adamw"}}),
+}
+STOPS = [1, 4, 7, 10, 11]
+
+
+@pytest.mark.parametrize("case", RESUMED)
+def test_an_interrupted_trial_ends_bit_identical(case, tmp_path, every_step):
+    *names, sections = RESUMED[case]
+    config = small(*names, **sections)
+    _, straight = trained(config, tmp_path / "straight")
+    expected = state(tmp_path / "straight")
+    place = STOPS[list(RESUMED).index(case) % len(STOPS)]
+    folder = tmp_path / "resumed"
+    first, one = trained(config, folder, at(place, "interrupt"))
+    assert (first.state, first.g_steps) == ("interrupted", place)
+    assert one.status == "KILLED"
+    torch.manual_seed(12345)  # another process
+    second, other = trained(config, folder)
+    assert (second.state, second.reason, second.g_steps) == ("completed", "", 12)
+    assert equal(state(folder), expected)
+    assert equal(record(one, other), record(straight))
+    assert second.seconds > first.seconds
+
+
+def test_every_case_is_a_variant():
+    assert {names[0] for *names, _ in RESUMED.values()} == set(VARIANTS.names)
+
+
+@pytest.mark.parametrize("case", ["gan", "dcgan", "wgan", "wgan_gp", "cgan"])
+def test_a_broken_off_trial_goes_on_from_its_last_checkpoint(case, tmp_path, every_step):
+    *names, sections = RESUMED[case]
+    config = small(*names, **sections)
+    _, straight = trained(config, tmp_path / "straight")
+    folder = tmp_path / "resumed"
+
+    def abort(progress):
+        if progress.g_steps == 7:
+            raise OSError("the node is gone")
+        return "continue"
+
+    first, one = trained(config, folder, abort)
+    assert (first.state, one.status) == ("failed", "FAILED")
+    saved = read_checkpoint(folder / "checkpoint.pt")
+    assert saved is not None
+    assert saved["module"]["g_step"] == 4
+    second, other = trained(config, folder)
+    assert second.state == "completed"
+    assert equal(state(folder), state(tmp_path / "straight"))
+    calls, images = record(straight)
+    again, again_images = record(other)
+    assert equal([c for c in calls if c[0] > 4], again)
+    assert equal([i for i in images if i[0] > 4], again_images)
+    assert equal([c for c in calls if c[0] <= 7], record(one)[0])  # and repeated steps are equal
+
+
+def test_interrupted_at_every_step(tmp_path, every_step):
+    config = small("gan", "maxout", "digits", ema={"decay": 0.9})
+    _, straight = trained(config, tmp_path / "straight")
+    folder, parts = tmp_path / "resumed", []
+    for g_step in range(1, 13):
+        result, tracker = trained(config, folder, at(g_step, "interrupt"))
+        assert result.state == ("interrupted" if g_step < 12 else "completed")
+        assert result.g_steps == g_step
+        parts.append(tracker)
+    assert equal(state(folder), state(tmp_path / "straight"))
+    assert equal(record(*parts), record(straight))
+
+
+@pytest.mark.parametrize("case", ["gan", "dcgan", "wgan", "wgan_gp batch", "cgan"])
+def test_a_longer_budget_goes_on_as_if_it_had_been_there(case, tmp_path):
+    *names, sections = RESUMED[case]
+    intervals = {name: {"every": 3} for name in ("samples", "score", "log", "checkpoint")}
+    short = small(*names, **sections, **intervals, budget={"g_steps": 6})
+    long = small(*names, **sections, **intervals)
+    assert short.key == long.key
+    _, straight = trained(long, tmp_path / "straight")
+    folder = tmp_path / "extended"
+    first, one = trained(short, folder)
+    assert (first.state, first.g_steps) == ("completed", 6)
+    second, other = trained(long, folder)
+    assert (second.state, second.g_steps) == ("completed", 12)
+    assert equal(state(folder), state(tmp_path / "straight"))
+    assert equal(record(one, other), record(straight))
+
+
+def test_a_budget_off_the_intervals_changes_no_weight(tmp_path):
+    """Its last step has a reading of its own; the weights stay the same."""
+    trained(small("gan", "maxout", "digits"), tmp_path / "straight")
+    trained(small("gan", "maxout", "digits", budget={"g_steps": 7}), tmp_path / "extended")
+    trained(small("gan", "maxout", "digits"), tmp_path / "extended")
+    one, other = state(tmp_path / "straight"), state(tmp_path / "extended")
+    assert equal(one["module"], other["module"])
+    assert equal(one["order"], other["order"])
+
+
+def test_a_finished_trial_is_not_repeated(tmp_path):
+    config = small("gan", "mlp", "ring8")
+    first, _ = trained(config, tmp_path)
+    before = (tmp_path / "checkpoint.pt").stat().st_mtime_ns
+    second, tracker = trained(config, tmp_path)
+    assert (second.state, second.g_steps) == ("completed", 12)
+    assert second.metrics == first.metrics
+    assert first.metrics["time/seconds"] <= second.seconds < first.seconds + 1
+    assert tracker.metrics == []
+    assert tracker.images == []
+    assert tracker.status == "FINISHED"
+    assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == before
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path):
+    trained(small("gan", "mlp", "ring8", budget={"g_steps": 4}), tmp_path)
+    result, _ = trained(small("gan", "mlp", "ring8", data={"n": 401}), tmp_path)
+    assert result.state == "failed"
+    assert "has 400 samples, this one has 401" in result.reason
+
+
+def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trained(small("gan", "mlp", "ring8"), None)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- looking changes nothing
+
+
+@pytest.mark.parametrize("case", ["gan", "dcgan", "wgan", "wgan_gp batch", "cgan"])
+def test_training_does_not_depend_on_how_often_one_looks(case, tmp_path):
+    *names, sections = RESUMED[case]
+    seldom = {"samples": {"every": 100}, "score": {"every": 100}, "log": {"every": 100}}
+    often = {
+        "samples": {"every": 1, "rows": 5, "seed": 3},
+        "score": {"every": 1, "samples": 7, "seed": 4},
+        "log": {"every": 1},
+        "checkpoint": {"every": 1},
+    }
+    trained(small(*names, **sections, **seldom), tmp_path / "seldom")
+    result, tracker = trained(small(*names, **sections, **often), tmp_path / "often")
+    assert len(tracker.images) == 12
+    one, other = state(tmp_path / "seldom"), state(tmp_path / "often")
+    for saved in (one, other):
+        del saved["metrics"]
+    assert equal(one, other)
+
+
+# --- ends
+
+
+def test_a_loss_that_is_not_finite(tmp_path):
+    settings = {"fail_at": 13, "poison": True}  # three passes of D a g_step: in the fifth
+    config = small(
+        "gan", "own_parts:Fragile", "ring8", network=settings, log={"every": 1}, ema={"decay": 0.5}
+    )
+    result, tracker = trained(config, tmp_path)
+    assert (result.state, result.g_steps) == ("diverged", 5)
+    assert result.reason == "loss/d was nan at g_step 5"
+    assert tracker.status == "FINISHED"
+    assert tracker.tags["gansweep.state"] == "diverged"
+    assert tracker.tags["gansweep.reason"] == result.reason
+    assert math.isnan(result.metrics["loss/d"])
+    saved = read_checkpoint(tmp_path / "checkpoint.pt")
+    assert saved is not None
+    assert saved["module"]["g_step"] == 4  # none of poisoned weights
+    assert "traceback.txt" not in tracker.texts
+
+
+def test_the_first_cause_is_the_reason():
+    """The loss diverges; the scores of the same step are then not finite either."""
+    settings = {"fail_at": 10, "poison": True}  # in the fourth g_step, which has scores too
+    config = small("gan", "own_parts:Fragile", "ring8", network=settings, log={"every": 4})
+    result, _ = trained(config, None)
+    assert result.reason == "loss/d was nan at g_step 4"
+    assert math.isnan(result.metrics["score/swd"])
+
+
+def test_a_score_that_is_not_finite():
+    config = small("gan", "mlp", "ring8", score={"names": ["swd", "own_parts:NaNScore"]})
+    result, tracker = trained(config, None)
+    assert (result.state, result.g_steps) == ("diverged", 4)
+    assert result.reason == "score/never was nan at g_step 4"
+    assert tracker.status == "FINISHED"
+
+
+def test_a_large_learning_rate_diverges():
+    config = small("wgan_gp", "mlp", "ring8", optimizer={"name": "sgd", "lr": 1e6})
+    result, _ = trained(config, None)
+    assert result.state == "diverged"
+    assert "at g_step" in result.reason
+
+
+def test_a_network_that_raises(tmp_path):
+    config = small("gan", "own_parts:Fragile", "ring8", network={"fail_at": 20})
+    result, tracker = trained(config, tmp_path)
+    assert (result.state, result.reason) == ("failed", "RuntimeError: the network broke")
+    assert tracker.status == "FAILED"
+    assert tracker.tags["gansweep.state"] == "failed"
+    assert "own_parts.py" in tracker.texts["traceback.txt"]
+    assert "the network broke\nin two lines" in tracker.texts["traceback.txt"]
+    assert result.g_steps == 6
+
+
+def test_a_trial_that_cannot_begin():
+    config = small("gan", "dcgan", "ring8")
+    result, tracker = trained(config, None)
+    assert (result.state, result.g_steps) == ("failed", 0)
+    assert "dcgan needs images" in result.reason
+    assert tracker.status == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state_", "status", "reason"),
+    [
+        ("stop", "stopped", "FINISHED", "stopped by the scheduler at g_step 8"),
+        ("interrupt", "interrupted", "KILLED", "interrupted at g_step 8"),
+    ],
+)
+def test_a_verdict(verdict, state_, status, reason, tmp_path):
+    result, tracker = trained(small("gan", "mlp", "ring8"), tmp_path, at(8, verdict))
+    assert (result.state, result.reason, result.g_steps) == (state_, reason, 8)
+    assert (tracker.status, tracker.tags["gansweep.reason"]) == (status, reason)
+    assert [g for g, _ in tracker.history("score/swd")] == [4, 8]
+    saved = read_checkpoint(tmp_path / "checkpoint.pt")
+    assert saved is not None
+    assert saved["module"]["g_step"] == 8
+
+
+def test_a_verdict_at_the_end_of_the_budget_is_too_late(tmp_path):
+    result, _ = trained(small("gan", "mlp", "ring8"), tmp_path, at(12, "stop"))
+    assert result.state == "completed"
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit])
+def test_control_c(raised, tmp_path):
+    """Lightning exits in place of raising a KeyboardInterrupt; the run must not stay RUNNING."""
+    tracker = MemoryTracker()
+
+    def report(progress):
+        if progress.g_steps == 8:
+            raise raised
+        return "continue"
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(raised):
+            run_trial(small("gan", "mlp", "ring8"), tracker, report, folder=tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert tracker.status == "KILLED"
+    assert tracker.tags["gansweep.state"] == "interrupted"
+    result, _ = trained(small("gan", "mlp", "ring8"), tmp_path)
+    assert result.state == "completed"
+
+
+# --- reports
+
+
+def test_reports_of_scores_always_pass():
+    seen = []
+
+    def report(progress):
+        seen.append(progress)
+        return "continue"
+
+    trained(small("gan", "mlp", "ring8"), None, report)
+    assert [p.g_steps for p in seen if p.scored] == [4, 8, 12]
+    assert {p.budget for p in seen} == {12}
+    assert all("score/swd" in p.metrics for p in seen if p.scored)
+    seconds = [p.seconds for p in seen]
+    assert seconds == sorted(seconds)
+
+
+def test_progress_is_reported_at_intervals(every_step):
+    seen = []
+    trained(small("gan", "mlp", "ring8"), None, lambda p: seen.append(p.g_steps) or "continue")
+    assert seen == list(range(1, 13))
+
+
+def test_a_report_cannot_change_the_metrics():
+    def report(progress):
+        progress.metrics.clear()
+        return "continue"
+
+    result, _ = trained(small("gan", "mlp", "ring8"), None, report)
+    assert "loss/d" in result.metrics
+
+
+# --- precision, conditions, advice
+
+
+@pytest.mark.parametrize("model", VARIANTS.names)
+def test_bf16(model, tmp_path):
+    network = "dcgan" if model in ("dcgan", "wgan") else "mlp"
+    result, tracker = trained(small(model, network, "digits", precision="bf16"), tmp_path)
+    assert result.state == "completed"
+    assert all(math.isfinite(v) for v in result.metrics.values())
+    weights = state(tmp_path)["module"]["generator"]
+    assert {t.dtype for t in weights.values()} <= {torch.float32, torch.int64}
+    full, _ = trained(small(model, network, "digits"), None)
+    assert full.metrics["loss/d"] != result.metrics["loss/d"]
+    assert full.metrics["loss/d"] == pytest.approx(result.metrics["loss/d"], rel=0.1, abs=0.1)
+
+
+def test_a_condition_of_vectors():
+    config = small("cgan", "mlp", "own_parts:Attributes")
+    result, tracker = trained(config, None)
+    assert result.state == "completed"
+    assert len(tracker.images) == 3
+
+
+def test_a_condition_needs_labels():
+    result, _ = trained(small("cgan", "mlp", "gaussian1d"), None)
+    assert result.state == "failed"
+    assert "conditional" in result.reason
+
+
+def test_any_variant_can_be_conditional():
+    ran = 0
+    for model in VARIANTS.names:
+        config = small(model, "mlp", "digits", model={"name": model, "conditional": True})
+        result, tracker = trained(config, None)
+        assert result.state == "completed"
+        assert tracker.images[0].image.shape == (1, 10 * 9 + 1, 3 * 9 + 1)  # a row per class
+        ran += 1
+    assert ran == 5
+
+
+def test_advice_is_recorded():
+    norm = {"discriminator_norm": "batch"}
+    _, tracker = trained(small("wgan_gp", "mlp", "digits", network=norm), None)
+    assert "BatchNorm in a critic" in tracker.tags["gansweep.warning"]
+    _, tracker = trained(small("wgan", "mlp", "digits", optimizer={"name": "adam"}), None)
+    assert "momentum" in tracker.tags["gansweep.warning"]
+    _, tracker = trained(small("wgan", "mlp", "digits"), None)
+    assert "gansweep.warning" not in tracker.tags
+
+
+def test_swept_rates_reach_the_optimizers():
+    """A larger step moves the weights further: lr of each network by itself."""
+    ends = {}
+    for name, optimizer in {
+        "base": {},
+        "d": {"discriminator": {"lr": 0.5}},
+        "g": {"generator": {"lr": 0.5}},
+    }.items():
+        config = small("gan", "mlp", "ring8", optimizer=optimizer, budget={"g_steps": 1})
+        training = gansweep.trial._Training(
+            config, MemoryTracker(), gansweep.trial.silent, gansweep.trial.Outcome(), None
+        )
+        start = {
+            net: [p.detach().clone() for p in getattr(training.module, net).parameters()]
+            for net in ("discriminator", "generator")
+        }
+        training.fit()
+        ends[name] = {
+            net: math.sqrt(
+                sum(
+                    ((p - q) ** 2).sum().item()
+                    for p, q in zip(getattr(training.module, net).parameters(), old, strict=True)
+                )
+            )
+            for net, old in start.items()
+        }
+    assert ends["d"]["discriminator"] == pytest.approx(5 * ends["base"]["discriminator"], rel=1e-4)
+    assert ends["g"]["discriminator"] == pytest.approx(ends["base"]["discriminator"], rel=1e-6)
+    assert ends["g"]["generator"] == pytest.approx(5 * ends["base"]["generator"], rel=1e-4)
