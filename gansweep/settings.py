@@ -80,7 +80,11 @@ def fill(cls: type[S], values: Mapping[str, Any], *, at: str, problems: list[Pro
         if OmegaConf.is_missing(config, field.name):
             problems.append(Problem(where, "is required", field.metadata.get("help", "")))
             continue
-        value = config[field.name]
+        try:
+            value = config[field.name]
+        except OmegaConfBaseException as error:  # an interpolation that leads nowhere
+            problems.append(Problem(where, _first_line(error)))
+            continue
         for name, bound in field.metadata.get("bounds", {}).items():
             holds, words = _BOUNDS[name]
             if isinstance(value, float) and not math.isfinite(value):

@@ -27,6 +27,7 @@ from gansweep.config import TrialConfig
 from gansweep.data.base import to_float
 from gansweep.data.loader import ResidentLoader
 from gansweep.data.stream import BatchOrder
+from gansweep.errors import ConfigError
 from gansweep.modules.alternating import AlternatingModule
 from gansweep.progress import RUN_STATUS, Clock, Outcome, Progress, Report, State
 from gansweep.sampling import Sampler
@@ -143,6 +144,12 @@ class _Training:
         )
         self.clock = Clock()
         self.state = read_checkpoint(self.path) if self.path else None
+        if self.state and self.state["key"] != config.key:
+            raise ConfigError.single(
+                str(self.path),
+                f"is of trial {self.state['key']}, not of {config.key}",
+                "give each trial a folder of its own",
+            )
 
     def fit(self) -> None:
         config, state = self.config, self.state

@@ -16,7 +16,7 @@ W = torch.tensor([0.6, 1.7], dtype=torch.float64)
 U = torch.tensor([0.3, 0.8], dtype=torch.float64)
 
 
-def D(x):
+def D(x):  # noqa: N802
     return x @ W
 
 

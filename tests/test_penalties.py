@@ -46,7 +46,7 @@ def test_the_ends_of_the_lines():
     """u = 0 is the real sample, u = 1 the generated one."""
     real, fake = images(1), images(2)
 
-    def D(x):
+    def D(x):  # noqa: N802
         return (x * x).sum((1, 2, 3)) / 2
 
     ran = 0
@@ -103,7 +103,7 @@ def test_its_gradient_in_the_weights_by_finite_differences():
     def penalty():
         return GradientPenalty(10.0)(lambda x: D(x)[:, 0], real, fake, u)
 
-    weights = [p for p in D.parameters()]
+    weights = list(D.parameters())
     gradients = torch.autograd.grad(penalty(), weights, allow_unused=True)
     ran, step = 0, 1e-6
     for weight, gradient in zip(weights[:-1], gradients[:-1], strict=True):

@@ -138,6 +138,16 @@ def test_defaults_are_not_shared():
     assert Oven(side=8).names == ["a"]
 
 
+def test_an_interpolation_that_leads_nowhere():
+    """Told as a mistake with its key, not raised."""
+    ran = 0
+    for key, value in (("side", "${no.such}"), ("kind", "${oc.decode:cold}"), ("lr", "${nothing}")):
+        (problem,) = mistakes(**{"side": 8, key: value})
+        assert problem.where == f"oven.{key}"
+        ran += 1
+    assert ran == 3
+
+
 def test_no_prefix():
     problems = []
     fill(Oven, {"side": 1}, at="", problems=problems)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 
+import numpy as np
 import pytest
 import torch
 from trees import small
@@ -13,6 +14,7 @@ import gansweep.trial
 from gansweep.checkpoint import read_checkpoint
 from gansweep.modules.catalogue import VARIANTS
 from gansweep.networks.catalogue import ARCHITECTURES
+from gansweep.sampling import Sampler
 from gansweep.tracking.memory import MemoryTracker
 from gansweep.trial import run_trial
 
@@ -239,7 +241,7 @@ def test_an_interrupted_trial_ends_bit_identical(case, tmp_path, every_step):
     assert (second.state, second.reason, second.g_steps) == ("completed", "", 12)
     assert equal(state(folder), expected)
     assert equal(record(one, other), record(straight))
-    assert second.seconds > first.seconds
+    assert second.metrics["time/seconds"] > first.metrics.get("time/seconds", 0)
 
 
 def test_every_case_is_a_variant():
@@ -328,10 +330,48 @@ def test_a_finished_trial_is_not_repeated(tmp_path):
 
 
 def test_a_checkpoint_of_other_data_is_refused(tmp_path):
-    trained(small("gan", "mlp", "ring8", budget={"g_steps": 4}), tmp_path)
-    result, _ = trained(small("gan", "mlp", "ring8", data={"n": 401}), tmp_path)
+    data, folder = tmp_path / "points.npz", tmp_path / "trial"
+    sections = {"data": {"path": str(data)}}
+    np.savez(data, x=np.zeros((400, 2), dtype=np.float32))
+    trained(small("gan", "mlp", "npz", budget={"g_steps": 4}, **sections), folder)
+    np.savez(data, x=np.zeros((401, 2), dtype=np.float32))
+    result, _ = trained(small("gan", "mlp", "npz", **sections), folder)
     assert result.state == "failed"
     assert "has 400 samples, this one has 401" in result.reason
+
+
+def test_a_checkpoint_of_another_trial_is_refused(tmp_path):
+    first, other = small("gan", "mlp", "ring8"), small("gan", "mlp", "ring8", latent={"dim": 9})
+    trained(first, tmp_path)
+    result, _ = trained(other, tmp_path)
+    assert result.state == "failed"
+    assert f"is of trial {first.key}, not of {other.key}" in result.reason
+
+
+def test_a_longer_budget_logs_the_means_of_an_undisturbed_trial(tmp_path):
+    odd = {"log": {"every": 5}}
+    trained(small("gan", "mlp", "ring8", budget={"g_steps": 7}, **odd), tmp_path / "extended")
+    _, later = trained(small("gan", "mlp", "ring8", **odd), tmp_path / "extended")
+    _, whole = trained(small("gan", "mlp", "ring8", **odd), tmp_path / "whole")
+    assert [g for g, _ in later.history("loss/d")] == [10, 12]
+    assert later.history("loss/d") == whole.history("loss/d")[1:]
+
+
+def test_what_callbacks_draw_leaves_dropout_alone(tmp_path, monkeypatch):
+    quiet = state_after(tmp_path / "quiet")
+    grid = Sampler.grid
+
+    def noisy(self):
+        torch.rand(3)
+        return grid(self)
+
+    monkeypatch.setattr(Sampler, "grid", noisy)
+    assert equal(state_after(tmp_path / "noisy"), quiet)
+
+
+def state_after(folder):
+    trained(small("gan", "maxout", "digits", samples={"every": 2}), folder)
+    return state(folder)["module"]["discriminator"]
 
 
 def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
@@ -354,11 +394,12 @@ def test_training_does_not_depend_on_how_often_one_looks(case, tmp_path):
         "checkpoint": {"every": 1},
     }
     trained(small(*names, **sections, **seldom), tmp_path / "seldom")
-    result, tracker = trained(small(*names, **sections, **often), tmp_path / "often")
+    _, tracker = trained(small(*names, **sections, **often), tmp_path / "often")
     assert len(tracker.images) == 12
     one, other = state(tmp_path / "seldom"), state(tmp_path / "often")
     for saved in (one, other):
         del saved["metrics"]
+        del saved["module"]["meters"]  # what the readouts left
     assert equal(one, other)
 
 
@@ -368,7 +409,13 @@ def test_training_does_not_depend_on_how_often_one_looks(case, tmp_path):
 def test_a_loss_that_is_not_finite(tmp_path):
     settings = {"fail_at": 13, "poison": True}  # three passes of D a g_step: in the fifth
     config = small(
-        "gan", "own_parts:Fragile", "ring8", network=settings, log={"every": 1}, ema={"decay": 0.5}
+        "gan",
+        "own_parts:Fragile",
+        "ring8",
+        network=settings,
+        log={"every": 1},
+        checkpoint={"every": 1},
+        ema={"decay": 0.5},
     )
     result, tracker = trained(config, tmp_path)
     assert (result.state, result.g_steps) == ("diverged", 5)
@@ -509,7 +556,7 @@ def test_a_report_cannot_change_the_metrics():
 @pytest.mark.parametrize("model", VARIANTS.names)
 def test_bf16(model, tmp_path):
     network = "dcgan" if model in ("dcgan", "wgan") else "mlp"
-    result, tracker = trained(small(model, network, "digits", precision="bf16"), tmp_path)
+    result, _ = trained(small(model, network, "digits", precision="bf16"), tmp_path)
     assert result.state == "completed"
     assert all(math.isfinite(v) for v in result.metrics.values())
     weights = state(tmp_path)["module"]["generator"]

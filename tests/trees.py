@@ -23,6 +23,7 @@ DATA: dict[str, dict[str, Any]] = {
     "mnist5k": {},
     "ring8": {"n": 400},
     "gaussian1d": {"n": 300},
+    "npz": {},
     "own_parts:Attributes": {},
     "own_parts:Fragile": {},
 }

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
 
 class TrialCallback(pl.Callback, ABC):
@@ -27,4 +28,7 @@ class TrialCallback(pl.Callback, ABC):
     ) -> None:
         g_step = pl_module.g_step
         if self.due(g_step, last=g_step >= pl_module.g_steps_budget):
-            self.act(trainer, pl_module, g_step)
+            # Whatever draws here from torch's global generator, dropout's stream stays as it was.
+            on_gpu = [pl_module.device] if pl_module.device.type == "cuda" else []
+            with torch.random.fork_rng(devices=on_gpu):
+                self.act(trainer, pl_module, g_step)

@@ -29,7 +29,8 @@ class Readout(TrialCallback):
         return last or g_step % self._every == 0
 
     def act(self, trainer: pl.Trainer, module: Any, g_step: int) -> None:
-        values = module.read_meters()
+        # An odd last reading leaves the meters as they are: a longer budget goes on with them.
+        values = module.read_meters(clear=g_step % self._every == 0)
         if not values:
             return
         self._clock.tick(g_step)

@@ -73,8 +73,8 @@ class AlternatingModule(pl.LightningModule, ABC):
         self.meters: dict[str, list[Tensor]] = {}
         self._specs = optimizers
         self._seed = seed
-        self._d_parameters = list(discriminator.parameters())
-        self._g_parameters = list(generator.parameters())
+        self._d_parameters = [p for p in discriminator.parameters() if p.requires_grad]
+        self._g_parameters = [p for p in generator.parameters() if p.requires_grad]
         constraint = self.formulation.constraint
         self._constrained = constraint.select(discriminator) if constraint else []
         self._d_buffers = bool(list(discriminator.buffers()))
@@ -171,13 +171,14 @@ class AlternatingModule(pl.LightningModule, ABC):
         for name, value in metrics.items():
             self.meters.setdefault(name, []).append(value)
 
-    def read_meters(self) -> dict[str, float]:
-        """Means since the last reading, by metric name; the one place that waits for the device."""
+    def read_meters(self, *, clear: bool = True) -> dict[str, float]:
+        """Means since the last clearing by metric name; the one place that waits for the device."""
         if not self.meters:
             return {}
         names = list(self.meters)
         means = torch.stack([torch.stack(values).float().mean() for values in self.meters.values()])
-        self.meters.clear()
+        if clear:
+            self.meters.clear()
         return dict(zip(names, means.tolist(), strict=True))
 
     def training_state(self) -> dict[str, Any]:
@@ -188,6 +189,7 @@ class AlternatingModule(pl.LightningModule, ABC):
             "g_optimizer": self.g_optimizer.state_dict(),
             "d_optimizer": self.d_optimizer.state_dict(),
             "rng": self.rng.get_state(),
+            "device": self.device.type,
             "meters": {name: torch.stack(values) for name, values in self.meters.items()},
             "g_step": self.g_step,
             "d_step": self.d_step,
@@ -195,12 +197,19 @@ class AlternatingModule(pl.LightningModule, ABC):
         }
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
-        """Stand where `training_state` was taken; call it when the optimizers exist."""
+        """Stand where `training_state` was taken; call it when the optimizers exist.
+
+        On another type of device than then the draws go on from a new stream, since a generator's
+        state does not carry over: training is as good, but not bit-identical.
+        """
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
         self.g_optimizer.load_state_dict(state["g_optimizer"])
         self.d_optimizer.load_state_dict(state["d_optimizer"])
-        self.rng.set_state(state["rng"].cpu())
+        if state["device"] == self.device.type:
+            self.rng.set_state(state["rng"].cpu())
+        else:
+            self.rng = stream(self._seed, "training", state["g_step"], device=self.device)
         self.meters = {
             name: list(values.to(self.device)) for name, values in state["meters"].items()
         }

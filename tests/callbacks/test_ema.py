@@ -33,7 +33,10 @@ def run(values, decay):
 
 @pytest.mark.parametrize("decay", [0.5, 0.9, 0.999])
 def test_the_closed_form(decay):
-    """e_n = decay^(n-1) x_1 + (1 - decay) sum_{i>1} decay^(n-i) x_i; initial weights play no part."""
+    """e_n = decay^(n-1) x_1 + (1 - decay) sum_{i>1} decay^(n-i) x_i.
+
+    The initial weights play no part.
+    """
     values = [3.0, -1.0, 4.0, 1.0, -5.0]
     ema, G = run(values, decay)
     n = len(values)

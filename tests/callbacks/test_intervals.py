@@ -17,12 +17,14 @@ from gansweep.tracking.memory import MemoryTracker
 class Module:
     """Stands for a training module at `g_step` of `budget`."""
 
+    device = torch.device("cpu")
+
     def __init__(self, g_step=0, budget=10, values=()):
         self.g_step, self.g_steps_budget = g_step, budget
         self.d_step, self.images_seen = 5 * g_step, 50 * g_step
         self.values = dict(values)
 
-    def read_meters(self):
+    def read_meters(self, *, clear=True):
         return dict(self.values)
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from gansweep.data.loader import ResidentLoader
 from gansweep.data.base import Samples
+from gansweep.data.loader import ResidentLoader
 from gansweep.data.stream import BatchOrder
 from gansweep.modules.alternating import evaluating
 from gansweep.modules.catalogue import VARIANTS
@@ -71,8 +71,8 @@ def test_a_step_touches_its_own_network_alone(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gradients_do_not_accumulate(name):
-    """Each step's move is lr times the gradient of this step: zero_grad is there."""
+def test_a_step_is_the_networks_own_rate_times_its_gradient(name):
+    """That gradients do not accumulate is shown by the trajectories in test_variants."""
     settings = {"clip": 1e3} if name == "wgan" else {}
     _, log, _ = played(name, [2, 2], **settings)
     ran = 0
@@ -191,7 +191,7 @@ def test_a_real_loader_feeds_a_burst():
 def test_the_published_burst():
     s = WGANSettings()
     steps = [WGAN.d_steps(s, g) for g in range(1502)]
-    expected = {g: 100 for g in [*range(25), 500, 1000, 1500]}
+    expected = dict.fromkeys([*range(25), 500, 1000, 1500], 100)
     assert steps == [expected.get(g, 5) for g in range(1502)]
     none = WGANSettings(burst_first=0, burst_every=0)
     assert {WGAN.d_steps(none, g) for g in range(1000)} == {5}

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import gansweep
+from gansweep import cli
+
+HEAVY = ("torch", "ray", "mlflow", "omegaconf", "pytorch_lightning", "numpy", "PIL", "sklearn")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import gansweep.cli",
+        "import sys, gansweep.cli\nsys.argv = ['gansweep', '--help']\n"
+        "try: gansweep.cli.main()\nexcept SystemExit: pass",
+        "import sys, gansweep.cli\nsys.argv = ['gansweep', 'run', '--help']\n"
+        "try: gansweep.cli.main()\nexcept SystemExit: pass",
+    ],
+)
+def test_help_imports_nothing_heavy(program: str) -> None:
+    program += f"\nimport sys; print('LOADED', [m for m in {HEAVY} if m in sys.modules])"
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ended.stdout.splitlines()[-1] == "LOADED []"
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
+) -> tuple[object, str]:
+    monkeypatch.setattr(sys, "argv", ["gansweep", *words])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    return caught.value.code, capsys.readouterr().out
+
+
+def test_help_names_every_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out = run(monkeypatch, capsys, "--help")
+    assert code == 0
+    for command in ("run", "train", "plan", "show", "ui"):
+        assert f" {command} " in out
+    assert run(monkeypatch, capsys, "-h") == (0, out)
+
+
+def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, capsys, "--version") == (0, f"gansweep {gansweep.__version__}\n")

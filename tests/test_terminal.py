@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from gansweep import terminal
+from gansweep.sweep.board import Board
+from gansweep.sweep.plan import Entry, Plan
+from gansweep.terminal import Display, clock, quiet
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0s"), (-3, "0s"), (8.4, "8s"), (59.6, "1m00s"), (185, "3m05s"), (3599.4, "59m59s"),
+        (3600, "1h00m"), (7650, "2h07m"), (360000, "100h00m"),
+    ],
+)  # fmt: skip
+def test_clock(seconds: float, words: str) -> None:
+    assert clock(seconds) == words
+
+
+STATES = ("running", "completed", "stopped", "diverged", "failed", "interrupted", "waiting")
+
+
+def board(states: tuple[Any, ...] = STATES, *, total: int = 0) -> Board:
+    plan = Plan(Path("p"), "s")
+    for number, state in enumerate(states):
+        key = f"k{number}"
+        plan.entries[key] = Entry(key, f"clip={number} [red]", {}, 0, 100, state=state, g_steps=40)
+        plan.entries[key].metrics = {"score/swd": 0.125, "loss/d": None}
+    return Board(plan, total=total, workers=2)
+
+
+@pytest.fixture
+def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock:
+        @staticmethod
+        def monotonic() -> float:
+            return 1000.0
+
+    monkeypatch.setattr(terminal, "time", Clock)
+
+
+def test_summary(frozen: None) -> None:
+    shown = board(total=9)
+    shown.started, shown.message = 1000.0 - 65, ""
+    display = Display(Console(), shown, metric="score/swd")
+    assert display.summary().plain == (
+        "9 trials: 1 running, 1 completed, 1 stopped, 1 diverged, 1 failed, 1 interrupted, "
+        "3 waiting; 1m05s gone"
+    )
+    shown.rows[0].rate = 3.0
+    shown.message = "stopping"
+    # 60 steps each of the running, interrupted and waiting trial, 200 of two to come.
+    assert display.summary().plain.endswith("; 1m05s gone, about 1m03s left - stopping")
+
+
+def rendered(shown: Board, *, height: int) -> list[str]:
+    console = Console(record=True, width=120, height=height, file=io.StringIO())
+    console.print(Display(console, shown, metric="score/swd").render())
+    return console.export_text().splitlines()
+
+
+def test_render_shows_what_runs_first_and_names_as_they_are() -> None:
+    shown = board(("completed", "failed", "running", "waiting"))
+    shown.rows[2].rate = 2.0
+    lines = rendered(shown, height=40)
+    assert lines[2].split() == ["trial", "state", "g_steps", "score/swd", "loss/d", "left"]
+    assert lines[3].split()[:4] == ["clip=2", "[red]", "running", "40/100"]
+    assert lines[3].split()[-2:] == ["0.125", "30s"]
+    assert {lines[4].split()[0], lines[5].split()[0]} == {"clip=0", "clip=1"}
+    assert len(lines) == 6  # the waiting one is only counted
+
+
+def test_render_fits_the_screen() -> None:
+    lines = rendered(board(("running",) * 30), height=20)
+    assert len(lines) <= 20
+    assert "... and 22 more" in lines[-1]
+
+
+def test_plain_lines_without_a_terminal() -> None:
+    output = io.StringIO()
+    shown = board(("running",))
+    with Display(Console(file=output, width=100), shown, metric="m").showing():
+        shown.rows[0].entry.state = "completed"
+    lines = output.getvalue().splitlines()
+    assert len(lines) == 2
+    assert lines[-1].startswith("1 trials: 1 completed; ")
+
+
+def test_quiet_turns_everything_else_to_the_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log_file = tmp_path / "new" / "driver.log"
+    with pytest.raises(RuntimeError, match="boom"), quiet(log_file) as console:  # noqa: PT012
+        console.print("for the person")
+        os.write(1, b"from a library\n")
+        os.write(2, b"from another\n")
+        logging.getLogger("gansweep").warning("from us")
+        raise RuntimeError("boom")
+    print("after")
+    print("after, too", file=sys.stderr)
+    captured = capfd.readouterr()
+    assert captured.out == "for the person\nafter\n"
+    assert captured.err == "after, too\n"
+    text = log_file.read_text()
+    for words in ("from a library", "from another", "WARNING gansweep: from us"):
+        assert words in text
+    assert logging.getLogger("gansweep").handlers == []
+    with quiet(log_file):
+        os.write(1, b"second run\n")
+    assert "from a library" in log_file.read_text()  # the log is continued
