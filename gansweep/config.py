@@ -6,6 +6,7 @@ classes, the variant's published defaults fill what the file leaves open, every 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -177,7 +178,7 @@ def resolve(
         if name in SECTIONS and isinstance(value, Mapping)
     }
     model = VARIANTS.part(sections.get("model", {}), at=where("model"), problems=problems)
-    published = model.cls.published if model else {}
+    published = _published(sections.get("model", {}).get("name"))
     tuned = {
         name: _under(published.get(name, {}), sections.get(name, {}))
         for name in SECTIONS
@@ -185,11 +186,11 @@ def resolve(
     }
     tuned["data"].setdefault("name", _DEFAULT_DATA)
     network = data = None
-    if model or tuned["network"]:
+    if model or "name" in tuned["network"]:  # else a default of the unknown variant is missing
         network = ARCHITECTURES.part(tuned["network"], at=where("network"), problems=problems)
     data = DATASETS.part(tuned["data"], at=where("data"), problems=problems)
     d_optimizer, g_optimizer = None, None
-    if model or tuned["optimizer"]:
+    if model or "name" in tuned["optimizer"]:
         given, defaults = sections.get("optimizer", {}), published.get("optimizer", {})
         for role in ROLES:
             if not isinstance(given.get(role) or {}, Mapping):
@@ -243,6 +244,14 @@ def _of_role(optimizer: Mapping[str, Any], role: str) -> Tree:
     """The optimizer section of one network: what both share, under what `role` has of its own."""
     common = {key: value for key, value in optimizer.items() if key not in ROLES}
     return _under(common, optimizer.get(role) or {})
+
+
+def _published(variant: object) -> Mapping[str, Any]:
+    """A variant's defaults, also where its own settings are wrong; none of an unknown one."""
+    if isinstance(variant, str):
+        with contextlib.suppress(ConfigError):
+            return VARIANTS.load(variant, at="").published
+    return {}
 
 
 def _under(defaults: Mapping[str, Any], section: Mapping[str, Any]) -> Tree:

@@ -41,7 +41,8 @@ def quiet(log_file: Path) -> Iterator[Console]:
     sys.stdout.flush()
     sys.stderr.flush()
     saved = [os.dup(1), os.dup(2)]
-    width = os.get_terminal_size(saved[0]).columns if os.isatty(saved[0]) else None
+    # A terminal that does not know its size says 0.
+    width = os.get_terminal_size(saved[0]).columns or 80 if os.isatty(saved[0]) else None
     with log_file.open("ab") as target:
         handler = logging.StreamHandler(io.TextIOWrapper(log_file.open("ab"), write_through=True))
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -238,6 +238,10 @@ def test_unknown_variant_causes_no_second_mistake(refused: Callable[..., list[st
     assert len(refused(text(trial={**TRIAL, **sections}))) == 1
     sections["model"] = {"name": "wgan", "n_critic": 0}  # its defaults are known
     assert len(refused(text(trial={**TRIAL, **sections}))) == 1
+    sections["network"] = {"widht": 8}
+    assert refused(text(trial={**TRIAL, **sections}))[1:] == [
+        "trial.network.widht: unknown key (did you mean 'width'?)"
+    ]
 
 
 @pytest.mark.parametrize("command", ["run", "plan", "train"])

@@ -108,8 +108,10 @@ def test_quiet_turns_everything_else_to_the_log(
         raise RuntimeError("boom")
     print("after")
     print("after, too", file=sys.stderr)
+    sys.stdout.flush()
+    os.write(1, b"by a library, after\n")
     captured = capfd.readouterr()
-    assert captured.out == "for the person\nafter\n"
+    assert captured.out == "for the person\nafter\nby a library, after\n"
     assert captured.err == "after, too\n"
     text = log_file.read_text()
     for words in ("from a library", "from another", "WARNING gansweep: from us"):

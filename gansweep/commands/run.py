@@ -76,9 +76,7 @@ def _checked(
         problems.extend(error.problems)
     try:
         sweep = load_sweep(path, overrides)
-        problems.extend(
-            _cluster_problems(address) if address else _local_problems(sweep.resources)
-        )
+        problems.extend(_cluster_problems(address) if address else _local_problems(sweep.resources))
         trials = planned(sweep)
         advice = check_data(trials)
     except ConfigError as error:

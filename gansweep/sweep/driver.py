@@ -122,9 +122,14 @@ class SweepDriver(Driver):
 
     def settle(self) -> None:
         """After the workers are gone: every run begun gets the status that its trial ended with."""
+        open_ones = [key for key in self._trials if self._plan.entries[key].state == "running"]
+        told = self._told() if open_ones else {}
         for key in self._trials:
             entry = self._plan.entries[key]
             if entry.state == "running":
+                tags = told.get(key, {})
+                if tags.get("state") == "interrupted":  # it went on after its last report
+                    entry.g_steps = int(tags.get("g_steps", entry.g_steps))
                 entry.state, entry.reason = "interrupted", f"interrupted at g_step {entry.g_steps}"
             try:
                 self._store.set_tags(
@@ -134,6 +139,14 @@ class SweepDriver(Driver):
             except Exception:
                 log.exception("the status of trial %s could not be recorded", entry.name)
         self._plan.save()
+
+    def _told(self) -> dict[str, Mapping[str, str]]:
+        """What the workers themselves recorded of their trials last, by trial key."""
+        try:
+            return {record.key: record.tags for record in self._store.trials(self._sweep.name)}
+        except Exception:
+            log.exception("the trials' own record could not be read")
+            return {}
 
 
 def trial_folder(folder: Path, key: str) -> Path:

@@ -232,13 +232,18 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on `base`, section by section; lists, single values, distributions are replaced."""
+    """`over` on `base`, section by section; lists and single values are replaced, null removes.
+
+    The distribution of an axis is replaced by another kind, too.
+    """
     result = dict(base)
     if DOMAINS.keys() & over.keys():
         result = {key: value for key, value in base.items() if key not in DOMAINS}
     for key, value in over.items():
         below = result.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(below, Mapping):
             result[key] = merge(below, value)
         else:
             result[key] = value

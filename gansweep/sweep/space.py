@@ -104,7 +104,7 @@ class _Interval(Domain):
     def _rounded(self, value: float) -> float:
         # More digits where the interval is narrow beside its place: [10000, 10001].
         place = max(abs(self.low), abs(self.high)) / (self.high - self.low)
-        digits = DIGITS + max(0, math.ceil(math.log10(place)))
+        digits = DIGITS + max(0, math.floor(math.log10(place)))
         return min(max(float(f"{value:.{digits}g}"), self.low), self.high)
 
 

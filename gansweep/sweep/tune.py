@@ -82,7 +82,8 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         """Begin the trial at once; the driver hears of it through `step`."""
         self._assigned = Assigned(**json.loads(config["assigned"]))
         self._reports: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._asked = threading.Event()  # the driver wants the next result: go on
+        self._asked = threading.Event()  # the driver wants what comes after a score: go on
+        self._held = False  # whether the driver has a score for which the training waits
         self._verdict: Verdict = "continue"
         self._waiting_on_score = False
         self._thread = threading.Thread(target=self._train, name="trial", daemon=True)
@@ -96,8 +97,11 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """Wait for the trial's next report; the last one has `done`."""
-        self._asked.set()
-        return self._reports.get()
+        if self._held:
+            self._asked.set()
+        result = self._reports.get()
+        self._held = result.pop("held", False)
+        return result
 
     def cleanup(self) -> None:
         """Let the trial end well: as stopped where it waits for a scheduler, else put aside."""
@@ -140,7 +144,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         self._waiting_on_score = waits
         if waits:
             self._asked.clear()
-        self._put(asdict(progress))
+        self._put({**asdict(progress), "held": waits})
         if waits:
             self._asked.wait()
             self._waiting_on_score = False
@@ -191,6 +195,8 @@ def _on_scores(cls: type[Any]) -> type[Any]:
             decision = str(super().on_trial_result(controller, trial, result))
             if decision == TrialScheduler.STOP:
                 self.stopped(result)
+            if decision == TrialScheduler.PAUSE:  # the median rule's, to see other trials first
+                return str(TrialScheduler.CONTINUE)
             return decision
 
     return OnScores
@@ -350,7 +356,9 @@ def run_trials(
 
     def stopped(flat: dict[str, Any]) -> None:
         """Report it first: Tune calls its callbacks only after the scheduler."""
-        metrics = {k.removeprefix("metrics/"): v for k, v in flat.items() if "metrics/" in k}
+        metrics = {
+            k.removeprefix("metrics/"): v for k, v in flat.items() if k.startswith("metrics/")
+        }
         driver.report(flat["key"], {**flat, "metrics": metrics})
         driver.stopped(flat["key"])
 

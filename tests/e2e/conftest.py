@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from .command import Place, wait_for
+from .story import Story, tell
 
 LAB = Path(__file__).with_name("lab")
 
@@ -32,7 +33,9 @@ def new_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
         lab = shutil.copytree(LAB, folder / "lab", ignore=shutil.ignore_patterns("__pycache__"))
         place = Place(
             folder,
-            **{"GANSWEEP_CACHE": str(cache), "PYTHONPATH": str(lab), "LAB": str(lab)},
+            GANSWEEP_CACHE=str(cache),
+            PYTHONPATH=str(lab),
+            LAB=str(lab),
             **environment,
         )
         places.append(place)
@@ -72,6 +75,11 @@ def cluster() -> Iterator[str]:
 
 CLUSTER = {"RAY_AUTH_MODE": "disabled"}
 """Variables of those who join the cluster."""
+
+
+@pytest.fixture(scope="session")
+def story(new_place: Callable[..., Place]) -> Story:
+    return tell(new_place)
 
 
 @pytest.fixture(scope="session")

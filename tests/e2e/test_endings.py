@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,9 @@ class Broken:
 def broken(new_place: Callable[..., Place], cluster: str) -> Broken:
     """A sweep with a good trial and three bad ones; again; mended and with --retry-failed."""
     place = new_place("broken", **CLUSTER)
-    path = write(place, "broken", g_steps=20, space="network.mode: {grid: [nan, raises, good, dies]}")
+    path = write(
+        place, "broken", g_steps=20, space="network.mode: {grid: [nan, raises, good, dies]}"
+    )
     command = ("run", path, "--address", cluster)
     first = place.run(*command, code=1)
     record = Record(place.uri, "broken")
@@ -100,7 +103,7 @@ def test_a_diverging_trial_is_finished_with_its_reason_and_ranked_last(broken: B
 
 
 def test_failed_trials_are_left_alone_until_asked_for(broken: Broken) -> None:
-    assert "training" not in broken.again.text.splitlines()[0]
+    assert "starting the workers" not in broken.again.text
 
 
 def test_retry_failed_trains_what_failed_and_nothing_else(broken: Broken) -> None:
@@ -141,34 +144,51 @@ def test_a_trial_that_goes_on_after_a_failure_has_every_step_once(
 LEVELS = "network.level: {grid: [-0.9, -0.1, 0.2, 0.5, 0.7, 0.9]}"  # ever further from the digits
 
 
-@pytest.mark.parametrize(
-    "scheduler", ["scheduler: asha, grace: 4, reduction: 2", "scheduler: median, grace: 4"],
-    ids=["asha", "median"],
-)  # fmt: skip
-def test_a_scheduler_stops_bad_trials(
-    scheduler: str, new_place: Callable[..., Place], cluster: str, request: pytest.FixtureRequest
-) -> None:
-    place = new_place(request.node.callspec.id, **CLUSTER)
-    path = write(place, "early", g_steps=16, space=LEVELS, search=scheduler)
-    place.run("run", path, "--address", cluster)
-    record = Record(place.uri, "early")
+SCHEDULERS = {
+    "asha": "scheduler: asha, grace: 4, reduction: 2",
+    "median": "scheduler: median, grace: 4",
+}
+
+
+@pytest.fixture(scope="module")
+def early(new_place: Callable[..., Place], cluster: str) -> dict[str, Place]:
+    """A sweep under each scheduler, side by side; one worker each, so that the order is known."""
+
+    def run(name: str) -> Place:
+        place = new_place(name, **CLUSTER)
+        path = write(place, "early", g_steps=16, space=LEVELS, search=SCHEDULERS[name])
+        place.run("run", path, "--address", cluster, "resources.concurrent=1")
+        return place
+
+    with ThreadPoolExecutor(len(SCHEDULERS)) as pool:
+        return dict(zip(SCHEDULERS, pool.map(run, SCHEDULERS), strict=True))
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_scheduler_stops_bad_trials(scheduler: str, early: dict[str, Place]) -> None:
+    record = Record(early[scheduler].uri, "early")
     assert len(record.trials) == 6
     steps: dict[str, list[int]] = {"completed": [], "stopped": []}
     for run in record.trials.values():
         assert run.status == "FINISHED"
         state = run.tags["gansweep.state"]
-        steps[state].append(run.steps("score/swd")[-1])
-        if state == "stopped":
-            last = run.steps("score/swd")[-1]
+        last = run.steps("score/swd")[-1]
+        steps[state].append(last)
+        if state == "stopped":  # at the score that decided, not at a later one
             assert run.tags["gansweep.reason"] == f"stopped by the scheduler at g_step {last}"
+            assert max(run.images) == last
     assert set(steps["completed"]) == {16}
     assert steps["stopped"]
     assert max(steps["stopped"]) < 16
     scores = {run.name: run.curves["score/swd"][-1][1] for run in record.trials.values()}
-    best = record.named(min(scores, key=scores.__getitem__).split()[0])
+    best = record.named(min(scores, key=scores.__getitem__))
     assert best.tags["gansweep.state"] == "completed"
-    before = record.trials
-    assert "training" not in place.run("run", path).text.splitlines()[0]
+
+
+def test_stopped_trials_are_not_trained_again(early: dict[str, Place]) -> None:
+    place = early["asha"]
+    before = Record(place.uri, "early").trials
+    assert "starting the workers" not in place.run("run", place.folder / "early.yaml").text
     assert Record(place.uri, "early").trials == before
 
 

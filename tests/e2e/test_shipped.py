@@ -18,16 +18,22 @@ from .record import Record
 FILES = sorted(SWEEPS.glob("*.yaml"))
 SHORT = (
     "budget.g_steps=6", "samples.every=3", "log.every=2", "score.samples=64", "data.batch_size=8",
-    "seeds=1", "search.samples=1",
+    "seeds=1", "search.samples=1", "resources.concurrent=1",
 )  # fmt: skip
 
 
 def at_most_two_points(path: Path) -> list[str]:
-    """Overrides that leave the first grid axis its ends, and every other one its first value."""
+    """Overrides that leave the first grid axis its ends, and every other one its first value.
+
+    Axes with conditions are left out, since their condition may not hold for what is left.
+    """
     narrowed = []
     axes = load_sweep(path).space.axes
     grids = [axis for axis in axes if hasattr(axis.domain, "options") and not axis.when]
     for axis in axes:
+        if axis.when:
+            narrowed.append(f"space.{axis.name}=null")
+            continue
         options = list(getattr(axis.domain, "options", ()))
         if len(options) > 1:
             kept = [options[0], options[-1]] if grids and axis is grids[0] else options[:1]
@@ -74,6 +80,6 @@ def test_a_shipped_sweep_trains_and_records(
         assert run.params["budget.g_steps"] == "6"
         assert {"model.name", "network.name", "data.name", "seed"} <= set(run.params)
         assert run.steps("loss/d") == run.steps("loss/g") == [2, 4, 6]
-        assert [run.steps(name) for name in run.curves if name.startswith("score/")][0] == [3, 6]
+        assert run.steps("score/swd") == [3, 6]
         assert sorted(run.images) == [3, 6]
         assert min(record.picture(run, run.images[6][0]).size) >= 64

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from sweep_files import TEXT, load
+
+from gansweep.report.contact_sheet import CELL, MARGIN
+from gansweep.tracking.mlflow import MlflowStore, MlflowTracker
+from gansweep.trial import TrialResult
+
+Gansweep = Callable[..., tuple[int, str, str]]
+
+
+def record(
+    store: MlflowStore,
+    point: dict[str, Any],
+    value: float | None,
+    *,
+    seed: int = 0,
+    state: str = "completed",
+    grey: int | None = None,
+) -> str:
+    experiment = store.experiment("s")
+    parent = store.parent_run(experiment, "s", {"metric": "score/swd", "mode": "min"})
+    clip = point["clip"]
+    run_id = store.trial_run(
+        experiment,
+        parent,
+        f"key-{clip}-{seed}",
+        f"clip={clip} seed={seed}",
+        {"model.clip": clip},
+        {
+            "point": json.dumps(point), "seed": str(seed), "state": state,
+            "g_steps": "30", "reason": "",
+        },
+    )  # fmt: skip
+    tracker = MlflowTracker(store.uri, run_id)
+    if value is not None:
+        tracker.log_metrics({"score/swd": 9.0, "loss/d": 1.0}, step=10)
+        tracker.log_metrics({"score/swd": value, "loss/d": 100 - value}, step=30)
+    if grey is not None:
+        tracker.log_image("samples", torch.full((3, 8, 8), grey, dtype=torch.uint8), step=30)
+    tracker.finish("FINISHED")
+    return run_id
+
+
+@pytest.fixture
+def filled(store: MlflowStore) -> MlflowStore:
+    record(store, {"clip": 0.1}, 3.0, seed=0, grey=200)
+    record(store, {"clip": 0.1}, 4.0, seed=1)
+    record(store, {"clip": 0.2}, 1.0, seed=0, grey=100)
+    record(store, {"clip": 0.2}, 2.0, seed=1)
+    record(store, {"clip": 0.3}, math.nan, state="diverged")
+    return store
+
+
+def test_table(filled: MlflowStore, gansweep: Gansweep) -> None:
+    code, out, err = gansweep("show", "s", "--tracking-uri", filled.uri)
+    assert (code, err) == (0, "")
+    assert [line.split() for line in out.splitlines()] == [
+        ["#", "point", "score/swd", "g_steps", "seeds", "state"],
+        ["1", "clip=0.2", "1.5", "±", "0.5", "30", "2", "completed"],
+        ["2", "clip=0.1", "3.5", "±", "0.5", "30", "2", "completed"],
+        ["3", "clip=0.3", "seed=0", "-", "30", "1", "diverged"],
+    ]
+
+
+def test_json_is_strict(filled: MlflowStore, gansweep: Gansweep) -> None:
+    code, out, _ = gansweep("show", "s", "--tracking-uri", filled.uri, "--json")
+    assert code == 0
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    tree = json.loads(out, parse_constant=refuse)
+    assert (tree["name"], tree["metric"], tree["mode"]) == ("s", "score/swd", "min")
+    trials = tree["trials"]
+    assert [(t["rank"], t["key"]) for t in trials] == [
+        (1, "key-0.2-0"), (1, "key-0.2-1"), (2, "key-0.1-0"), (2, "key-0.1-1"), (3, "key-0.3-0"),
+    ]  # fmt: skip
+    assert trials[0]["metrics"] == {"score/swd": 1.0, "loss/d": 99.0}
+    assert trials[0]["point"] == {"clip": 0.2}
+    assert (trials[1]["seed"], trials[1]["g_steps"], trials[1]["state"]) == (1, 30, "completed")
+    assert trials[4]["metrics"]["score/swd"] is None
+    assert trials[4]["state"] == "diverged"
+
+
+def test_another_metric_and_mode(filled: MlflowStore, gansweep: Gansweep) -> None:
+    words = ("show", "s", "--tracking-uri", filled.uri, "--json", "--metric", "loss/d")
+    tree = json.loads(gansweep(*words, "--mode", "max")[1])
+    assert tree["metric"] == "loss/d"
+    assert [t["point"]["clip"] for t in tree["trials"]][:4] == [0.2, 0.2, 0.1, 0.1]
+    tree = json.loads(gansweep(*words)[1])
+    assert [t["point"]["clip"] for t in tree["trials"]][:4] == [0.1, 0.1, 0.2, 0.2]
+
+
+def test_unknown_metric_and_name(filled: MlflowStore, gansweep: Gansweep) -> None:
+    code, out, err = gansweep("show", "s", "--tracking-uri", filled.uri, "--metric", "score/sdw")
+    assert (code, out) == (2, "")
+    assert "--metric: no trial has 'score/sdw' (did you mean 'score/swd'?)" in err
+    code, out, err = gansweep("show", "z", "--tracking-uri", filled.uri)
+    assert (code, out) == (2, "")
+    assert "z: no such sweep in " in err
+    assert "s" in err.rsplit("valid: ", 1)[1]
+
+
+def test_sheet(filled: MlflowStore, gansweep: Gansweep, tmp_path: Path) -> None:
+    path = tmp_path / "out" / "sheet.png"
+    code, out, _ = gansweep("show", "s", "--tracking-uri", filled.uri, "--sheet", path)
+    assert code == 0
+    assert out.splitlines()[-1] == f"samples {path}"
+    with Image.open(path) as sheet:
+        found = [sheet.getpixel((MARGIN + i * (CELL + MARGIN), MARGIN))[0] for i in (0, 1)]
+    assert found == [100, 200]  # the best first
+
+
+def test_trials_of_train_are_not_averaged(
+    store: MlflowStore, gansweep: Gansweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(tmp_path, TEXT)
+
+    def trained(config: Any, tracker: MlflowTracker, *rest: Any, **more: Any) -> TrialResult:
+        tracker.log_metrics({"score/swd": config.network.settings.width}, step=5)
+        tracker.finish("FINISHED")
+        return TrialResult("completed", "", 5, 0.1, {})
+
+    monkeypatch.setattr("gansweep.commands.train.run_trial", trained)
+    for width in (8, 16):
+        words = ("train", tmp_path / "file.yaml", f"network.width={width}")
+        assert gansweep(*words, "--tracking-uri", store.uri)[0] == 0
+    tree = json.loads(gansweep("show", "small", "--tracking-uri", store.uri, "--json")[1])
+    assert [(t["rank"], t["metrics"]["score/swd"]) for t in tree["trials"]] == [(1, 8), (2, 16)]
+
+
+def test_sheet_without_samples(store: MlflowStore, gansweep: Gansweep, tmp_path: Path) -> None:
+    record(store, {"clip": 0.1}, 3.0)
+    path = tmp_path / "sheet.png"
+    code, out, _ = gansweep("show", "s", "--tracking-uri", store.uri, "--sheet", path)
+    assert code == 0
+    assert "no trial has samples yet" in out
+    assert not path.exists()

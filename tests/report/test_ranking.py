@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from gansweep.report.ranking import rank
+from gansweep.sweep.plan import Entry
+
+
+def entry(point: Any, value: Any, *, seed: int = 0, state: Any = "completed") -> Entry:
+    name = f"clip={point} seed={seed}"
+    return Entry(
+        f"{point}/{seed}", name, {"clip": point}, seed, 10, state=state, metrics={"m": value}
+    )
+
+
+def order(entries: list[Entry], mode: Any = "min") -> list[Any]:
+    return [r.trials[0].point["clip"] for r in rank(entries, metric="m", mode=mode)]
+
+
+def test_mean_and_standard_error_over_seeds() -> None:
+    entries = [entry("a", value, seed=seed) for seed, value in enumerate([1.0, 2.0, 4.0, 5.0])]
+    (result,) = rank(reversed(entries), metric="m", mode="min")
+    assert result.mean == 3.0
+    # Sample variance (4 + 1 + 1 + 4) / 3, over n = 4.
+    assert result.error == pytest.approx(math.sqrt(10 / 3 / 4), rel=1e-12)
+    assert [trial.seed for trial in result.trials] == [0, 1, 2, 3]
+    assert result.name == "clip=a"  # without the seed
+    assert result.states == ("completed",)
+
+
+def test_one_seed_has_no_error_and_its_own_name() -> None:
+    (result,) = rank([entry("a", 1.0)], metric="m", mode="min")
+    assert (result.mean, result.error, result.name) == (1.0, None, "clip=a seed=0")
+
+
+def test_min_and_max() -> None:
+    entries = [entry("a", 2.0), entry("b", 1.0), entry("c", 3.0)]
+    assert order(entries) == ["b", "a", "c"]
+    assert order(entries, "max") == ["c", "a", "b"]
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_bad_ends_come_last_whatever_they_logged(mode: str) -> None:
+    extreme = -1e9 if mode == "min" else 1e9
+    entries = [
+        entry("none", None),
+        entry("diverged", extreme, state="diverged"),
+        entry("failed", extreme, state="failed"),
+        entry("nan", math.nan),
+        entry("half", extreme, seed=0),
+        entry("half", extreme, seed=1, state="diverged"),
+        entry("good", 1.0),
+        entry("stopped", 1.0, state="stopped"),
+    ]
+    found = order(entries, mode)
+    assert found == ["good", "stopped", "half", "none", "nan", "diverged", "failed"]
+    by_name = {r.trials[0].point["clip"]: r for r in rank(entries, metric="m", mode=mode)}  # type: ignore[arg-type]
+    assert by_name["half"].mean == extreme
+    assert by_name["half"].error is None
+    assert by_name["half"].states == ("completed", "diverged")
+    assert [by_name[k].mean for k in ("none", "diverged", "failed", "nan")] == [None] * 4
+
+
+def test_metric_that_nobody_has_keeps_the_order() -> None:
+    results = rank([entry("b", 1.0), entry("a", 2.0)], metric="other", mode="min")
+    assert [r.mean for r in results] == [None, None]
+    assert [r.trials[0].point["clip"] for r in results] == ["b", "a"]
+    assert rank([], metric="m", mode="min") == []
+
+
+def test_points_are_grouped_whatever_the_order_of_their_keys() -> None:
+    one = Entry("a", "n", {"x": 1, "y": [1, 2]}, 0, 1, state="completed", metrics={"m": 1.0})
+    two = Entry("b", "n", {"y": [1, 2], "x": 1}, 1, 1, state="completed", metrics={"m": 3.0})
+    (result,) = rank([one, two], metric="m", mode="min")
+    assert result.mean == 2.0

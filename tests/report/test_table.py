@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from gansweep.report.ranking import PointResult
+from gansweep.report.table import format_mean, ranked_table
+from gansweep.sweep.plan import Entry
+
+
+def result(name: str, mean: float | None, error: float | None, *g_steps: int) -> PointResult:
+    trials = tuple(
+        Entry(f"{name}{i}", name, {}, i, 10, state="completed", g_steps=steps)
+        for i, steps in enumerate(g_steps)
+    )
+    return PointResult(name, mean, error, trials)
+
+
+def printed(results: list[PointResult], **options: Any) -> list[list[str]]:
+    console = Console(width=120, force_terminal=False)
+    with console.capture() as capture:
+        console.print(ranked_table(results, metric="score/swd", **options))
+    return [line.split() for line in capture.get().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "words"),
+    [
+        (0.123456, 0.0012, "0.1235 ± 0.001"),
+        (1234567.0, 25000.0, "1.235e+06 ± 2e+04"),
+        (0.5, None, "0.5"),
+        (0.5, 0.0, "0.5 ± 0"),
+        (None, None, "-"),
+    ],
+)
+def test_format_mean(mean: float | None, error: float | None, words: str) -> None:
+    assert format_mean(result("a", mean, error, 1)) == words
+
+
+def test_rows() -> None:
+    lines = printed([result("clip=0.1", 0.5, 0.02, 10, 10), result("clip=0.2", None, None, 3, 7)])
+    assert lines == [
+        ["#", "point", "score/swd", "g_steps", "seeds", "state"],
+        ["1", "clip=0.1", "0.5", "±", "0.02", "10", "2", "completed"],
+        ["2", "clip=0.2", "-", "3-7", "2", "completed"],
+    ]
+
+
+def test_limit_says_what_is_left_out() -> None:
+    lines = printed([result(f"p{i}", 0.5, None, 1) for i in range(5)], limit=2)
+    assert lines[-1] == ["...", "and", "3", "more"]
+    assert len(lines) == 4
+    assert len(printed([result("p", 0.5, None, 1)], limit=2)) == 2
+
+
+def test_names_are_no_markup() -> None:
+    assert printed([result("act=[red] path=[/x]", 0.5, None, 1)])[1][1:3] == [
+        "act=[red]", "path=[/x]",
+    ]  # fmt: skip

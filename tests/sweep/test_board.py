@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gansweep.sweep import board as module
+from gansweep.sweep.board import Board, Row
+from gansweep.sweep.plan import Entry, Plan
+
+
+class Clock:
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def plan_of(*states: Any, budget: int = 100) -> Plan:
+    plan = Plan(Path("p"), "s")
+    for number, state in enumerate(states):
+        key = f"k{number}"
+        plan.entries[key] = Entry(key, key, {}, 0, budget, state=state)
+    return plan
+
+
+def advance(board: Board, plan: Plan, key: str, g_steps: int, seconds: float) -> None:
+    """As the driver does: the board first, then the entry."""
+    board.progress(key, g_steps, seconds)
+    plan.entries[key].g_steps, plan.entries[key].seconds = g_steps, seconds
+
+
+def test_rate_and_time_left_of_a_trial(clock: Clock) -> None:
+    plan = plan_of("running")
+    board = Board(plan, total=1, workers=1)
+    (row,) = board.rows
+    assert row.seconds_left is None
+    assert board.seconds_left() is None
+    clock.now = 107.0
+    advance(board, plan, "k0", 20, 10.0)
+    assert row.rate == 2.0
+    assert row.seen == 107.0
+    assert row.seconds_left == 40.0
+    advance(board, plan, "k0", 60, 20.0)  # 4 a second now: 0.7 * 2 + 0.3 * 4
+    assert row.rate == pytest.approx(2.6)
+    assert row.seconds_left == pytest.approx(40 / 2.6)
+    assert board.rows[0] is row
+    plan.entries["k0"].state = "completed"
+    assert row.seconds_left is None
+
+
+def test_reports_without_progress_do_not_spoil_the_rate(clock: Clock) -> None:
+    plan = plan_of("running")
+    board = Board(plan, total=1, workers=1)
+    advance(board, plan, "k0", 20, 10.0)
+    for g_steps, seconds in ((20, 10.0), (20, 11.0), (10, 12.0), (30, 9.0)):
+        board.progress("k0", g_steps, seconds)
+    assert board.rows[0].rate == 2.0
+
+
+def test_time_left_of_the_sweep(clock: Clock) -> None:
+    plan = plan_of("running", "running", "waiting", "interrupted", "completed", "failed")
+    board = Board(plan, total=8, workers=2)  # two more are not chosen yet
+    advance(board, plan, "k0", 50, 25.0)
+    advance(board, plan, "k1", 40, 10.0)
+    # 50 + 60 + 100 + 100 and 2 * 100 steps at a mean of 3 a second, two at a time.
+    assert board.seconds_left() == pytest.approx(510 / 3 / 2)
+    assert board.total == 8
+    assert Board(plan, total=1, workers=0).total == 6  # the plan knows of more
+
+
+def test_rows_appear_as_the_plan_grows(clock: Clock) -> None:
+    plan = plan_of("running")
+    board = Board(plan, total=2, workers=1)
+    assert len(board.rows) == 1
+    plan.entries["new"] = Entry("new", "new", {}, 0, 10)
+    assert [row.entry.key for row in board.rows] == ["k0", "new"]
+
+
+def test_seconds_left_needs_a_running_trial() -> None:
+    entry = Entry("k", "n", {}, 0, 10, state="waiting")
+    assert Row(entry, rate=1.0).seconds_left is None
+    assert Row(Entry("k", "n", {}, 0, 10, state="running", g_steps=4), rate=2.0).seconds_left == 3

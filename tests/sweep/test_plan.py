@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sweep_files import TEXT, load
+
+from gansweep.errors import ConfigError
+from gansweep.sweep.plan import Entry, Plan
+from gansweep.sweep.trials import planned
+
+
+def entry(**values: Any) -> Entry:
+    return Entry(**{"key": "k", "name": "n", "point": {"a": 1}, "seed": 0, "budget": 10, **values})
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "plan.json"
+    plan = Plan.load(path, "s")
+    assert plan.entries == {}
+    assert not path.parent.exists()  # reading makes nothing
+    for trial in planned(load(tmp_path, TEXT)):
+        plan.add(trial)
+    first = next(iter(plan.entries.values()))
+    first.state, first.run_id, first.reason = "diverged", "r", 'loss "x"\nü'
+    first.g_steps, first.seconds = 4, 1.5
+    first.metrics = {"score/swd": None, "loss/d": -0.25}
+    plan.save()
+    again = Plan.load(path, "s")
+    assert again.entries == plan.entries
+    assert list(again.entries) == list(plan.entries)
+    assert os.listdir(path.parent) == ["plan.json"]  # the temporary file is gone
+
+
+def test_add_keeps_what_is_known_and_takes_the_new_budget(tmp_path: Path) -> None:
+    (trial, _) = planned(load(tmp_path, TEXT))
+    (longer, _) = planned(load(tmp_path, TEXT, ["budget.g_steps=50"]))
+    assert trial.key == longer.key
+    plan = Plan(tmp_path / "plan.json", "s")
+    known = plan.add(trial)
+    known.state, known.g_steps = "completed", 5
+    assert plan.add(longer) is known
+    assert (known.budget, known.state, known.g_steps) == (50, "completed", 5)
+    assert len(plan.entries) == 1
+
+
+def test_failed_save_leaves_the_old_plan(tmp_path: Path) -> None:
+    plan = Plan(tmp_path / "plan.json", "s")
+    plan.entries["k"] = entry()
+    plan.save()
+    plan.entries["k"].metrics["x"] = float("nan")  # not JSON
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        plan.save()
+    assert Plan.load(tmp_path / "plan.json", "s").entries == {"k": entry()}
+
+
+def test_reader_never_sees_half_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(tmp_path / "plan.json", "s")
+    plan.entries["k"] = entry()
+    plan.save()
+    seen = []
+    replace = Path.replace
+
+    def watched(self: Path, target: Path) -> Path:
+        assert json.loads(self.read_text())["trials"]  # complete before it takes the name
+        seen.append(Plan.load(tmp_path / "plan.json", "s").entries["k"].state)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    plan.entries["k"].state = "running"
+    plan.save()
+    assert seen == ["waiting"]
+
+
+GOOD = {"key": "k", "name": "n", "point": {}, "seed": 0, "budget": 1}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        '{"format": 1}',
+        '{"format": 99, "trials": []}',
+        '{"trials": []}',
+        '{"format": 1, "trials": [3]}',
+        '{"format": 1, "trials": [{"key": "k"}]}',
+        json.dumps({"format": 1, "trials": [{**GOOD, "colour": "red"}]}),
+    ],
+)
+def test_damaged_plan_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=r"plan\.json: is no plan of a sweep.*move it away"):
+        Plan.load(path, "s")
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="is no plan of a sweep"):
+        Plan.load(path, "s")
+
+
+def test_is_finished() -> None:
+    states = (
+        "waiting", "running", "completed", "diverged", "stopped", "interrupted", "failed",
+    )  # fmt: skip
+    finished = []
+    for state, budget, retry in itertools.product(states, (5, 10, 20), (False, True)):
+        if entry(state=state, g_steps=10).is_finished(budget, retry_failed=retry):
+            finished.append((state, budget, retry))
+    expected = [("completed", budget, retry) for budget in (5, 10) for retry in (False, True)]
+    for state in ("diverged", "stopped"):
+        expected += [(state, budget, retry) for budget in (5, 10, 20) for retry in (False, True)]
+    expected += [("failed", budget, False) for budget in (5, 10, 20)]
+    assert sorted(finished) == sorted(expected)

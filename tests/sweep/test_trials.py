@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from sweep_files import TEXT, load, text
+
+from gansweep.errors import ConfigError
+from gansweep.sweep.trials import check_data, format_value, planned, short_key, trial_name
+
+TRIAL = yaml.safe_load(TEXT)["trial"]
+
+
+def names(folder: Path, space: dict[str, Any], **sections: Any) -> list[str]:
+    return [trial.name for trial in planned(load(folder, text(space=space, **sections)))]
+
+
+def test_points_times_seeds_with_distinct_stable_keys(tmp_path: Path) -> None:
+    trials = planned(load(tmp_path, text(seeds=[3, 7])))
+    assert [(t.point["model.clip"], t.seed) for t in trials] == [
+        (0.01, 3), (0.01, 7), (0.02, 3), (0.02, 7),
+    ]  # fmt: skip
+    assert len({trial.key for trial in trials}) == 4
+    assert [t.config.model.settings.clip for t in trials] == [0.01, 0.01, 0.02, 0.02]
+    extended = planned(load(tmp_path, text(seeds=[7, 3, 9]), ["budget.g_steps=900"]))
+    assert {t.key for t in trials} < {t.key for t in extended}
+    assert len(extended) == 6
+    again = planned(load(tmp_path, text(seeds=[3, 7])))
+    assert [t.key for t in again] == [t.key for t in trials]
+
+
+def test_trials_of_equal_settings_are_one(tmp_path: Path) -> None:
+    space = {
+        "model.clip": {"grid": [0.01, 0.010]},
+        "pair": {"grid": [{}, {"network.width": 8}]},
+    }
+    assert len(names(tmp_path, space)) == 1
+
+
+def test_whole_numbers_may_be_written_as_floats(tmp_path: Path) -> None:
+    trials = planned(load(tmp_path, TEXT, ["budget.g_steps=1e4"]))
+    assert trials[0].config.budget.g_steps == 10_000
+    assert isinstance(trials[0].config.budget.g_steps, int)
+
+
+def test_random_and_tpe_counts(tmp_path: Path) -> None:
+    space = {"model.clip": {"loguniform": [1e-3, 1e-1]}}
+    content = text(space=space, search={"method": "random", "samples": 6}, seeds=2)
+    assert len(planned(load(tmp_path, content))) == 12
+    content = text(space=space, search={"method": "tpe", "samples": 6}, seeds=2)
+    examples = planned(load(tmp_path, content))
+    assert {t.point["model.clip"] for t in examples} == {1e-3, 1e-1}
+
+
+@pytest.mark.parametrize("method", ["grid", "tpe"])
+def test_mistake_in_any_option_is_found_under_its_axis(tmp_path: Path, method: str) -> None:
+    space = {
+        "model.name": {"choice" if method == "tpe" else "grid": ["gan", "wgan", "wagn"]},
+        "model.clip": {"grid": [0.1, 0.2, 0.3, -1], "when": {"model.name": "wgan"}},
+    }
+    trial = {k: v for k, v in TRIAL.items() if k != "model"}
+    sweep = load(tmp_path, text(trial=trial, space=space, search={"method": method}))
+    with pytest.raises(ConfigError) as caught:
+        planned(sweep)
+    found = [str(problem) for problem in caught.value.problems]
+    assert len(found) == 2
+    assert any("space.model.name: model.name unknown model 'wagn' (did" in each for each in found)
+    assert "space.model.clip: model.clip is -1.0, must be greater than 0" in found
+
+
+def test_empty_space_with_one_seed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="one trial is no sweep"):
+        planned(load(tmp_path, text(space=None)))
+    assert len(planned(load(tmp_path, text(space=None, seeds=3)))) == 3
+
+
+@pytest.mark.parametrize(
+    ("search", "words"),
+    [
+        ({"metric": "score/sdw"}, r"'score/sdw' is no score of the trials \(one of score/swd\)"),
+        ({"metric": "loss/d", "scheduler": "asha"}, "cannot drive a scheduler"),
+        ({"metric": "loss/d"}, None),
+        ({"metric": "score/swd", "scheduler": "median"}, None),
+    ],
+)
+def test_metric(tmp_path: Path, search: dict[str, Any], words: str | None) -> None:
+    sweep = load(tmp_path, text(search=search))
+    if words is None:
+        assert len(planned(sweep)) == 2
+        return
+    with pytest.raises(ConfigError, match=words):
+        planned(sweep)
+
+
+def test_cuda_without_a_gpu_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"resources.gpu is 0"):
+        planned(load(tmp_path, TEXT, ["device=cuda"]))
+
+
+def test_data_and_networks_are_tried(tmp_path: Path) -> None:
+    trials = planned(load(tmp_path, text(space={"network.name": {"grid": ["mlp", "dcgan"]}}), [
+        "network={}", "model.clip=null"]))  # fmt: skip
+    with pytest.raises(ConfigError, match="dcgan needs images") as caught:
+        check_data(trials)
+    assert len(caught.value.problems) == 1
+    space = {"data.path": {"grid": ["/no/a.npz", "/no/b.npz"]}}
+    trial = {**TRIAL, "data": {"name": "npz"}}
+    with pytest.raises(ConfigError) as caught:
+        check_data(planned(load(tmp_path, text(trial=trial, space=space))))
+    assert [("a.npz" in str(p), "b.npz" in str(p)) for p in caught.value.problems] == [
+        (True, False), (False, True),
+    ]  # fmt: skip
+
+
+def test_advice_by_trial(tmp_path: Path) -> None:
+    trials = planned(load(tmp_path, text(space={"optimizer.name": {"grid": ["rmsprop", "adam"]}})))
+    advice = check_data(trials)
+    assert [bool(advice[trial.key]) for trial in trials] == [False, True]
+
+
+# --- names
+
+
+def test_names_are_what_differs(tmp_path: Path) -> None:
+    space = {
+        "model.clip": {"grid": [0.01]},
+        "optimizer.lr": {"grid": [5.0e-05]},
+        "optimizer.name": {"grid": ["rmsprop", "adam"]},
+    }
+    assert names(tmp_path, space) == ["clip=0.01 lr=5e-05 rmsprop", "clip=0.01 lr=5e-05 adam"]
+    assert names(tmp_path, {"model.clip": {"grid": [0.1]}}, seeds=2) == [
+        "clip=0.1 seed=0",
+        "clip=0.1 seed=1",
+    ]
+
+
+def test_names_tell_equal_ends_apart(tmp_path: Path) -> None:
+    space = {
+        "optimizer.generator.lr": {"grid": [0.1]},
+        "optimizer.discriminator.lr": {"grid": [0.2]},
+    }
+    assert names(tmp_path, space) == ["generator.lr=0.1 discriminator.lr=0.2"]
+
+
+def test_names_of_sections_and_of_several_keys(tmp_path: Path) -> None:
+    optimizers = [{"name": "adam", "lr": 0.1}, {"name": "adam", "lr": 0.2}, {"name": "sgd"}]
+    found = names(tmp_path, {"optimizer": {"grid": optimizers}})
+    assert found == ["adam lr=0.1", "adam lr=0.2", "sgd"]
+    pair = [{"model.clip": 0.1, "network.width": 4}, {"model.clip": 0.2, "network.width": 8}]
+    assert names(tmp_path, {"pair": {"grid": pair}}) == ["clip=0.1", "clip=0.2"]
+
+
+def test_names_are_unique_and_short(tmp_path: Path) -> None:
+    space = {
+        "model.clip": {"grid": [0.01, 0.1]},
+        "optimizer.lr": {"loguniform": [1e-5, 1e-3]},
+        "network.width": {"randint": [4, 64]},
+    }
+    found = names(tmp_path, space, search={"samples": 4}, seeds=2)
+    assert len(found) == len(set(found)) == 16
+    assert max(map(len, found)) < 50
+
+
+def test_short_key() -> None:
+    keys = ["model.clip", "optimizer.lr", "optimizer.generator.lr", "a.b", "b"]
+    assert [short_key(key, keys) for key in keys] == [
+        "clip", "optimizer.lr", "generator.lr", "a.b", "b",
+    ]  # fmt: skip
+
+
+def test_format_value() -> None:
+    assert [format_value(v) for v in (0.01, 5e-5, 3, True, None, "x", 0.123456)] == [
+        "0.01", "5e-05", "3", "True", "None", "x", "0.1235",
+    ]  # fmt: skip
+
+
+def test_trial_name_of_a_point_without_axes(tmp_path: Path) -> None:
+    sweep = load(tmp_path, text(space=None, seeds=2))
+    assert trial_name({}, 1, sweep) == "seed=1"
