@@ -144,7 +144,6 @@ class _Run:
         self.advice = advice
         self.budget = max(trial.config.budget.g_steps for trial in trials)
         self.plan = Plan.load(folder / PLAN_FILE, sweep.name)
-        self.chosen: list[Entry] | None = None  # None: all that the search has chosen by then
 
         def finished(entry: Entry) -> bool:
             return entry.is_finished(entry.budget, retry_failed=retry_failed)
@@ -156,14 +155,17 @@ class _Run:
                 sweep, self.plan.entries.values(), finished=finished
             )
         else:
-            entries = {trial.key: self.plan.add(trial) for trial in trials}
-            self.chosen = list(entries.values())
-            self.proposals = Listed(trial for trial in trials if not finished(entries[trial.key]))
+            done: list[Trial] = []
+            to_train: list[Trial] = []
+            for trial in trials:
+                (done if finished(self.plan.add(trial)) else to_train).append(trial)
+            self.proposals = Listed(to_train, finished=done)
 
     @property
     def entries(self) -> list[Entry]:
         """The trials that this sweep file means, as they stand."""
-        return list(self.plan.entries.values()) if self.chosen is None else self.chosen
+        keys = self.proposals.keys
+        return [entry for entry in self.plan.entries.values() if entry.key in keys]
 
     def go(self, address: str | None) -> int:
         """Train what is left, conclude, and return the exit code."""
@@ -196,7 +198,9 @@ class _Run:
                 f"[yellow]note[/]: {have['GPU']:g} GPUs stand idle: resources.gpu is 0"
             )
         self.plan.save()
-        board = Board(self.plan, total=self.proposals.total, workers=workers)
+        board = Board(
+            self.plan, total=self.proposals.total, workers=workers, keys=self.proposals.keys
+        )
         tags = version_tags(Path.cwd())
         experiment = self.store.experiment(self.sweep.name)
         driver = SweepDriver(

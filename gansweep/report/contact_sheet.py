@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -19,8 +18,7 @@ MOST = 48
 """Points on a sheet; the rest are left out, the worst first."""
 
 
-class HasRun(Protocol):
-    run_id: str
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def write_contact_sheet(
@@ -54,7 +52,8 @@ def write_contact_sheet(
         top = MARGIN + index // columns * height
         sheet.paste(_fitted(grid.convert("RGB")), (left, top))
         state = "" if result.states == ("completed",) else f"  {', '.join(result.states)}"
-        draw.text((left, top + CELL + 3), f"{place}. {result.name}", fill="black", font=font)
+        title = _clipped(f"{place}. {result.name}", draw, font)
+        draw.text((left, top + CELL + 3), title, fill="black", font=font)
         caption = f"{metric} {format_mean(result)}{state}"
         draw.text((left, top + CELL + 19), caption, fill="#555555", font=font)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +61,15 @@ def write_contact_sheet(
     sheet.save(temporary, format="PNG", optimize=True)
     temporary.replace(path)
     return True
+
+
+def _clipped(text: str, draw: ImageDraw.ImageDraw, font: Font) -> str:
+    """The text, its end replaced by an ellipsis where it is wider than a cell."""
+    if draw.textlength(text, font=font) <= CELL:
+        return text
+    while text and draw.textlength(text + "…", font=font) > CELL:
+        text = text[:-1]
+    return text + "…"
 
 
 def _fitted(grid: Image.Image) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import final
 
@@ -30,8 +31,12 @@ class Row:
 class Board:
     """All trials of the sweep, updated by the driver, read by the display's thread."""
 
-    def __init__(self, plan: Plan, *, total: int, workers: int) -> None:
+    def __init__(
+        self, plan: Plan, *, total: int, workers: int, keys: Set[str] | None = None
+    ) -> None:
+        """`keys`, which may grow, are the trials of the plan that count; None: all."""
         self._plan = plan
+        self._keys = keys
         self._rows: dict[str, Row] = {}
         self._total = total
         self.workers = workers
@@ -44,11 +49,12 @@ class Board:
         return [
             self._rows.setdefault(entry.key, Row(entry))
             for entry in list(self._plan.entries.values())
+            if self._keys is None or entry.key in self._keys
         ]
 
     @property
     def total(self) -> int:
-        return max(self._total, len(self._plan.entries))
+        return max(self._total, len(self.rows))
 
     def progress(self, key: str, g_steps: int, seconds: float) -> None:
         """A trial has reached `g_steps` after `seconds` of training."""

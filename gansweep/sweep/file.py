@@ -23,13 +23,19 @@ NO_MAPPING = "a sweep file has keys like name, trial"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+MOST_TRIALS = 100_000
+"""Bound of `samples` and of `seeds`, beyond which a number is a slip of the pen."""
+
+
 @final
 @dataclass(frozen=True)
 class Search:
     """How the points are chosen, compared and cut short."""
 
     method: Literal["grid", "random", "tpe"] = setting("grid", "grid, random, or Optuna's TPE")
-    samples: int = setting(1, "draws per grid combination; points of random and tpe", ge=1)
+    samples: int = setting(
+        1, "draws per grid combination; points of random and tpe", ge=1, le=MOST_TRIALS
+    )
     metric: str = setting("score/swd", "metric that ranks the trials")
     mode: Literal["min", "max"] = setting("min", "whether smaller or larger is better")
     scheduler: Literal["none", "asha", "median"] = setting("none", "stops bad trials early")
@@ -160,7 +166,7 @@ def _trial_problems(
 
 
 def _seeds(value: Any, problems: list[Problem]) -> tuple[int, ...]:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_TRIALS:
         return tuple(range(value))
     if (
         isinstance(value, list)

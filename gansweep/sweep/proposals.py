@@ -20,6 +20,8 @@ class Proposals(ABC):
 
     total: int
     """How many trials the source gives in all, as far as it is known."""
+    keys: set[str]
+    """The keys of the trials that the sweep means, so far: given, to be given, or finished."""
 
     @abstractmethod
     def next(self) -> Trial | None:
@@ -34,9 +36,10 @@ class Proposals(ABC):
 class Listed(Proposals):
     """Trials that are all known beforehand."""
 
-    def __init__(self, trials: Iterable[Trial]) -> None:
+    def __init__(self, trials: Iterable[Trial], *, finished: Iterable[Trial] = ()) -> None:
         self._waiting = deque(trials)
         self.total = len(self._waiting)
+        self.keys = {trial.key for trial in (*self._waiting, *finished)}
 
     def next(self) -> Trial | None:
         return self._waiting.popleft() if self._waiting else None
@@ -71,7 +74,11 @@ class TreeParzen(Proposals):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._sweep = sweep
         self._earlier = {entry.key: entry for entry in entries}
-        points = {json.dumps(e.point, sort_keys=True): e.point for e in self._earlier.values()}
+        points = {
+            json.dumps(entry.point, sort_keys=True): entry.point
+            for entry in self._earlier.values()
+            if any(t.key == entry.key for t in make_trials(sweep, [entry.point], []))
+        }  # else it was trained under other settings than the file's present ones
         chosen = [sweep.space.inverse(point) for point in points.values()]
         again = [each for each in chosen if each is not None][: sweep.search.samples]
         self._states = optuna.trial.TrialState
@@ -91,6 +98,7 @@ class TreeParzen(Proposals):
         self._waiting: deque[Trial] = deque()
         self._finished = finished
         self._asked = 0
+        self.keys = set()
         for each in again:
             self._study.enqueue_trial(each)
             self._ask()
@@ -115,6 +123,7 @@ class TreeParzen(Proposals):
             raise ConfigError(problems)
         self._values[asked.number] = []
         self._untold[asked.number] = {trial.key for trial in trials}
+        self.keys.update(trial.key for trial in trials)
         for trial in trials:
             numbers = self._open.setdefault(trial.key, [])
             numbers.append(asked.number)
