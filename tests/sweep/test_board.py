@@ -77,6 +77,15 @@ def test_time_left_of_the_sweep(clock: Clock) -> None:
     assert Board(plan, total=1, workers=0).total == 6  # the plan knows of more
 
 
+def test_trials_that_the_file_no_longer_means_do_not_count(clock: Clock) -> None:
+    plan = plan_of("running", "interrupted", "waiting")
+    keys = {"k0"}
+    board = Board(plan, total=1, workers=1, keys=keys)
+    assert ([row.entry.key for row in board.rows], board.total) == (["k0"], 1)
+    keys.add("k2")
+    assert ([row.entry.key for row in board.rows], board.total) == (["k0", "k2"], 2)
+
+
 def test_rows_appear_as_the_plan_grows(clock: Clock) -> None:
     plan = plan_of("running")
     board = Board(plan, total=2, workers=1)

@@ -145,6 +145,21 @@ def test_changed_space_drops_what_no_longer_fits(tmp_path: Path) -> None:
     assert proposals.total == 4
 
 
+def test_points_of_other_settings_are_not_replayed(tmp_path: Path) -> None:
+    sweep = tpe(tmp_path, LR, samples=5)
+    plan = Plan(tmp_path / "p", "s")
+    first = search(sweep, plan)
+    wider = load(tmp_path, sweep.to_yaml(), ["network.width=9"])
+    proposals = TreeParzen(wider, list(plan.entries.values()), finished=done)
+    assert proposals.total == 5
+    assert proposals.keys == set()
+    assert len(search(wider, plan)) == 5
+    again = TreeParzen(wider, list(plan.entries.values()), finished=done)
+    assert again.total == 0
+    assert len(again.keys) == 5
+    assert again.keys.isdisjoint(trial.key for trial in first)
+
+
 def test_value_is_the_mean_over_seeds(tmp_path: Path) -> None:
     sweep = tpe(tmp_path, LR, samples=3, seeds=[4, 9])
     proposals = TreeParzen(sweep, [], finished=no)
