@@ -76,7 +76,7 @@ def tale(new_place: Callable[..., Place]) -> Tale:
                 seconds=120,
                 what="training on both workers",
             )
-            assert driver.poll() is None, b"".join(shown).decode() + place.log()
+            assert driver.poll() is None, b"".join(shown).decode()[-2000:] + place.log()
             began = time.monotonic()
             interrupt(driver, master)
             code = driver.wait(timeout=60)
