@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: run test check slow clean
+.PHONY: run test check slow bench bench-gpu clean
 
 run: $(VENV)/.installed
 	$(BIN)/gansweep run sweeps/wgan_clip.yaml
@@ -20,6 +20,14 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The figures of docs/PERFORMANCE.md on this machine; ARGS="--quick", ARGS="--only single".
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# For a bare GPU machine: where there is no .venv, PYTHON with torch, lightning and omegaconf does.
+bench-gpu:
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.gpu $(ARGS)
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

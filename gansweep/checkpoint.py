@@ -10,7 +10,7 @@ import torch
 
 from gansweep.errors import ConfigError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the layout of a checkpoint."""
 
 

@@ -74,7 +74,13 @@ def run(
     ] = False,
 ) -> None:
     """Train every trial of a sweep. The same command again goes on where it stopped."""
-    from gansweep.commands.run import run_command
+    from gansweep.imports import importing
+
+    with importing():
+        from gansweep.sweep.startup import start_ahead
+
+        ray = None if address else start_ahead(file, overrides or [])
+        from gansweep.commands.run import run_command
 
     code = run_command(
         file,
@@ -83,6 +89,7 @@ def run(
         uri=tracking_uri,
         root=root,
         retry_failed=retry_failed,
+        ray=ray,
     )
     raise typer.Exit(code)
 
@@ -98,7 +105,10 @@ def train(
     ] = True,
 ) -> None:
     """Train one trial, the file's `trial:` with overrides, in this process and without Ray."""
-    from gansweep.commands.train import train_command
+    from gansweep.imports import importing
+
+    with importing():
+        from gansweep.commands.train import train_command
 
     raise typer.Exit(
         train_command(file, overrides or [], uri=tracking_uri, root=root, record=record)
@@ -113,7 +123,10 @@ def plan(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the trials of a sweep, their keys and resources, without starting anything."""
-    from gansweep.commands.plan import plan_command
+    from gansweep.imports import importing
+
+    with importing():
+        from gansweep.commands.plan import plan_command
 
     raise typer.Exit(plan_command(file, overrides or [], root=root, as_json=json))
 
@@ -137,7 +150,10 @@ def show(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List a sweep's trials from MLflow, the best first."""
-    from gansweep.commands.show import show_command
+    from gansweep.imports import importing
+
+    with importing():
+        from gansweep.commands.show import show_command
 
     raise typer.Exit(
         show_command(name, uri=tracking_uri, metric=metric, mode=mode, sheet=sheet, as_json=json)
@@ -188,7 +204,17 @@ def main() -> None:
             print(f"  {problem}", file=sys.stderr)
         if count > MOST_PROBLEMS:
             print(f"  ... and {count - MOST_PROBLEMS} more", file=sys.stderr)
-        sys.exit(2)
+        _exit(2)
+    except SystemExit as ended:  # so ends every command
+        _exit(ended.code)
+
+
+def _exit(code: str | int | None) -> None:
+    """End the process, and with it a Ray that is on its way up and not needed any more."""
+    startup = sys.modules.get("gansweep.sweep.startup")
+    if startup and startup.is_under_way():
+        startup.exit_at_once(code if isinstance(code, int) else 1)
+    sys.exit(code)
 
 
 MOST_PROBLEMS = 20

@@ -83,6 +83,9 @@ class Run:
     seed: int = setting(0, "seed of all the trial's randomness", ge=0)
     precision: Literal["32", "bf16"] = setting("32", "float32, or bfloat16 under autocast")
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to train")
+    compile: Literal["auto", "true", "false"] = setting(
+        "auto", "compile the whole training step with torch.compile; auto: where it pays"
+    )
 
 
 PLAIN: dict[str, type[Any]] = {
@@ -97,11 +100,11 @@ PLAIN: dict[str, type[Any]] = {
 """Sections without a name: their dataclasses."""
 
 SECTIONS = ("model", "network", "optimizer", "data", *PLAIN)
-SCALARS = ("seed", "precision", "device")
+SCALARS = ("seed", "precision", "device", "compile")
 ROLES = ("discriminator", "generator")
 
 _DEFAULT_DATA = "mnist5k"
-_NOT_IDENTITY = ("budget", "samples", "score", "log", "checkpoint", "device")
+_NOT_IDENTITY = ("budget", "samples", "score", "log", "checkpoint", "device", "compile")
 
 
 @final
@@ -149,6 +152,23 @@ class TrialConfig:
         tree = {name: part for name, part in self.to_dict().items() if name not in _NOT_IDENTITY}
         text = json.dumps({"format": KEY_FORMAT, **tree}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def shape(self) -> str:
+        """Trials of one shape may train as a pack: equal but for the seed and for numbers.
+
+        The numbers are the floating-point settings of the variant and of both optimizers, and the
+        EMA's decay; none may be 0, which leaves work out, where another's is not.
+        """
+        tree = self.to_dict()
+        del tree["seed"]
+        tree["model"] = _without_floats(tree["model"])
+        tree["ema"] = self.ema.decay > 0
+        tree["optimizer"] = [
+            (_without_floats(part.to_dict()), repr(part.cls(part.settings).rule))
+            for part in (self.d_optimizer, self.g_optimizer)
+        ]
+        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def score_every(self) -> int:
@@ -212,6 +232,8 @@ def resolve(
     scalars = {name: tree[name] for name in SCALARS if name in tree}
     if isinstance(scalars.get("precision"), int):
         scalars["precision"] = str(scalars["precision"])
+    if isinstance(scalars.get("compile"), bool):
+        scalars["compile"] = str(scalars["compile"]).lower()
     run = fill(Run, scalars, at=at, problems=problems)
     scoring = plain["score"]
     scores = []
@@ -238,6 +260,10 @@ def resolve(
         run=run,
         **plain,
     )
+
+
+def _without_floats(tree: Mapping[str, Any]) -> Tree:
+    return {key: value for key, value in tree.items() if not isinstance(value, float)}
 
 
 def _of_role(optimizer: Mapping[str, Any], role: str) -> Tree:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ class Constraint(ABC):
 
     timing: Literal["before", "after"]
     """Whether `project` runs before D's forward pass or after its optimizer step."""
+    elementwise: ClassVar[bool] = False
+    """Whether `project` treats each number by itself, whatever the shape of its tensor."""
 
     @abstractmethod
     def select(self, discriminator: nn.Module) -> list[Tensor]:
@@ -43,6 +45,7 @@ class WeightClip(Constraint):
     statistics are buffers and stay).
     """
 
+    elementwise: ClassVar[bool] = True
     bound: float
     timing: Literal["before", "after"] = "before"
     normalisation: bool = True
@@ -55,7 +58,7 @@ class WeightClip(Constraint):
             for parameter in module.parameters(recurse=False)
         ]
 
-    @torch.no_grad()
     def project(self, parameters: list[Tensor]) -> None:
-        torch._foreach_clamp_min_(parameters, -self.bound)
-        torch._foreach_clamp_max_(parameters, self.bound)
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter.clamp_min_(-self.bound).clamp_max_(self.bound)

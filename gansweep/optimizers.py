@@ -12,6 +12,7 @@ from torch import nn
 
 from gansweep.components import Catalogue
 from gansweep.settings import setting
+from gansweep.update_rules import AdamRule, RMSpropRule, SGDRule, UpdateRule
 
 
 class OptimizerSpec(ABC):
@@ -30,6 +31,14 @@ class OptimizerSpec(ABC):
     @abstractmethod
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimizer over `parameters`."""
+
+    @property
+    def rule(self) -> UpdateRule | None:
+        """The same step on the rows of a stacked pack; None: its trials train one by one.
+
+        The rule's columns are the floating-point settings.
+        """
+        return None
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,11 @@ class SGD(OptimizerSpec):
         return torch.optim.SGD(
             parameters, lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay
         )
+
+    @property
+    def rule(self) -> UpdateRule:
+        s: SGDSettings = self.settings
+        return SGDRule(with_momentum=s.momentum > 0, with_decay=s.weight_decay > 0)
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,11 @@ class RMSprop(OptimizerSpec):
             weight_decay=s.weight_decay,
         )
 
+    @property
+    def rule(self) -> UpdateRule:
+        s: RMSpropSettings = self.settings
+        return RMSpropRule(with_momentum=s.momentum > 0, with_decay=s.weight_decay > 0)
+
 
 @dataclass(frozen=True)
 class AdamSettings:
@@ -114,6 +133,11 @@ class _AdamFamily(OptimizerSpec):
             weight_decay=s.weight_decay,
             fused=True,
         )
+
+    @property
+    def rule(self) -> UpdateRule:
+        decoupled = issubclass(self._cls, torch.optim.AdamW)
+        return AdamRule(decoupled=decoupled, with_decay=self.settings.weight_decay > 0)
 
 
 @final

@@ -18,12 +18,23 @@ class Penalty(ABC):
     """A term of D's loss. Subclasses are frozen dataclasses."""
 
     @abstractmethod
-    def draw(self, real: Tensor, rng: torch.Generator) -> Tensor:
-        """The noise that one evaluation on `real` [N, ...] needs; on real's device and dtype."""
+    def draw(
+        self,
+        steps: int,
+        batch: int,
+        *,
+        rng: torch.Generator,
+        device: torch.device | str,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """The noise of `steps` evaluations on batches of `batch` samples: [steps, ...]."""
 
     @abstractmethod
     def __call__(self, D: Discriminator, real: Tensor, fake: Tensor, noise: Tensor) -> Tensor:
-        """The weighted penalty, a scalar. `D` must not write to tensors outside itself."""
+        """The weighted penalty, a scalar, with what `draw` gave for one step as `noise`.
+
+        `D` must not write to tensors outside itself.
+        """
 
 
 def input_gradient(D: Discriminator, x: Tensor) -> Tensor:
@@ -46,9 +57,17 @@ class GradientPenalty(Penalty):
 
     weight: float = 10.0
 
-    def draw(self, real: Tensor, rng: torch.Generator) -> Tensor:
-        """u [N], one a sample."""
-        return torch.rand(real.shape[0], generator=rng, device=real.device, dtype=real.dtype)
+    def draw(
+        self,
+        steps: int,
+        batch: int,
+        *,
+        rng: torch.Generator,
+        device: torch.device | str,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """u [steps, batch], one a sample."""
+        return torch.rand(steps, batch, generator=rng, device=device, dtype=dtype)
 
     def __call__(self, D: Discriminator, real: Tensor, fake: Tensor, noise: Tensor) -> Tensor:
         u = noise.reshape(-1, *[1] * (real.dim() - 1))

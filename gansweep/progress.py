@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, final
+from typing import Any, Literal, final
 
 State = Literal["completed", "diverged", "stopped", "interrupted", "failed"]
 """completed: the whole budget; diverged: a loss was not finite; stopped: by a scheduler;
@@ -37,38 +36,84 @@ class Progress:
     scored: bool
 
 
-Verdict = Literal["continue", "stop", "interrupt"]
+@final
+@dataclass(frozen=True)
+class Stop:
+    """A scheduler ends the trial."""
+
+    reason: str = "stopped by the scheduler"
+
+
+@final
+@dataclass(frozen=True)
+class Interrupt:
+    """The trial is put aside, to go on later."""
+
+
+@final
+@dataclass(frozen=True)
+class Exploit:
+    """The trial goes on from another one's state, under new settings (Jaderberg et al. 2017).
+
+    donor: the other's trial key; folder: where its checkpoints lie; tree: the trial's new settings.
+    """
+
+    donor: str
+    folder: str
+    tree: Mapping[str, Any]
+
+
+@final
+@dataclass(frozen=True)
+class Continue:
+    """The trial goes on."""
+
+
+Verdict = Continue | Stop | Interrupt | Exploit
 Report = Callable[[Progress], Verdict]
-"""Called between generator steps. "stop": a scheduler ends the trial; "interrupt": put it aside."""
+"""Called between generator steps."""
 
 
 @final
 class Clock:
-    """Training time in seconds, counted on through interruptions, and the speed since a tick."""
+    """Training time charged to a trial, counted on through interruptions, and its speed.
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        self._before = seconds
-        self._start = time.perf_counter()
-        self._tick = (self._start, 0)
+    Trials that train together are each charged their share of the time, so that the seconds of all
+    trials of a sweep add up to those of its workers.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
         self.rate = 0.0
+        self._tick = (0.0, 0)
 
     def start(self, g_step: int, seconds: float) -> None:
-        """Count from now, after `seconds` of earlier training that reached `g_step`."""
-        self._before = seconds
-        self._start = time.perf_counter()
-        self._tick = (self._start, g_step)
+        """Go on after `seconds` of earlier training that reached `g_step`."""
+        self.seconds = seconds
+        self._tick = (seconds, g_step)
 
-    @property
-    def seconds(self) -> float:
-        return self._before + time.perf_counter() - self._start
+    def charge(self, seconds: float) -> None:
+        """Add `seconds` of training."""
+        self.seconds += seconds
 
     def tick(self, g_step: int) -> None:
-        """Set `rate`, in g_steps per second, from the steps since the last tick."""
-        now = time.perf_counter()
+        """Set `rate`, in g_steps per charged second, from the steps since the last tick."""
         then, g_then = self._tick
-        if g_step > g_then and now > then:
-            self.rate = (g_step - g_then) / (now - then)
-        self._tick = (now, g_step)
+        if g_step > g_then and self.seconds > then:
+            self.rate = (g_step - g_then) / (self.seconds - then)
+        self._tick = (self.seconds, g_step)
+
+
+@final
+@dataclass(frozen=True)
+class TrialResult:
+    """How a trial ended. `metrics` are the last value of each metric."""
+
+    state: State
+    reason: str
+    g_steps: int
+    seconds: float
+    metrics: dict[str, float]
 
 
 @final
@@ -79,6 +124,11 @@ class Outcome:
     state: State = "completed"
     reason: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def over(self) -> bool:
+        """Whether the trial ended before its budget did."""
+        return self.state != "completed"
 
     def end(self, state: State, reason: str) -> None:
         """The trial ends as `state`, because of `reason`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import final
 
 import torch
@@ -22,7 +21,7 @@ MAX_ROWS = 16
 
 @final
 class Sampler:
-    """Draws from the generator that `generator()` returns at the time: G itself, or its EMA.
+    """Draws from generators, in eval mode, with latents that are always the same.
 
     The latents and labels of the grid and those of the evaluation are drawn once, from seeds that
     all trials of a sweep share, so that grids compare cell by cell.
@@ -30,7 +29,6 @@ class Sampler:
 
     def __init__(
         self,
-        generator: Callable[[], nn.Module],
         *,
         latent: Latent,
         samples: Samples,
@@ -43,7 +41,6 @@ class Sampler:
         batch_size: int = 500,
     ) -> None:
         """`grid` is (rows, columns); `count` is how many samples an evaluation draws."""
-        self._generator = generator
         self._spec: DataSpec = samples.spec
         self._samples = samples
         self._batch_size = batch_size
@@ -92,19 +89,19 @@ class Sampler:
         picked = torch.randint(len(labels), (rows * columns,), generator=rng)
         return labels[picked].to(device)
 
-    def grid(self) -> Tensor:
+    def grid(self, generator: nn.Module) -> Tensor:
         """A picture, uint8 [C, H, W] on the CPU: tiled images, or a plot of vectors."""
-        fake = self._draw(self._grid_z, self._grid_y)
+        fake = self._draw(generator, self._grid_z, self._grid_y)
         if self._spec.is_image:
             return tile(fake, columns=self._columns)
         return PLOTS.get(self._spec.shape[0], PLOTS[2])(to_float(self._samples.x), fake)
 
-    def evaluation(self) -> Tensor:
+    def evaluation(self, generator: nn.Module) -> Tensor:
         """float32 [count, *shape] on the device, from the frozen latents of the evaluation."""
-        return self._draw(self._z, self._y)
+        return self._draw(generator, self._z, self._y)
 
-    def _draw(self, z: Tensor, y: Tensor | None) -> Tensor:
-        with evaluating(self._generator()) as generator:
+    def _draw(self, generator: nn.Module, z: Tensor, y: Tensor | None) -> Tensor:
+        with evaluating(generator):
             parts = [
                 generator(
                     z[i : i + self._batch_size], None if y is None else y[i : i + self._batch_size]

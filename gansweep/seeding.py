@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def stream_seed(seed: int, *names: object) -> int:
@@ -15,4 +17,6 @@ def stream_seed(seed: int, *names: object) -> int:
 
 def stream(seed: int, *names: object, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator of its own for the stream `names` of `seed`."""
+    import torch  # seconds, which those who only name seeds need not wait for
+
     return torch.Generator(device=device).manual_seed(stream_seed(seed, *names))

@@ -117,7 +117,8 @@ class Display:
         gone = time.monotonic() - board.started
         left = board.seconds_left()
         about = f", about {clock(left)} left" if left else ""
-        note = f" - {board.message}" if board.message else ""
+        message = board.message or "; ".join(board.notes[-2:])
+        note = f" - {message}" if message else ""
         return Text(f"{board.total} trials: {', '.join(words)}; {clock(gone)} gone{about}{note}")
 
     def render(self) -> RenderableType:
@@ -145,7 +146,7 @@ class Display:
 
     def _cells(self, row: Row) -> list[RenderableType]:
         entry = row.entry
-        left = row.seconds_left
+        left = self._board.row_seconds_left(row)
         return [
             Text(entry.name),
             Text(entry.state, style=STYLES.get(entry.state, "dim")),

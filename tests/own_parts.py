@@ -93,6 +93,21 @@ class NaNScore(Score):
         return float("nan")
 
 
+class BreaksOnce(Score):
+    """Raises when it is asked for the second time."""
+
+    name = "breaks"
+
+    def __init__(self, real, *, seed):
+        self.calls = 0
+
+    def __call__(self, fake):
+        self.calls += 1
+        if self.calls == 2:
+            raise ArithmeticError("this score cannot be had")
+        return 0.0
+
+
 class Bare(OptimizerSpec):
     """It forgot its Settings."""
 

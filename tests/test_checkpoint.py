@@ -53,5 +53,5 @@ def test_loading_runs_no_code(tmp_path):
 def test_another_format_is_refused(tmp_path):
     path = tmp_path / "checkpoint.pt"
     torch.save({"format": 99}, path)
-    with pytest.raises(ConfigError, match="has checkpoint format 99, this version reads 1"):
+    with pytest.raises(ConfigError, match="has checkpoint format 99, this version reads 2"):
         read_checkpoint(path)

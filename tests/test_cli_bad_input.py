@@ -17,6 +17,7 @@ from PIL import Image
 from sweep_files import TEXT, text
 
 from gansweep import cli
+from gansweep.sweep import startup
 
 TRIAL = yaml.safe_load(TEXT)["trial"]
 Gansweep = Callable[..., tuple[int, str, str]]
@@ -36,6 +37,7 @@ def gansweep(
 ) -> Gansweep:
     """Run the command line in an empty working folder: exit code, stdout, stderr."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(startup, "start_ahead", lambda file, overrides: None)
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)

@@ -257,7 +257,7 @@ TREES = [
 def test_to_dict_and_resolve_are_inverse(tree):
     config = ok(tree)
     plain = json.loads(json.dumps(config.to_dict()))
-    assert set(plain) == {*SECTIONS, "seed", "precision", "device"}
+    assert set(plain) == {*SECTIONS, "seed", "precision", "device", "compile"}
     again = ok(plain)
     assert again == config
     assert again.to_dict() == config.to_dict()
@@ -315,3 +315,81 @@ def test_the_key_does_not_depend_on_the_order_or_on_the_spelling():
     a = ok({"seed": 1, "model": {"name": "wgan"}, "optimizer": {"lr": 1, "eps": 1e-8}})
     b = ok({"optimizer": {"eps": 0.00000001, "lr": 1.0}, "model": {"name": "wgan"}, "seed": 1})
     assert a.key == b.key
+
+
+# --- shapes: which trials may share a pack
+
+
+def of_shape(**sections):
+    return ok(
+        {
+            "model": {"name": "wgan_gp"},
+            "network": {"name": "mlp", "width": 8},
+            "data": {"name": "ring8"},
+            "optimizer": {"name": "rmsprop", "lr": 1e-3, "weight_decay": 1e-4},
+            **sections,
+        }
+    )
+
+
+RMSPROP = {"name": "rmsprop", "lr": 1e-3, "weight_decay": 1e-4}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 5},
+        {"model": {"name": "wgan_gp", "penalty_weight": 3.5}},
+        {"optimizer": {**RMSPROP, "lr": 0.5}},
+        {"optimizer": {**RMSPROP, "alpha": 0.5, "eps": 1e-3}},
+        {"optimizer": {**RMSPROP, "weight_decay": 0.5}},
+        {"optimizer": {**RMSPROP, "discriminator": {"lr": 0.5}}},
+    ],
+)
+def test_trials_that_differ_in_numbers_and_seed_have_one_shape(change):
+    assert of_shape(**change).shape == of_shape().shape
+    assert of_shape(**change).key != of_shape().key
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": {"name": "wgan"}},
+        {"model": {"name": "wgan_gp", "n_critic": 2}},
+        {"model": {"name": "wgan_gp", "conditional": True}},
+        {"network": {"name": "mlp", "width": 9}},
+        {"network": {"name": "mlp", "width": 8, "dropout": 0.3}},
+        {"network": {"name": "mlp", "width": 8, "leak": 0.3}},  # a number, but the networks'
+        {"data": {"name": "ring8", "batch_size": 32}},
+        {"data": {"name": "grid25"}},
+        {"latent": {"dim": 3}},
+        {"optimizer": {**RMSPROP, "name": "adam"}},
+        {"optimizer": {**RMSPROP, "generator": {"momentum": 0.5}}},
+        {"optimizer": {**RMSPROP, "momentum": 0.5}},  # work that the others leave out
+        {"optimizer": {**RMSPROP, "weight_decay": 0.0}},
+        {"ema": {"decay": 0.9}},
+        {"budget": {"g_steps": 7}},
+        {"samples": {"every": 7}},
+        {"score": {"every": 7}},
+        {"log": {"every": 7}},
+        {"checkpoint": {"every": 7}},
+        {"precision": "bf16"},
+        {"device": "cpu"},
+        {"compile": "true"},
+    ],
+)
+def test_trials_that_differ_in_anything_else_have_not(change):
+    assert of_shape(**change).shape != of_shape().shape
+
+
+def test_where_both_have_momentum_it_is_a_number_like_any_other():
+    two, three, none = (
+        of_shape(optimizer={**RMSPROP, "momentum": m}) for m in (0.2, 0.3, 0.0)
+    )  # fmt: skip
+    assert two.shape == three.shape != none.shape
+    assert none.shape == of_shape().shape
+
+
+def test_what_the_ema_counts_is_a_number_where_there_is_one():
+    nine, five, none = (of_shape(ema={"decay": decay}) for decay in (0.9, 0.5, 0.0))
+    assert nine.shape == five.shape != none.shape

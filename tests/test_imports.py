@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+
+from gansweep.imports import importing
 
 LIGHT = [
     "gansweep.formulation",
@@ -22,6 +25,7 @@ for name in {LIGHT!r}:
 from gansweep.config import resolve
 assert resolve({{"model": {{"name": "wgan_gp"}}}}, []) is not None
 heavy = {{"ray", "mlflow", "optuna", "datasets", "matplotlib", "pandas", "typer", "rich.console"}}
+heavy |= {{"platformdirs"}}
 print(sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -29,3 +33,17 @@ print(sorted(heavy & set(sys.modules)))
     found = done.stdout.strip()
     assert "ray" not in found
     assert "mlflow" not in found
+    assert "platformdirs" not in found
+
+
+def test_reading_the_resources_of_a_file_imports_no_torch():
+    code = "import gansweep.sweep.file, sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_the_garbage_collector_rests_while_packages_are_imported():
+    with importing():
+        assert not gc.isenabled()
+    gc.unfreeze()
+    assert gc.isenabled()

@@ -58,24 +58,29 @@ def test_the_ends_of_the_lines():
     assert ran == 2
 
 
+def drawn(rng, *, steps: int = 2, batch: int = 4, dtype=torch.float64):
+    return GradientPenalty().draw(steps, batch, rng=rng, device="cpu", dtype=dtype)
+
+
 def test_one_u_a_sample():
-    real = torch.zeros(5000, 1, 2, 2, dtype=torch.float64)
-    u = GradientPenalty().draw(real, torch.Generator().manual_seed(0))
-    assert u.shape == (5000,)
+    """And new ones for each of the steps that are drawn at once."""
+    u = drawn(torch.Generator().manual_seed(0), steps=5, batch=1000)
+    assert u.shape == (5, 1000)
     assert u.dtype == torch.float64
     assert len(u.unique()) == 5000
     assert 0 <= u.min() < 0.01
     assert 0.99 < u.max() < 1
     assert abs(u.mean().item() - 0.5) < 4.5 / math.sqrt(12 * 5000)
-    again = GradientPenalty().draw(real, torch.Generator().manual_seed(0))
-    assert torch.equal(u, again)
+    assert torch.equal(u, drawn(torch.Generator().manual_seed(0), steps=5, batch=1000))
+    single = drawn(torch.Generator().manual_seed(0), dtype=torch.float32)
+    assert (single.shape, single.dtype) == ((2, 4), torch.float32)
 
 
 def test_draw_moves_the_given_generator_alone():
     torch.manual_seed(3)
     before, rng = torch.get_rng_state(), torch.Generator().manual_seed(0)
-    first = GradientPenalty().draw(images(0), rng)
-    assert not torch.equal(first, GradientPenalty().draw(images(0), rng))
+    first = drawn(rng)
+    assert not torch.equal(first, drawn(rng))
     assert torch.equal(torch.get_rng_state(), before)
 
 

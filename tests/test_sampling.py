@@ -35,10 +35,9 @@ class Echo(nn.Module):
         return torch.stack((z[:, 0], z[:, 1], y, y), 1).view(-1, 1, 2, 2)
 
 
-def sampler(net, samples=DIGITS, condition=None, **other):
+def sampler(samples=DIGITS, condition=None, **other):
     arguments = {"grid": (3, 5), "grid_seed": 0, "count": 12, "seed": 0, **other}
     return Sampler(
-        lambda: net,
         latent=Latent(2, "uniform"),
         samples=samples,
         condition=condition,
@@ -49,23 +48,23 @@ def sampler(net, samples=DIGITS, condition=None, **other):
 
 def test_a_grid_is_the_generators_images_tiled():
     net = Echo()
-    one = sampler(net)
+    one = sampler()
     z = Latent(2, "uniform").draw(15, rng=stream(0, "grid"))
-    assert torch.equal(one.grid(), tile(Echo().eval()(z), columns=5))
-    assert one.grid().shape == (1, 3 * 3 + 1, 5 * 3 + 1)
+    assert torch.equal(one.grid(net), tile(Echo().eval()(z), columns=5))
+    assert one.grid(net).shape == (1, 3 * 3 + 1, 5 * 3 + 1)
 
 
 def test_the_latents_are_frozen_and_shared():
     """Two trials with other generators, and any time of training: the same z."""
     one, other = Echo(), Echo()
-    a, b = sampler(one), sampler(other)
-    a.grid(), a.evaluation(), a.grid(), b.grid(), b.evaluation()
+    a, b = sampler(), sampler()
+    a.grid(one), a.evaluation(one), a.grid(one), b.grid(other), b.evaluation(other)
     z = [batch[0] for batch in one.batches]
     assert torch.equal(z[0], z[2])
     assert torch.equal(z[0], other.batches[0][0])
     assert torch.equal(z[1], other.batches[1][0])
     third = Echo()
-    sampler(third, grid_seed=1).grid()
+    sampler(grid_seed=1).grid(third)
     assert not torch.equal(third.batches[0][0], z[0])
 
 
@@ -74,9 +73,9 @@ def test_it_looks_in_eval_mode_and_leaves_no_trace():
     before = {name: value.clone() for name, value in net.state_dict().items()}
     torch.manual_seed(0)
     rng = torch.get_rng_state()
-    one = sampler(net)
-    one.grid()
-    one.evaluation()
+    one = sampler()
+    one.grid(net)
+    one.evaluation(net)
     assert [batch[2:] for batch in net.batches] == [(False, False)] * 2
     assert net.training
     assert net.norm.training
@@ -85,19 +84,30 @@ def test_it_looks_in_eval_mode_and_leaves_no_trace():
         assert torch.equal(value, before[name])
 
 
-def test_the_generator_is_asked_for_each_time():
-    nets = [Echo(), Echo()]
-    one = sampler(nets[0])
-    one._generator = lambda: nets.pop()
-    one.grid()
-    one.grid()
-    assert nets == []
+def test_one_sampler_serves_the_generators_of_a_pack():
+    """Nothing of the one looked at before is in what the next one gives."""
+    first, second = Scaled(1.0), Scaled(-0.5)
+    one = sampler()
+    pictures = [one.grid(net) for net in (first, second, first)]
+    draws = [one.evaluation(net) for net in (first, second, first)]
+    assert torch.equal(pictures[0], pictures[2])
+    assert not torch.equal(pictures[0], pictures[1])
+    assert torch.equal(draws[0], draws[2])
+    assert torch.equal(draws[1], draws[0] * -0.5)
+
+
+class Scaled(Echo):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, z, labels=None):
+        return super().forward(z, labels) * self.factor
 
 
 def test_a_conditional_grid_has_a_row_per_class():
     net = Echo()
-    one = sampler(net, condition=Condition("class", 4))
-    picture = one.grid()
+    picture = sampler(condition=Condition("class", 4)).grid(net)
     assert picture.shape == (1, 4 * 3 + 1, 5 * 3 + 1)
     ((z, labels, _, _),) = net.batches
     assert labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5 + [3] * 5
@@ -109,7 +119,7 @@ def test_a_conditional_grid_has_a_row_per_class():
 def test_many_classes_show_the_first_ones():
     net = Echo()
     samples = Samples(DIGITS.x, torch.arange(40), tuple(map(str, range(40))))
-    picture = sampler(net, samples, Condition("class", 40)).grid()
+    picture = sampler(samples, Condition("class", 40)).grid(net)
     assert picture.shape == (1, MAX_ROWS * 3 + 1, 16)
     assert net.batches[0][1].unique().tolist() == list(range(MAX_ROWS))
 
@@ -117,9 +127,7 @@ def test_many_classes_show_the_first_ones():
 def test_a_condition_of_vectors_takes_real_ones():
     net = Echo()
     labels = torch.randn(40, 4)
-    one = sampler(net, Samples(DIGITS.x, labels), Condition("vector", 4))
-    one._generator = lambda: Catcher(net)
-    one.grid()
+    sampler(Samples(DIGITS.x, labels), Condition("vector", 4)).grid(Catcher(net))
     picked = net.caught
     assert picked.shape == (15, 4)
     assert all((labels == row).all(1).any() for row in picked)
@@ -138,16 +146,16 @@ class Catcher(nn.Module):
 def test_evaluation_uses_the_datas_labels():
     net = Echo()
     samples = Samples(DIGITS.x, torch.full((40,), 3), DIGITS.class_names)
-    one = sampler(net, samples, Condition("class", 4), count=50)
-    assert one.evaluation().shape == (50, 1, 2, 2)
+    one = sampler(samples, Condition("class", 4), count=50)
+    assert one.evaluation(net).shape == (50, 1, 2, 2)
     assert net.batches[0][1].tolist() == [3] * 50
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 20])
 def test_evaluation_goes_in_batches(count):
     whole, parts = Echo(), Echo()
-    expected = sampler(whole, count=count).evaluation()
-    assert torch.equal(sampler(parts, count=count, batch_size=8).evaluation(), expected)
+    expected = sampler(count=count).evaluation(whole)
+    assert torch.equal(sampler(count=count, batch_size=8).evaluation(parts), expected)
     sizes = [len(batch[0]) for batch in parts.batches]
     assert sum(sizes) == count
     assert max(sizes) <= 8
@@ -167,8 +175,9 @@ def test_vectors_are_plotted():
     ran = 0
     for dimensions, plot in ((1, histogram), (2, scatter), (3, scatter)):
         real = torch.randn(30, dimensions)
-        one = sampler(Points(dimensions), Samples(real), count=25)
+        one = sampler(Samples(real), count=25)
         z = Latent(2, "uniform").draw(25, rng=stream(0, "grid"))
-        assert torch.equal(one.grid(), plot(real, z[:, :1].repeat(1, dimensions)))
+        picture = one.grid(Points(dimensions))
+        assert torch.equal(picture, plot(real, z[:, :1].repeat(1, dimensions)))
         ran += 1
     assert ran == 3

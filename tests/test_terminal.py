@@ -63,6 +63,17 @@ def test_summary(frozen: None) -> None:
     assert display.summary().plain.endswith("; 1m05s gone, about 1m03s left - stopping")
 
 
+def test_summary_ends_with_the_last_notes_unless_there_is_a_message(frozen: None) -> None:
+    shown = board(("running",))
+    shown.started, shown.message = 1000.0, ""
+    for words in ("one", "two", "packs of 4: stacked, eager"):
+        shown.note(words)
+    display = Display(Console(), shown, metric="score/swd")
+    assert display.summary().plain.endswith("0s gone - two; packs of 4: stacked, eager")
+    shown.message = "stopping"
+    assert display.summary().plain.endswith("0s gone - stopping")
+
+
 def rendered(shown: Board, *, height: int) -> list[str]:
     console = Console(record=True, width=120, height=height, file=io.StringIO())
     console.print(Display(console, shown, metric="score/swd").render())

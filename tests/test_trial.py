@@ -8,62 +8,23 @@ import signal
 import numpy as np
 import pytest
 import torch
+from records import equal, record, state
 from trees import small
 
-import gansweep.trial
+import gansweep.pack
 from gansweep.checkpoint import read_checkpoint
 from gansweep.modules.catalogue import VARIANTS
 from gansweep.networks.catalogue import ARCHITECTURES
+from gansweep.progress import Continue, Interrupt, Stop
 from gansweep.sampling import Sampler
 from gansweep.tracking.memory import MemoryTracker
 from gansweep.trial import run_trial
-
-CLOCKS = ["time/seconds", "time/g_steps_per_s"]
-"""The only metrics that two equal trainings may differ in."""
 
 
 @pytest.fixture
 def every_step(monkeypatch):
     """`report` is called after every generator step."""
-    monkeypatch.setattr(gansweep.trial, "REPORT_SECONDS", 0.0)
-
-
-def steady(metrics):
-    return {name: value for name, value in metrics.items() if name not in CLOCKS}
-
-
-def record(*trackers):
-    """(step, metrics) and (step, image) in the order logged, without the clocks."""
-    calls = [(m.step, steady(m.values)) for tracker in trackers for m in tracker.metrics]
-    images = [(i.step, i.image) for tracker in trackers for i in tracker.images]
-    return calls, images
-
-
-def equal(a, b) -> bool:
-    """Bit for bit, through dictionaries and lists."""
-    if isinstance(a, torch.Tensor):
-        return (
-            isinstance(b, torch.Tensor)
-            and a.dtype == b.dtype
-            and a.shape == b.shape
-            and torch.equal(
-                a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8)
-            )
-        )
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
-    return a == b
-
-
-def state(folder):
-    """The checkpoint without the clocks."""
-    saved = read_checkpoint(folder / "checkpoint.pt")
-    assert saved is not None
-    del saved["seconds"]
-    saved["metrics"] = steady(saved["metrics"])
-    return saved
+    monkeypatch.setattr(gansweep.pack, "REPORT_SECONDS", 0.0)
 
 
 def trained(config, folder, report=None):
@@ -74,7 +35,7 @@ def trained(config, folder, report=None):
 
 def at(g_step, verdict):
     def report(progress):
-        return verdict if progress.g_steps == g_step else "continue"
+        return verdict if progress.g_steps == g_step else Continue()
 
     return report
 
@@ -131,23 +92,24 @@ def test_a_trial_on_mnist5k():
     assert [g for g, _ in tracker.history("score/swd")] == [3]
 
 
-def test_the_scores_value_is_the_scores():
+def test_the_scores_value_is_the_scores(tmp_path):
     """The last `score/swd` from the final generator by hand."""
+    from gansweep.assembly import build_module, load_samples
     from gansweep.data.base import to_float
     from gansweep.metrics.swd import SlicedWasserstein
     from gansweep.seeding import stream
 
     config = small("gan", "mlp", "ring8")
-    training = gansweep.trial._Training(
-        config, MemoryTracker(), gansweep.trial.silent, gansweep.trial.Outcome(), None
-    )
-    training.fit()
+    result, _ = trained(config, tmp_path)
+    samples = load_samples(config)
     picked = torch.randperm(400, generator=stream(0, "real"))[:30]
-    score = SlicedWasserstein(to_float(training.samples.x[picked]), seed=0)
+    score = SlicedWasserstein(to_float(samples.x[picked]), seed=0)
     z = config.latent.draw(30, rng=stream(0, "evaluation"))
+    generator = build_module(config, samples.spec).generator
+    generator.load_state_dict(state(tmp_path)["module"]["generator"])
     with torch.no_grad():
-        fake = training.module.generator(z)
-    assert training.outcome.metrics["score/swd"] == pytest.approx(score(fake), rel=1e-6)
+        fake = generator(z)
+    assert result.metrics["score/swd"] == pytest.approx(score(fake), rel=1e-6)
 
 
 def test_more_scored_samples_than_data():
@@ -233,7 +195,7 @@ def test_an_interrupted_trial_ends_bit_identical(case, tmp_path, every_step):
     expected = state(tmp_path / "straight")
     place = STOPS[list(RESUMED).index(case) % len(STOPS)]
     folder = tmp_path / "resumed"
-    first, one = trained(config, folder, at(place, "interrupt"))
+    first, one = trained(config, folder, at(place, Interrupt()))
     assert (first.state, first.g_steps) == ("interrupted", place)
     assert one.status == "KILLED"
     torch.manual_seed(12345)  # another process
@@ -258,7 +220,7 @@ def test_a_broken_off_trial_goes_on_from_its_last_checkpoint(case, tmp_path, eve
     def abort(progress):
         if progress.g_steps == 7:
             raise OSError("the node is gone")
-        return "continue"
+        return Continue()
 
     first, one = trained(config, folder, abort)
     assert (first.state, one.status) == ("failed", "FAILED")
@@ -280,7 +242,7 @@ def test_interrupted_at_every_step(tmp_path, every_step):
     _, straight = trained(config, tmp_path / "straight")
     folder, parts = tmp_path / "resumed", []
     for g_step in range(1, 13):
-        result, tracker = trained(config, folder, at(g_step, "interrupt"))
+        result, tracker = trained(config, folder, at(g_step, Interrupt()))
         assert result.state == ("interrupted" if g_step < 12 else "completed")
         assert result.g_steps == g_step
         parts.append(tracker)
@@ -361,9 +323,9 @@ def test_what_callbacks_draw_leaves_dropout_alone(tmp_path, monkeypatch):
     quiet = state_after(tmp_path / "quiet")
     grid = Sampler.grid
 
-    def noisy(self):
+    def noisy(self, generator):
         torch.rand(3)
-        return grid(self)
+        return grid(self, generator)
 
     monkeypatch.setattr(Sampler, "grid", noisy)
     assert equal(state_after(tmp_path / "noisy"), quiet)
@@ -473,11 +435,29 @@ def test_a_trial_that_cannot_begin():
     assert tracker.status == "FAILED"
 
 
+def test_a_network_that_raises_at_once(tmp_path):
+    """Before the engine is chosen: nothing is raised, and the record ends."""
+    config = small("gan", "own_parts:Fragile", "ring8", network={"fail_at": 2})
+    result, tracker = trained(config, tmp_path)
+    assert (result.state, result.reason) == ("failed", "RuntimeError: the network broke")
+    assert (result.g_steps, tracker.status) == (0, "FAILED")
+    assert "own_parts.py" in tracker.texts["traceback.txt"]
+
+
+def test_what_cannot_be_compiled_is_a_failed_trial(tmp_path):
+    config = small("gan", "maxout", "digits", compile="true")
+    result, tracker = trained(config, tmp_path)
+    assert (result.state, result.g_steps, tracker.status) == ("failed", 0, "FAILED")
+    assert "compile: true is impossible here: dropout" in result.reason
+    assert "traceback.txt" in tracker.texts
+
+
 @pytest.mark.parametrize(
     ("verdict", "state_", "status", "reason"),
     [
-        ("stop", "stopped", "FINISHED", "stopped by the scheduler at g_step 8"),
-        ("interrupt", "interrupted", "KILLED", "interrupted at g_step 8"),
+        (Stop(), "stopped", "FINISHED", "stopped by the scheduler at g_step 8"),
+        (Stop("asha: too bad"), "stopped", "FINISHED", "asha: too bad at g_step 8"),
+        (Interrupt(), "interrupted", "KILLED", "interrupted at g_step 8"),
     ],
 )
 def test_a_verdict(verdict, state_, status, reason, tmp_path):
@@ -491,7 +471,7 @@ def test_a_verdict(verdict, state_, status, reason, tmp_path):
 
 
 def test_a_verdict_at_the_end_of_the_budget_is_too_late(tmp_path):
-    result, _ = trained(small("gan", "mlp", "ring8"), tmp_path, at(12, "stop"))
+    result, _ = trained(small("gan", "mlp", "ring8"), tmp_path, at(12, Stop()))
     assert result.state == "completed"
 
 
@@ -503,7 +483,7 @@ def test_control_c(raised, tmp_path):
     def report(progress):
         if progress.g_steps == 8:
             raise raised
-        return "continue"
+        return Continue()
 
     before = signal.getsignal(signal.SIGINT)
     try:
@@ -525,7 +505,7 @@ def test_reports_of_scores_always_pass():
 
     def report(progress):
         seen.append(progress)
-        return "continue"
+        return Continue()
 
     trained(small("gan", "mlp", "ring8"), None, report)
     assert [p.g_steps for p in seen if p.scored] == [4, 8, 12]
@@ -537,14 +517,14 @@ def test_reports_of_scores_always_pass():
 
 def test_progress_is_reported_at_intervals(every_step):
     seen = []
-    trained(small("gan", "mlp", "ring8"), None, lambda p: seen.append(p.g_steps) or "continue")
+    trained(small("gan", "mlp", "ring8"), None, lambda p: seen.append(p.g_steps) or Continue())
     assert seen == list(range(1, 13))
 
 
 def test_a_report_cannot_change_the_metrics():
     def report(progress):
         progress.metrics.clear()
-        return "continue"
+        return Continue()
 
     result, _ = trained(small("gan", "mlp", "ring8"), None, report)
     assert "loss/d" in result.metrics
@@ -600,32 +580,31 @@ def test_advice_is_recorded():
     assert "gansweep.warning" not in tracker.tags
 
 
-def test_swept_rates_reach_the_optimizers():
+def test_swept_rates_reach_the_optimizers(tmp_path):
     """A larger step moves the weights further: lr of each network by itself."""
-    ends = {}
+    from gansweep.assembly import build_module
+    from gansweep.dataspec import DataSpec
+
+    moved = {}
     for name, optimizer in {
         "base": {},
         "d": {"discriminator": {"lr": 0.5}},
         "g": {"generator": {"lr": 0.5}},
     }.items():
         config = small("gan", "mlp", "ring8", optimizer=optimizer, budget={"g_steps": 1})
-        training = gansweep.trial._Training(
-            config, MemoryTracker(), gansweep.trial.silent, gansweep.trial.Outcome(), None
-        )
-        start = {
-            net: [p.detach().clone() for p in getattr(training.module, net).parameters()]
-            for net in ("discriminator", "generator")
-        }
-        training.fit()
-        ends[name] = {
+        trained(config, tmp_path / name)
+        after = state(tmp_path / name)["module"]
+        start = build_module(config, DataSpec((2,)))
+        moved[name] = {
             net: math.sqrt(
                 sum(
-                    ((p - q) ** 2).sum().item()
-                    for p, q in zip(getattr(training.module, net).parameters(), old, strict=True)
+                    ((after[net][part] - old) ** 2).sum().item()
+                    for part, old in getattr(start, net).state_dict().items()
                 )
             )
-            for net, old in start.items()
+            for net in ("discriminator", "generator")
         }
-    assert ends["d"]["discriminator"] == pytest.approx(5 * ends["base"]["discriminator"], rel=1e-4)
-    assert ends["g"]["discriminator"] == pytest.approx(ends["base"]["discriminator"], rel=1e-6)
-    assert ends["g"]["generator"] == pytest.approx(5 * ends["base"]["generator"], rel=1e-4)
+    for name, net in (("d", "discriminator"), ("g", "generator")):
+        assert moved[name][net] == pytest.approx(5 * moved["base"][net], rel=1e-4)
+    still = moved["g"]["discriminator"]
+    assert still == pytest.approx(moved["base"]["discriminator"], rel=1e-6)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
 
-import pytorch_lightning as pl
-import torch
+from gansweep.modules.alternating import AlternatingModule
 
 
-class TrialCallback(pl.Callback, ABC):
+class TrialCallback(ABC):
     """Acts after a generator step when it is due; the last step of the budget is always offered.
 
-    Subclasses see `g_step`, the number of generator steps done, never Lightning's `global_step`.
+    One belongs to one trial, alone or a replica of a pack. `g_step` is the number of generator
+    steps done, never Lightning's `global_step`.
     """
 
     @abstractmethod
@@ -20,15 +19,5 @@ class TrialCallback(pl.Callback, ABC):
         """Whether to act after `g_step` generator steps; `last` at the end of the budget."""
 
     @abstractmethod
-    def act(self, trainer: pl.Trainer, module: Any, g_step: int) -> None:
+    def act(self, module: AlternatingModule, g_step: int) -> None:
         """Do it. The module is in train mode and must be left so."""
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        g_step = pl_module.g_step
-        if self.due(g_step, last=g_step >= pl_module.g_steps_budget):
-            # Whatever draws here from torch's global generator, dropout's stream stays as it was.
-            on_gpu = [pl_module.device] if pl_module.device.type == "cuda" else []
-            with torch.random.fork_rng(devices=on_gpu):
-                self.act(trainer, pl_module, g_step)

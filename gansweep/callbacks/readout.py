@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, final
-
-import pytorch_lightning as pl
+from typing import final
 
 from gansweep.callbacks.base import TrialCallback
+from gansweep.modules.alternating import AlternatingModule
 from gansweep.progress import Clock, Outcome
 from gansweep.tracking.base import Tracker
 
@@ -15,8 +14,8 @@ from gansweep.tracking.base import Tracker
 class Readout(TrialCallback):
     """Means of the module's meters to the tracker every `every` g_steps, with the clocks.
 
-    Sets the outcome to "diverged", with the metric and the g_step, and stops the trial, once a
-    loss or a diagnostic is not finite.
+    Sets the outcome to "diverged", with the metric and the g_step, once a loss or a diagnostic is
+    not finite.
     """
 
     def __init__(self, tracker: Tracker, clock: Clock, outcome: Outcome, *, every: int) -> None:
@@ -28,7 +27,7 @@ class Readout(TrialCallback):
     def due(self, g_step: int, *, last: bool) -> bool:
         return last or g_step % self._every == 0
 
-    def act(self, trainer: pl.Trainer, module: Any, g_step: int) -> None:
+    def act(self, module: AlternatingModule, g_step: int) -> None:
         # An odd last reading leaves the meters as they are: a longer budget goes on with them.
         values = module.read_meters(clear=g_step % self._every == 0)
         if not values:
@@ -39,5 +38,4 @@ class Readout(TrialCallback):
         values["time/d_steps"] = module.d_step
         values["time/images_seen"] = module.images_seen
         self._tracker.log_metrics(values, step=g_step)
-        if not self._outcome.record(values, g_step=g_step):
-            trainer.should_stop = True
+        self._outcome.record(values, g_step=g_step)

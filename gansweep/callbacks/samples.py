@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, final
-
-import pytorch_lightning as pl
+from typing import final
 
 from gansweep.callbacks.base import TrialCallback
+from gansweep.modules.alternating import AlternatingModule
 from gansweep.sampling import Sampler
 from gansweep.tracking.base import Tracker
 
@@ -23,5 +22,5 @@ class SampleGrid(TrialCallback):
     def due(self, g_step: int, *, last: bool) -> bool:
         return last or g_step % self._every == 0
 
-    def act(self, trainer: pl.Trainer, module: Any, g_step: int) -> None:
-        self._tracker.log_image("samples", self._sampler.grid(), step=g_step)
+    def act(self, module: AlternatingModule, g_step: int) -> None:
+        self._tracker.log_image("samples", self._sampler.grid(module.sampled), step=g_step)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, final
-
-import pytorch_lightning as pl
+from typing import final
 
 from gansweep.callbacks.base import TrialCallback
 from gansweep.metrics.base import Score
+from gansweep.modules.alternating import AlternatingModule
 from gansweep.progress import Outcome
 from gansweep.sampling import Sampler
 from gansweep.tracking.base import Tracker
@@ -36,9 +35,8 @@ class Scores(TrialCallback):
     def due(self, g_step: int, *, last: bool) -> bool:
         return last or g_step % self._every == 0
 
-    def act(self, trainer: pl.Trainer, module: Any, g_step: int) -> None:
-        fake = self._sampler.evaluation()
+    def act(self, module: AlternatingModule, g_step: int) -> None:
+        fake = self._sampler.evaluation(module.sampled)
         values = {f"score/{score.name}": score(fake) for score in self._scores}
         self._tracker.log_metrics(values, step=g_step)
-        if not self._outcome.record(values, g_step=g_step):
-            trainer.should_stop = True
+        self._outcome.record(values, g_step=g_step)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -14,15 +13,18 @@ from rich.console import Console
 from rich.markup import escape
 
 from gansweep.commands.folders import sweep_folder
-from gansweep.errors import ConfigError, Problem, TrialNotBegunError
+from gansweep.errors import ConfigError, Problem
+from gansweep.imports import importing
 from gansweep.provenance import environment_text, version_tags
 from gansweep.report.contact_sheet import write_contact_sheet
 from gansweep.report.ranking import PointResult, rank
 from gansweep.report.table import ranked_table
 from gansweep.sweep.board import Board
-from gansweep.sweep.file import Resources, Sweep, load_sweep
+from gansweep.sweep.file import Resources, Search, Sweep, load_sweep
 from gansweep.sweep.plan import Entry, Plan
 from gansweep.sweep.proposals import Listed, Proposals, TreeParzen
+from gansweep.sweep.schedulers.pbt import generation_interval
+from gansweep.sweep.startup import RayStart, slots
 from gansweep.sweep.trials import Trial, check_data, planned
 from gansweep.terminal import Display, clock, quiet
 from gansweep.tracking.mlflow import MlflowStore, tracking_uri
@@ -41,8 +43,12 @@ def run_command(
     uri: str | None,
     root: Path,
     retry_failed: bool,
+    ray: RayStart | None = None,
 ) -> int:
-    """Train what is left of the sweep; the exit code. ConfigError before anything starts."""
+    """Train what is left of the sweep, on `ray` where it is on its way up already; the exit code.
+
+    ConfigError before anything is written.
+    """
     sweep, trials, store, advice = _checked(path, overrides, uri=uri, address=address)
     folder = sweep_folder(root, sweep.name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +64,7 @@ def run_command(
             run = _Run(
                 sweep, trials, store, folder, console, advice=advice, retry_failed=retry_failed
             )
-            return run.go(address)
+            return run.go(lambda: ray or RayStart(address, sweep.resources))
     finally:
         lock.release()
 
@@ -122,6 +128,16 @@ def _local_problems(resources: Resources) -> list[Problem]:
     ]
 
 
+def _population(search: Search, budget: int) -> str:
+    if search.scheduler != "pbt":
+        return ""
+    interval = generation_interval(search, budget)
+    return (
+        f"pbt, interval {interval}, quantile {search.quantile}, resample {search.resample}, "
+        f"seed {search.seed}"
+    )
+
+
 @final
 class _Run:
     """One `gansweep run`, once its input has been found good."""
@@ -144,6 +160,14 @@ class _Run:
         self.advice = advice
         self.budget = max(trial.config.budget.g_steps for trial in trials)
         self.plan = Plan.load(folder / PLAN_FILE, sweep.name)
+        population = _population(sweep.search, self.budget)
+        if self.plan.entries and self.plan.population != population:
+            raise ConfigError.single(
+                "search.scheduler",
+                f"this sweep trained as {self.plan.population or 'no population'} before",
+                "give it another name, or another --dir",
+            )
+        self.plan.population = population
 
         def finished(entry: Entry) -> bool:
             return entry.is_finished(entry.budget, retry_failed=retry_failed)
@@ -167,7 +191,7 @@ class _Run:
         keys = self.proposals.keys
         return [entry for entry in self.plan.entries.values() if entry.key in keys]
 
-    def go(self, address: str | None) -> int:
+    def go(self, start: Callable[[], RayStart]) -> int:
         """Train what is left, conclude, and return the exit code."""
         for line in sorted({line for lines in self.advice.values() for line in lines}):
             self.console.print(f"[yellow]note[/]: {escape(line)}")
@@ -177,22 +201,29 @@ class _Run:
                 f"[bold]{self.sweep.name}[/]: {self.proposals.total} trials to train; "
                 f"the log is {self.folder / LOG_FILE}"
             )
-            trouble = self._train(address)
+            trouble = self._train(start())
         else:
             self.console.print(f"[bold]{self.sweep.name}[/]: every trial is finished already")
         return self._conclude(trouble)
 
-    def _train(self, address: str | None) -> str:
+    def _train(self, ray: RayStart) -> str:
         """Train the proposals on Ray; what ended it before its time, or nothing."""
-        from gansweep.sweep.driver import SweepDriver
-        from gansweep.sweep.tune import run_trials, slots, start_ray, stop_ray
+        with importing():
+            from gansweep.sweep.driver import SweepDriver
+            from gansweep.sweep.tune import run_packs
 
-        # MLflow's imports take seconds in which Ray's own processes start.
-        importing = threading.Thread(target=self.store.warm_up, daemon=True)
-        importing.start()
-        have = start_ray(address, self.sweep.resources)
-        importing.join()
-        workers = slots(self.sweep.resources, have)
+            self.store.warm_up()
+        if not ray.is_local:
+            ray.wait()  # there may be no such cluster; nothing is written then
+        tags = version_tags(Path.cwd())
+        experiment = self.store.experiment(self.sweep.name)  # a new database takes a second
+        have = ray.wait()
+        workers = slots(ray.resources, have)
+        try:
+            self._room_for_population(workers)
+        except ConfigError:
+            ray.stop()
+            raise
         if have.get("GPU") and not self.sweep.resources.gpu:
             self.console.print(
                 f"[yellow]note[/]: {have['GPU']:g} GPUs stand idle: resources.gpu is 0"
@@ -201,8 +232,6 @@ class _Run:
         board = Board(
             self.plan, total=self.proposals.total, workers=workers, keys=self.proposals.keys
         )
-        tags = version_tags(Path.cwd())
-        experiment = self.store.experiment(self.sweep.name)
         driver = SweepDriver(
             self.sweep,
             self.plan,
@@ -214,33 +243,45 @@ class _Run:
             folder=self.folder,
             tags=tags,
             advice=self.advice,
+            budget=self.budget,
         )
         trouble: list[str] = []
 
         def on_interrupt() -> None:
+            driver.interrupted = True
             trouble.append("interrupted")
             board.message = "stopping: the trials write their checkpoints (again to end at once)"
 
         try:
             with Display(self.console, board, metric=self.sweep.search.metric).showing():
-                run_trials(
-                    self.proposals,
+                run_packs(
                     driver,
-                    search=self.sweep.search,
-                    resources=self.sweep.resources,
-                    budget=self.budget,
+                    resources=ray.resources,
                     concurrent=workers,
                     folder=self.folder,
                     on_interrupt=on_interrupt,
                 )
         except KeyboardInterrupt:
             trouble.append("ended at once")
-        except TrialNotBegunError as error:
-            trouble.append(str(error))
         finally:
             driver.settle()
-            stop_ray()
+            ray.stop()
+        for note in board.notes:
+            self.console.print(f"[dim]{escape(note)}[/]")
+        if driver.trouble:
+            trouble.append(f"a trial could not be begun: {driver.trouble}")
         return trouble[-1] if trouble else ""
+
+    def _room_for_population(self, workers: int) -> None:
+        """ConfigError where the members of a population cannot all train at once."""
+        size, members = self.sweep.resources.pack, self.proposals.total
+        if self.plan.population and size and size * workers < members:
+            raise ConfigError.single(
+                "resources.pack",
+                f"a population of {members} trains at once, {workers} workers with packs of {size} "
+                f"have room for {size * workers}",
+                "leave resources.pack out, or raise it",
+            )
 
     def _parent_run(self, experiment: str, tags: dict[str, str]) -> str:
         """The sweep's own run, brought to life with its sources."""

@@ -15,7 +15,7 @@ from gansweep.assembly import check_fit, load_samples
 from gansweep.commands.folders import sweep_folder
 from gansweep.config import resolve
 from gansweep.errors import ConfigError, Problem
-from gansweep.progress import Progress, Report, Verdict
+from gansweep.progress import Continue, Progress, Report, Verdict
 from gansweep.provenance import environment_text, version_tags
 from gansweep.sweep.file import load_sweep
 from gansweep.sweep.params import trial_params
@@ -83,6 +83,6 @@ def _printer(console: Console) -> Report:
             }
             words = " ".join(f"{name} {value:.4g}" for name, value in values.items())
             console.print(f"g_step {progress.g_steps}/{progress.budget} {words}")
-        return "continue"
+        return Continue()
 
     return report

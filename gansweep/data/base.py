@@ -42,8 +42,9 @@ class Samples:
 
 
 def to_float(x: Tensor) -> Tensor:
-    """uint8 images to float32 in [-1, 1]; float vectors as they are. Any leading dimensions."""
-    return x.float().div_(127.5).sub_(1.0) if x.dtype == torch.uint8 else x
+    """uint8 images to [-1, 1] in torch's default type; vectors in it. Any leading dimensions."""
+    dtype = torch.get_default_dtype()
+    return x.to(dtype).div_(127.5).sub_(1.0) if x.dtype == torch.uint8 else x.to(dtype)
 
 
 class Dataset(ABC):

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock
-from platformdirs import user_cache_dir
 
 from gansweep.data.base import Dataset, Samples
 
@@ -25,8 +24,11 @@ def cache_folder() -> Path:
 
     Files here can be deleted at any time, also while trials run.
     """
-    chosen = os.environ.get("GANSWEEP_CACHE")
-    return Path(chosen).expanduser() if chosen else Path(user_cache_dir("gansweep"))
+    if chosen := os.environ.get("GANSWEEP_CACHE"):
+        return Path(chosen).expanduser()
+    from platformdirs import user_cache_dir  # training alone does without it
+
+    return Path(user_cache_dir("gansweep"))
 
 
 def prepare(dataset: Dataset) -> Samples:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -41,7 +42,8 @@ class AlternatingModule(pl.LightningModule, ABC):
     A variant is a small final subclass: its `Settings`, its published defaults for the other
     sections of a trial, its formulation, and the advice that the literature gives on its use.
 
-    Every draw of randomness comes from `self.rng`, a generator of the trial's own.
+    Every draw of randomness comes from generators of the trial's own: `rng`, and for what networks
+    draw from torch's global one (dropout) a stream that is put in its place during each step.
     """
 
     Settings: ClassVar[type[VariantSettings]] = VariantSettings
@@ -57,22 +59,29 @@ class AlternatingModule(pl.LightningModule, ABC):
         optimizers: tuple[OptimizerSpec, OptimizerSpec],
         latent: Latent,
         seed: int,
+        ema_decay: float = 0.0,
     ) -> None:
-        """`optimizers` are those of the discriminator and of the generator, in this order."""
+        """`optimizers` are those of the discriminator and of the generator, in this order.
+
+        With an `ema_decay` above 0 an averaged copy of the generator goes along.
+        """
         super().__init__()
         self.automatic_optimization = False
         self.settings = settings
         self.generator = generator
         self.discriminator = discriminator
+        self.average = averaged(generator) if ema_decay > 0 else None
+        self.ema_decay = ema_decay
         self.latent = latent
+        self.seed = seed
+        self.specs = optimizers
         self.formulation = self.formulate(settings)
         self.g_step = 0
         self.d_step = 0
         self.images_seen = 0
         self.g_steps_budget = 0
         self.meters: dict[str, list[Tensor]] = {}
-        self._specs = optimizers
-        self._seed = seed
+        self.gather_meters: Callable[[], None] = _nothing
         self._d_parameters = [p for p in discriminator.parameters() if p.requires_grad]
         self._g_parameters = [p for p in generator.parameters() if p.requires_grad]
         constraint = self.formulation.constraint
@@ -96,55 +105,106 @@ class AlternatingModule(pl.LightningModule, ABC):
         """What the literature advises against in this use, one sentence each, with its source."""
         return []
 
+    @property
+    def sampled(self) -> nn.Module:
+        """The generator that people see and scores judge: the averaged one where there is one."""
+        return self.average or self.generator
+
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        self.d_optimizer = self._specs[0].build(self._d_parameters)
-        self.g_optimizer = self._specs[1].build(self._g_parameters)
+        self.d_optimizer = self.specs[0].build(self._d_parameters)
+        self.g_optimizer = self.specs[1].build(self._g_parameters)
         return [self.d_optimizer, self.g_optimizer]
 
     def setup(self, stage: str) -> None:
-        self.rng = stream(self._seed, "training", device=self.device)
+        self.rng = stream(self.seed, "training", device=self.device)
+        self._dropout_rng = stream(self.seed, "dropout", device=self.device).get_state()
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
         return batch  # the loader's batches are where they belong already
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def draw(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """One generator step's randomness: z [steps + 1, B, dim], and the penalty's noise."""
         z = self.latent.draw(batch.steps + 1, batch.size, rng=self.rng, device=self.device)
+        penalty = self.formulation.penalty
+        if penalty is None:
+            return z, None
+        return z, penalty.draw(
+            batch.steps, batch.size, rng=self.rng, device=self.device, dtype=z.dtype
+        )
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        z, noise = self.draw(batch)
         labels = None
-        for step in range(batch.steps):
-            real = batch.real(step)
-            labels = batch.labels(step) if self.settings.conditional else None
-            self._discriminator_step(real, labels, z[step])
-        self._generator_step(labels, z[batch.steps])
+        with self._dropout():
+            for step in range(batch.steps):
+                real = batch.real(step)
+                labels = batch.labels(step) if self.settings.conditional else None
+                self._discriminator_step(
+                    real, labels, z[step], None if noise is None else noise[step]
+                )
+            self._generator_step(labels, z[batch.steps])
+        if self.average is not None:
+            self._update_average(self.average)
+        self.advance(batch)
+
+    def advance(self, batch: Batch) -> None:
+        """Count the generator step that trained on `batch`."""
         self.g_step += 1
         self.d_step += batch.steps
         self.images_seen += batch.steps * batch.size
 
-    def _discriminator_step(self, real: Tensor, labels: Tensor | None, z: Tensor) -> None:
+    @contextmanager
+    def _dropout(self) -> Iterator[None]:
+        """The trial's own stream in the place of torch's global generator."""
+        generator = _global_generator(self.device)
+        before = generator.get_state()
+        generator.set_state(self._dropout_rng)
+        try:
+            yield
+        finally:
+            self._dropout_rng = generator.get_state()
+            generator.set_state(before)
+
+    def _discriminator_step(
+        self, real: Tensor, labels: Tensor | None, z: Tensor, noise: Tensor | None
+    ) -> None:
         formulation = self.formulation
-        constraint, penalty = formulation.constraint, formulation.penalty
+        constraint = formulation.constraint
         with torch.no_grad():
             fake = self._generate(z, labels)
         if constraint and constraint.timing == "before":
             constraint.project(self._constrained)
-        noise = penalty.draw(real, self.rng) if penalty else None
         loss = formulation.discriminator_loss(
             self._bound(labels), real, fake, noise, D_pure=self._bound_pure(labels)
         )
-        self.d_optimizer.zero_grad()
-        self.manual_backward(loss.total, inputs=self._d_parameters)
-        self.d_optimizer.step()
+        _descend(loss.total, self._d_parameters, self.d_optimizer)
         if constraint and constraint.timing == "after":
             constraint.project(self._constrained)
         self._meter(loss.metrics)
 
     def _generator_step(self, labels: Tensor | None, z: Tensor) -> None:
         loss = self.formulation.generator_loss(self._bound(labels), self._generate(z, labels))
-        self.g_optimizer.zero_grad()
-        self.manual_backward(loss.total, inputs=self._g_parameters)
-        self.g_optimizer.step()
+        _descend(loss.total, self._g_parameters, self.g_optimizer)
         self._meter(loss.metrics)
+
+    @property
+    def ema_weight(self) -> float:
+        """What this step's generator counts in the average: all, at the first step."""
+        return 1.0 if self.g_step == 0 else 1.0 - self.ema_decay
+
+    @torch.no_grad()
+    def _update_average(self, average: nn.Module) -> None:
+        """theta_ema <- decay theta_ema + (1 - decay) theta; the first step's weights as they are.
+
+        Parameters and floating-point buffers alike (Yaz\u0131c\u0131 et al. 2019).
+        """
+        pairs = zip(_floats(average), _floats(self.generator), strict=True)
+        kept, new = map(list, zip(*pairs, strict=True))
+        torch._foreach_lerp_(kept, new, self.ema_weight)
+        for kept_count, count in zip(_counts(average), _counts(self.generator), strict=True):
+            kept_count.copy_(count)
 
     # Under autocast networks give bfloat16: samples and logits leave them in the data's precision,
     # so that losses and penalties are computed in it.
@@ -173,24 +233,43 @@ class AlternatingModule(pl.LightningModule, ABC):
 
     def read_meters(self, *, clear: bool = True) -> dict[str, float]:
         """Means since the last clearing by metric name; the one place that waits for the device."""
+        self.gather_meters()
         if not self.meters:
             return {}
         names = list(self.meters)
-        means = torch.stack([torch.stack(values).float().mean() for values in self.meters.values()])
+        means = torch.stack([_joined(values).float().mean() for values in self.meters.values()])
         if clear:
             self.meters.clear()
         return dict(zip(names, means.tolist(), strict=True))
 
+    def set_hyperparameters(self, settings: Any, optimizers: tuple[OptimizerSpec, ...]) -> None:
+        """Go on under other floating-point settings of the variant and of both optimizers."""
+        self.settings = settings
+        self.formulation = self.formulate(settings)
+        d_spec, g_spec = optimizers
+        self.specs = (d_spec, g_spec)
+        for optimizer, spec in zip((self.d_optimizer, self.g_optimizer), self.specs, strict=True):
+            (fresh,) = spec.build([nn.Parameter(torch.empty(0))]).param_groups
+            del fresh["params"]
+            for group in optimizer.param_groups:
+                group.update(fresh)
+
     def training_state(self) -> dict[str, Any]:
-        """All that the next step depends on, but for the data order: tensors and plain values."""
+        """All that the next step depends on, but for the data order: tensors and plain values.
+
+        The tensors are copies, or may share memory with the networks where these are a trial's own.
+        """
+        self.gather_meters()
         return {
-            "generator": self.generator.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "g_optimizer": self.g_optimizer.state_dict(),
-            "d_optimizer": self.d_optimizer.state_dict(),
+            "generator": _own(self.generator.state_dict()),
+            "discriminator": _own(self.discriminator.state_dict()),
+            "average": _own(self.average.state_dict()) if self.average else None,
+            "g_optimizer": _own(self.g_optimizer.state_dict()),
+            "d_optimizer": _own(self.d_optimizer.state_dict()),
             "rng": self.rng.get_state(),
+            "dropout_rng": self._dropout_rng,
             "device": self.device.type,
-            "meters": {name: torch.stack(values) for name, values in self.meters.items()},
+            "meters": {name: _joined(values) for name, values in self.meters.items()},
             "g_step": self.g_step,
             "d_step": self.d_step,
             "images_seen": self.images_seen,
@@ -204,18 +283,79 @@ class AlternatingModule(pl.LightningModule, ABC):
         """
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
-        self.g_optimizer.load_state_dict(state["g_optimizer"])
-        self.d_optimizer.load_state_dict(state["d_optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        for optimizer, name in (
+            (self.g_optimizer, "g_optimizer"),
+            (self.d_optimizer, "d_optimizer"),
+        ):
+            optimizer.load_state_dict(deepcopy(state[name]))  # else it would share its tensors
         if state["device"] == self.device.type:
             self.rng.set_state(state["rng"].cpu())
+            self._dropout_rng = state["dropout_rng"].cpu()
         else:
-            self.rng = stream(self._seed, "training", state["g_step"], device=self.device)
-        self.meters = {
-            name: list(values.to(self.device)) for name, values in state["meters"].items()
-        }
+            names = ("training", "dropout")
+            streams = [
+                stream(self.seed, name, state["g_step"], device=self.device) for name in names
+            ]
+            self.rng, self._dropout_rng = streams[0], streams[1].get_state()
+        self.meters = {name: [values.to(self.device)] for name, values in state["meters"].items()}
         self.g_step = state["g_step"]
         self.d_step = state["d_step"]
         self.images_seen = state["images_seen"]
+
+
+def _descend(
+    loss: Tensor, parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer
+) -> None:
+    """One step of `optimizer` along the gradient of `loss` in `parameters` alone.
+
+    Without `manual_backward`, whose hooks cost as much as a small layer: neither 32-bit nor bf16
+    training scales its losses.
+    """
+    for parameter in parameters:
+        parameter.grad = None
+    loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
+def _nothing() -> None:
+    pass
+
+
+def averaged(network: nn.Module) -> nn.Module:
+    """A copy of `network` for an average of its weights, which no optimizer trains."""
+    return deepcopy(network).requires_grad_(False)
+
+
+def _floats(network: nn.Module) -> list[Tensor]:
+    tensors = [*network.parameters(), *network.buffers()]
+    return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
+
+
+def _counts(network: nn.Module) -> list[Tensor]:
+    return [buffer for buffer in network.buffers() if not buffer.is_floating_point()]
+
+
+def _joined(values: list[Tensor]) -> Tensor:
+    return torch.cat([value.reshape(-1) for value in values])
+
+
+def _own(state: Any) -> Any:
+    """`state` with a storage of its own for each tensor that is a part of a larger one."""
+    if isinstance(state, Tensor):
+        whole = state.untyped_storage().nbytes() == state.nbytes
+        return state if whole else state.clone()
+    if isinstance(state, Mapping):
+        return {key: _own(value) for key, value in state.items()}
+    return state
+
+
+def _global_generator(device: torch.device) -> torch.Generator:
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        return torch.cuda.default_generators[index]
+    return torch.default_generator
 
 
 @contextmanager

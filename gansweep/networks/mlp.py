@@ -100,7 +100,7 @@ class MLPDiscriminator(nn.Module):
                 nn.Linear(width, settings.width),
                 *_NORMS[settings.discriminator_norm](settings.width),
                 nn.LeakyReLU(settings.leak),
-                nn.Dropout(settings.dropout),
+                *([nn.Dropout(settings.dropout)] if settings.dropout else []),
             ]
             width = settings.width
         self.body = nn.Sequential(*layers, nn.Linear(width, 1))

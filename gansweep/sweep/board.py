@@ -19,13 +19,6 @@ class Row:
     rate: float = 0.0
     seen: float = field(default_factory=time.monotonic)
 
-    @property
-    def seconds_left(self) -> float | None:
-        """Training time left at the present speed, in seconds; None while it is not known."""
-        if self.entry.state != "running" or self.rate <= 0:
-            return None
-        return (self.entry.budget - self.entry.g_steps) / self.rate
-
 
 @final
 class Board:
@@ -42,6 +35,7 @@ class Board:
         self.workers = workers
         self.started = time.monotonic()
         self.message = "starting the workers"
+        self.notes: list[str] = []
 
     @property
     def rows(self) -> list[Row]:
@@ -55,6 +49,19 @@ class Board:
     @property
     def total(self) -> int:
         return max(self._total, len(self.rows))
+
+    def note(self, text: str) -> None:
+        """Something to be shown once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def row_seconds_left(self, row: Row) -> float | None:
+        """Time until the trial of `row` ends, in seconds; None while it is not known."""
+        if row.entry.state != "running" or row.rate <= 0:
+            return None
+        running = sum(other.entry.state == "running" for other in list(self._rows.values()))
+        sharing = max(1.0, running / max(1, self.workers))
+        return (row.entry.budget - row.entry.g_steps) / row.rate * sharing
 
     def progress(self, key: str, g_steps: int, seconds: float) -> None:
         """A trial has reached `g_steps` after `seconds` of training."""

@@ -5,28 +5,53 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections import defaultdict, deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 import yaml
 
-from gansweep.progress import RUN_STATUS
+from gansweep.engines import Choice
+from gansweep.progress import RUN_STATUS, Continue, Exploit, Stop, Verdict
 from gansweep.sweep.board import Board
 from gansweep.sweep.file import Sweep
-from gansweep.sweep.params import trial_params
+from gansweep.sweep.judge import Judge
+from gansweep.sweep.packing import pack_size
+from gansweep.sweep.params import flatten, trial_params
 from gansweep.sweep.plan import Entry, Plan
 from gansweep.sweep.proposals import Proposals
+from gansweep.sweep.schedulers import base as schedulers
+from gansweep.sweep.schedulers.catalogue import make_scheduler
+from gansweep.sweep.schedulers.pbt import generation_interval
+from gansweep.sweep.space import apply
 from gansweep.sweep.trials import Trial
-from gansweep.sweep.tune import Assigned, Driver
+from gansweep.sweep.tune import Driver
+from gansweep.sweep.worker import Answer, Assigned, Broken, Ended, Message, PackAssigned, Report
 from gansweep.tracking.mlflow import MlflowStore
 
 log = logging.getLogger("gansweep")
 
+WORKER_RETRIES = 2
+"""How often a trial whose worker process died under it alone is taken up again."""
+
+JOURNAL_FILE = "decisions.jsonl"
+
+
+@final
+@dataclass
+class _Packed:
+    """A pack in training: its places, and the keys of the trials in them."""
+
+    shape: str
+    size: int
+    keys: set[str]
+
 
 @final
 class SweepDriver(Driver):
-    """Keeps plan, board and MLflow in step with the workers."""
+    """Keeps plan, board, scheduler and MLflow in step with the workers."""
 
     def __init__(
         self,
@@ -41,6 +66,7 @@ class SweepDriver(Driver):
         folder: Path,
         tags: Mapping[str, str],
         advice: Mapping[str, list[str]],
+        budget: int,
     ) -> None:
         self._sweep = sweep
         self._plan = plan
@@ -53,8 +79,84 @@ class SweepDriver(Driver):
         self._tags = tags
         self._advice = advice
         self._trials: dict[str, Trial] = {}
+        self._packs: dict[str, _Packed] = {}
+        self._returned: deque[tuple[Trial, int]] = deque()  # with the size of their next pack
+        self._deaths: dict[str, int] = defaultdict(int)
+        search = sweep.search
+        scheduler = make_scheduler(search, budget, space=sweep.space)
+        self._scheduler = Judge(scheduler, folder / JOURNAL_FILE)
+        self._generation = generation_interval(search, budget) if search.scheduler == "pbt" else 0
+        self._population: set[str] = set()
+        self._one_ended = False
+        self.trouble = ""
+        self.interrupted = False
 
-    def begin(self, trial: Trial) -> Assigned:
+    @property
+    def busy(self) -> bool:
+        return bool(self._packs or (self._returned and not self.trouble))
+
+    def begin(self, pack: str) -> PackAssigned | None:
+        if self.trouble or self.interrupted:
+            return None
+        try:
+            trials, size = self._next()
+            if not trials:
+                return None
+            assigned = tuple(self._assign(trial) for trial in trials)
+        except Exception as error:  # the trials that run are not to end for it
+            log.exception("a trial could not be begun")
+            self.trouble = f"{type(error).__name__}: {error}".splitlines()[0]
+            return None
+        self._packs[pack] = _Packed(
+            shape=trials[0].config.shape, size=size, keys={trial.key for trial in trials}
+        )
+        self._plan.save()
+        self._board.message = ""
+        return PackAssigned(
+            assigned, engine=self._sweep.resources.engine, waits=self._scheduler.waits
+        )
+
+    def _next(self) -> tuple[list[Trial], int]:
+        """The trials of the next pack, and how many places it has."""
+        if self._generation and not self._population:
+            self._gather_population()
+        if self._returned:
+            first, size = self._returned[0]
+            taken = [
+                trial
+                for trial, most in self._returned
+                if most == size and trial.config.shape == first.config.shape
+            ][:size]
+            keys = {trial.key for trial in taken}
+            self._returned = deque(e for e in self._returned if e[0].key not in keys)
+            return taken, size
+        size = pack_size(
+            self._sweep.resources,
+            self._sweep.search,
+            waiting=self._proposals.waiting,
+            total=self._proposals.total,
+            workers=max(1, self._board.workers - (0 if self._one_ended else len(self._packs))),
+        )
+        taken = self._proposals.take(size)
+        return taken, len(taken)
+
+    def _gather_population(self) -> None:
+        """All members are known to the scheduler before the first one reports."""
+        members = self._proposals.take(self._proposals.waiting)
+        size = pack_size(
+            self._sweep.resources,
+            self._sweep.search,
+            waiting=len(members),
+            total=len(members),
+            workers=self._board.workers,
+        )
+        for member in members:
+            self._scheduler.begin(member.key, self._swept(self._plan.add(member)))
+            self._returned.append((member, size))
+            self._population.add(member.key)
+
+    def _assign(self, trial: Trial) -> Assigned:
+        """Make the trial's run, and say what a worker is told of it."""
         entry = self._plan.add(trial)
         self._trials[trial.key] = trial
         tags = {
@@ -81,42 +183,162 @@ class SweepDriver(Driver):
             entry.run_id, yaml.safe_dump({"trial": tree}, sort_keys=False), "config.yaml"
         )
         entry.state, entry.reason = "running", ""
-        self._plan.save()
-        self._board.message = ""
-        search = self._sweep.search
+        if trial.key not in self._population:
+            self._scheduler.begin(trial.key, self._swept(entry))
         return Assigned(
             key=trial.key,
-            tree=json.dumps(tree),
+            tree=tree,
             run_id=entry.run_id,
             uri=self._store.uri,
             folder=str(trial_folder(self._folder, trial.key)),
-            metric=search.metric,
-            mode=search.mode,
-            waits=search.scheduler != "none",
+            generation=self._generation,
         )
 
-    def report(self, key: str, result: dict[str, Any]) -> None:
-        entry = self._plan.entries[key]
-        done = bool(result.get("state"))
-        if not done or result["g_steps"] > entry.g_steps:
-            self._board.progress(key, result["g_steps"], result["seconds"])
-        if not done or result["g_steps"]:
-            entry.g_steps = result["g_steps"]
-            entry.seconds = result["seconds"]
-        entry.metrics.update(_storable(result["metrics"]))
-        if done:
-            self._ended(entry, result["state"], result["reason"])
+    def hear(self, pack: str, message: Message) -> dict[str, Answer]:
+        match message:
+            case Report():
+                return self._heard(message)
+            case Ended():
+                return self._ended(pack, message)
+            case Choice():
+                self._board.note(f"packs of {self._packs[pack].size}: {message}")
+            case Broken():
+                return self._broken(pack, message.reason)
+        return {}
 
-    def stopped(self, key: str) -> None:
-        entry = self._plan.entries[key]
-        self._ended(entry, "stopped", f"stopped by the scheduler at g_step {entry.g_steps}")
+    def over(self, pack: str, reason: str) -> dict[str, Answer]:
+        answers: dict[str, Answer] = {}
+        if self._packs[pack].keys:  # else every trial of it has ended
+            answers = self._broken(
+                pack, f"the worker died: {reason}" if reason else "it ended early"
+            )
+        del self._packs[pack]
+        return answers
 
-    def lost(self, key: str, reason: str) -> None:
-        entry = self._plan.entries[key]
-        self._ended(entry, "failed", f"the worker died: {reason}")
+    def _heard(self, message: Report) -> dict[str, Answer]:
+        decisions: schedulers.Answers = []
+        for key, progress in message.progress.items():
+            entry = self._plan.entries[key]
+            self._board.progress(key, progress.g_steps, progress.seconds)
+            entry.g_steps, entry.seconds = progress.g_steps, progress.seconds
+            entry.metrics.update(_storable(progress.metrics))
+            if progress.scored and progress.g_steps < progress.budget:
+                objective = self._objective(progress.metrics)
+                decisions += self._scheduler.report(key, progress.g_steps, objective)
+        return self._answers(decisions)
 
-    def _ended(self, entry: Entry, state: Any, reason: str) -> None:
+    def _ended(self, pack: str, message: Ended) -> dict[str, Answer]:
+        entry, result = self._plan.entries[message.key], message.result
+        if result.g_steps > entry.g_steps:
+            self._board.progress(entry.key, result.g_steps, result.seconds)
+        if result.g_steps:
+            entry.g_steps, entry.seconds = result.g_steps, result.seconds
+        entry.metrics.update(_storable(result.metrics))
+        packed = self._packs[pack]
+        packed.keys.discard(entry.key)
+        self._settle_entry(entry, result.state, result.reason)
+        over = result.state != "interrupted"
+        answers = self._answers(self._scheduler.ended(entry.key) if over else [])
+        own = answers.setdefault(pack, Answer())
+        refill = self._refill(packed)
+        if refill:
+            own.refills.append(refill)
+        else:
+            own.closed += 1
+        return answers
+
+    def _refill(self, packed: _Packed) -> Assigned | None:
+        """A waiting trial for a free place, once all other workers have work."""
+        if self.trouble or self.interrupted:
+            return None
+        try:
+            trials = self._proposals.take(1, shape=packed.shape)
+            if not trials:
+                return None
+            assigned = self._assign(trials[0])
+        except Exception as error:
+            log.exception("a trial could not be begun")
+            self.trouble = f"{type(error).__name__}: {error}".splitlines()[0]
+            return None
+        packed.keys.add(assigned.key)
+        self._plan.save()
+        return assigned
+
+    def _broken(self, pack: str, reason: str) -> dict[str, Answer]:
+        """Its trials go on from their checkpoints in packs of half the size, or have failed."""
+        packed = self._packs[pack]
+        if self.interrupted:  # `settle` says how its trials stand
+            packed.keys = set()
+            return {}
+        decisions: schedulers.Answers = []
+        for key in [key for key in self._trials if key in packed.keys]:  # in their order
+            entry = self._plan.entries[key]
+            if packed.size > 1:
+                log.warning("%s: %s; it goes on in a smaller pack", entry.name, reason)
+                self._returned.append((self._trials[key], packed.size // 2))
+                continue
+            self._deaths[key] += 1
+            if self._deaths[key] <= WORKER_RETRIES:
+                self._returned.append((self._trials[key], 1))
+                continue
+            decisions += self._scheduler.ended(key)
+            self._settle_entry(entry, "failed", reason)
+        packed.keys = set()
+        return self._answers(decisions)
+
+    def _answers(self, decisions: schedulers.Answers) -> dict[str, Answer]:
+        """Decisions as answers to the packs where their trials are."""
+        answers: dict[str, Answer] = {}
+        places = {key: pack for pack, packed in self._packs.items() for key in packed.keys}
+        for key, decision in decisions:
+            if key in places:
+                answer = answers.setdefault(places[key], Answer())
+                answer.verdicts[key] = self._verdict(key, decision)
+        return answers
+
+    def _verdict(self, key: str, decision: schedulers.Decision) -> Verdict:
+        match decision:
+            case schedulers.Stop():
+                return Stop(decision.reason)
+            case schedulers.Exploit():
+                entry = self._plan.entries[key]
+                entry.lineage.append(
+                    {
+                        "g_step": entry.g_steps,
+                        "from": decision.donor,
+                        "settings": dict(decision.settings),
+                    }
+                )
+                self._plan.save()
+                tags = {
+                    "lineage": json.dumps(entry.lineage),
+                    "donor": self._plan.entries[decision.donor].run_id,
+                }
+                self._store.set_tags(entry.run_id, tags)
+                return Exploit(
+                    decision.donor,
+                    str(trial_folder(self._folder, decision.donor)),
+                    apply(self._sweep.trial, {**self._swept(entry), "seed": entry.seed}),
+                )
+        return Continue()
+
+    def _swept(self, entry: Entry) -> dict[str, Any]:
+        """The swept settings of a trial now: its point's, but for what it explored."""
+        settings = flatten(entry.point)
+        for step in entry.lineage:
+            settings.update(step["settings"])
+        return settings
+
+    def _objective(self, metrics: Mapping[str, float]) -> float:
+        """The swept metric as schedulers need it: finite, the worst where it is not."""
+        value = metrics.get(self._sweep.search.metric)
+        if value is None or not math.isfinite(value):
+            return schedulers.WORST if self._sweep.search.mode == "min" else -schedulers.WORST
+        return float(value)
+
+    def _settle_entry(self, entry: Entry, state: Any, reason: str) -> None:
         entry.state, entry.reason = state, reason
+        self._one_ended = True
         self._plan.save()
         self._proposals.tell(self._trials[entry.key], entry)
 

@@ -1,4 +1,7 @@
-"""Reading a sweep file: YAML with a base, overrides on top, every mistake reported at once."""
+"""Reading a sweep file: YAML with a base, overrides on top, every mistake reported at once.
+
+The schema of a trial is imported only where it is asked: it imports torch, which takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,11 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gansweep.config import SCALARS, SECTIONS, resolve
 from gansweep.errors import ConfigError, Problem, nearest
 from gansweep.settings import fill, setting
 from gansweep.sweep.space import DOMAINS, Space, apply, parse_space
 
 TOP = ("name", "base", "trial", "space", "search", "seeds", "resources")
-SWEEPABLE = (*SECTIONS, "precision", "device")
 NO_MAPPING = "a sweep file has keys like name, trial"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -38,22 +39,39 @@ class Search:
     )
     metric: str = setting("score/swd", "metric that ranks the trials")
     mode: Literal["min", "max"] = setting("min", "whether smaller or larger is better")
-    scheduler: Literal["none", "asha", "median"] = setting("none", "stops bad trials early")
+    scheduler: Literal["none", "asha", "median", "pbt"] = setting(
+        "none", "asha and median stop bad trials early; pbt puts them on copies of good ones"
+    )
     grace: int | None = setting(
-        None, "g_steps that a scheduler leaves each trial; null: a fifth of the budget", ge=1
+        None, "g_steps that asha and median leave each trial; null: a fifth of the budget", ge=1
     )
     reduction: int = setting(3, "asha keeps one trial in so many at each rung", ge=2)
+    interval: int | None = setting(
+        None, "g_steps between generations of pbt; null: a tenth of the budget", ge=1
+    )
+    quantile: float = setting(
+        0.25, "share of the trials that pbt replaces by copies of as many best ones", gt=0, le=0.5
+    )
+    resample: float = setting(
+        0.25, "probability that pbt draws a setting anew instead of perturbing it", ge=0, le=1
+    )
     seed: int = setting(0, "seed of all draws", ge=0)
 
 
 @final
 @dataclass(frozen=True)
 class Resources:
-    """What each trial takes."""
+    """What each worker takes, and how many trials share it."""
 
-    cpu: float = setting(1.0, "cores per trial", gt=0)
-    gpu: float = setting(0.0, "GPUs per trial, whole or a fraction below 1", ge=0)
-    concurrent: int | None = setting(None, "most trials at a time; null: as many as fit", ge=1)
+    cpu: float = setting(1.0, "cores per worker", gt=0)
+    gpu: float = setting(0.0, "GPUs per worker, whole or a fraction below 1", ge=0)
+    concurrent: int | None = setting(None, "most workers at a time; null: as many as fit", ge=1)
+    pack: int | None = setting(
+        None, "trials that train together in one worker; null (or auto): as fits", ge=1
+    )
+    engine: Literal["auto", "interleaved", "stacked"] = setting(
+        "auto", "how the trials of a pack train: in turns, or as one; auto: by a short probe"
+    )
 
 
 @final
@@ -82,6 +100,8 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, one_trial: bool = F
 
     one_trial: the file's `trial:` alone is meant, which may then name its seed.
     """
+    from gansweep.config import SECTIONS
+
     files: list[Path] = []
     tree = _load(path, files)
     tree.pop("base", None)
@@ -103,12 +123,13 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, one_trial: bool = F
             value = {}
         sections[section] = dict(value)
     search = fill(Search, sections["search"], at="search", problems=problems)
-    resources = fill(Resources, sections["resources"], at="resources", problems=problems)
+    resources = _resources(sections["resources"], problems)
     if resources and resources.gpu > 1 and resources.gpu != int(resources.gpu):
         problems.append(
             Problem("resources.gpu", f"is {resources.gpu}", "a fraction below 1, or a whole number")
         )
-    space = parse_space(sections["space"], sections["trial"], SWEEPABLE, problems)
+    sweepable = (*SECTIONS, "precision", "device")
+    space = parse_space(sections["space"], sections["trial"], sweepable, problems)
     if not one_trial:
         problems.extend(_vain_overrides(overrides, space))
     seeds = _seeds(tree.get("seeds", 1), problems)
@@ -136,6 +157,27 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, one_trial: bool = F
     )
 
 
+def peek_resources(path: Path, overrides: Sequence[str] = ()) -> Resources | None:
+    """What each trial takes, without the imports of `load_sweep`; None where it has mistakes."""
+    try:
+        tree = _load(path, [])
+    except ConfigError:
+        return None
+    problems: list[Problem] = []
+    own = [override for override in overrides if override.startswith("resources")]
+    section = _overridden(tree, own, problems).get("resources") or {}
+    if problems or not isinstance(section, Mapping):
+        return None
+    return _resources(section, problems)
+
+
+def _resources(section: Mapping[str, Any], problems: list[Problem]) -> Resources | None:
+    values = dict(section)
+    if values.get("pack") == "auto":
+        values["pack"] = None
+    return fill(Resources, values, at="resources", problems=problems)
+
+
 def _vain_overrides(overrides: Sequence[str], space: Space) -> list[Problem]:
     """Overrides of what an axis sets in every trial: they would be lost without a word."""
     setters = {key: axis.name for axis in space.axes if not axis.when for key in axis.keys}
@@ -155,6 +197,8 @@ def _trial_problems(
     trial: Mapping[str, Any], axes: Mapping[str, Any], space: Space
 ) -> list[Problem]:
     """The mistakes in the trials of a file that has others, to be reported together."""
+    from gansweep.config import resolve
+
     if len(space.axes) < len([name for name, axis in axes.items() if axis is not None]):
         return []  # what a refused axis would set might be missed
     problems: list[Problem] = []
@@ -269,6 +313,8 @@ def _overridden(
             problems.append(Problem(override, "a base is named in the file only"))
             continue
         if path is None:
+            from gansweep.config import SCALARS, SECTIONS
+
             choices = (*TOP, *SECTIONS, *SCALARS)
             problems.append(Problem(key, "unknown key", nearest(key.split(".")[0], choices)))
             continue
@@ -290,6 +336,8 @@ def _override_path(key: str) -> list[str] | None:
         return ["space", ".".join(parts[1:])]
     if parts[0] in TOP:
         return parts
+    from gansweep.config import SCALARS, SECTIONS
+
     if parts[0] in (*SECTIONS, *SCALARS):
         return ["trial", *parts]
     return None

@@ -37,6 +37,8 @@ class Entry:
     g_steps: int = 0
     seconds: float = 0.0
     metrics: dict[str, float | None] = field(default_factory=dict)
+    lineage: list[dict[str, Any]] = field(default_factory=list)
+    """In a population: whose state it took over at which g_step, and the settings since."""
 
     def is_finished(self, budget: int, *, retry_failed: bool) -> bool:
         """Whether nothing of it is left to do under `budget` g_steps."""
@@ -51,12 +53,16 @@ class Entry:
 class Plan:
     """The entries of a sweep by trial key, in the order in which they were planned.
 
+    `population` are the settings of the population that its trials are, "" where they are none: it
+    decides what they learn, as their own settings do.
+
     `save` replaces the file in one step; a reader sees the old plan or the new one.
     """
 
     def __init__(self, path: Path, sweep: str) -> None:
         self.path = path
         self.sweep = sweep
+        self.population = ""
         self.entries: dict[str, Entry] = {}
 
     @classmethod
@@ -69,6 +75,7 @@ class Plan:
             tree = json.loads(path.read_text(encoding="utf-8"))
             if tree["format"] != PLAN_FORMAT:
                 raise ValueError(f"format {tree['format']}, this version reads {PLAN_FORMAT}")
+            plan.population = tree.get("population", "")
             plan.entries = {entry["key"]: Entry(**entry) for entry in tree["trials"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError.single(
@@ -92,6 +99,7 @@ class Plan:
         tree = {
             "format": PLAN_FORMAT,
             "sweep": self.sweep,
+            "population": self.population,
             "trials": [asdict(entry) for entry in self.entries.values()],
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -24,8 +24,13 @@ class Proposals(ABC):
     """The keys of the trials that the sweep means, so far: given, to be given, or finished."""
 
     @abstractmethod
-    def next(self) -> Trial | None:
-        """The next trial to train; None when there is no more."""
+    def take(self, most: int, *, shape: str | None = None) -> list[Trial]:
+        """At most `most` trials of one shape: that of the next one, or `shape`."""
+
+    @property
+    @abstractmethod
+    def waiting(self) -> int:
+        """How many trials are still to be taken, as far as it is known."""
 
     @abstractmethod
     def tell(self, trial: Trial, entry: Entry) -> None:
@@ -41,8 +46,12 @@ class Listed(Proposals):
         self.total = len(self._waiting)
         self.keys = {trial.key for trial in (*self._waiting, *finished)}
 
-    def next(self) -> Trial | None:
-        return self._waiting.popleft() if self._waiting else None
+    def take(self, most: int, *, shape: str | None = None) -> list[Trial]:
+        return _of_one_shape(self._waiting, most, shape)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
 
     def tell(self, trial: Trial, entry: Entry) -> None:
         pass
@@ -105,12 +114,15 @@ class TreeParzen(Proposals):
         fresh = sweep.search.samples - len(again)
         self.total = len(self._waiting) + fresh * len(sweep.seeds)
 
-    def next(self) -> Trial | None:
-        while not self._waiting:
-            if self._asked >= self._sweep.search.samples:
-                return None
+    def take(self, most: int, *, shape: str | None = None) -> list[Trial]:
+        while len(self._waiting) < most and self._asked < self._sweep.search.samples:
             self._ask()
-        return self._waiting.popleft()
+        return _of_one_shape(self._waiting, most, shape)
+
+    @property
+    def waiting(self) -> int:
+        to_ask = self._sweep.search.samples - self._asked
+        return len(self._waiting) + to_ask * len(self._sweep.seeds)
 
     def _ask(self) -> None:
         """Ask for one point; its trials that earlier runs finished are told at once."""
@@ -149,3 +161,17 @@ class TreeParzen(Proposals):
             self._study.tell(number, sum(values) / len(values))
         else:
             self._study.tell(number, state=self._states.FAIL)
+
+
+def _of_one_shape(waiting: deque[Trial], most: int, shape: str | None) -> list[Trial]:
+    """Take the first `most` trials of the first one's shape, or of `shape`."""
+    taken: list[Trial] = []
+    for trial in list(waiting):
+        if len(taken) == most:
+            break
+        if shape is None:
+            shape = trial.config.shape
+        if trial.config.shape == shape:
+            taken.append(trial)
+            waiting.remove(trial)
+    return taken

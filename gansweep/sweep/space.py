@@ -19,6 +19,9 @@ Assignment = dict[str, Any]
 DIGITS = 4
 """Significant digits that a drawn float keeps, so that it can be read and typed again."""
 
+FACTORS = (0.8, 1.2)
+"""What a perturbed number is multiplied by (Jaderberg et al. 2017)."""
+
 
 class Suggests(Protocol):
     """What a domain needs of an Optuna trial."""
@@ -41,6 +44,14 @@ class Domain(ABC):
     def suggest(self, trial: Suggests, name: str) -> Any:
         """One value that Optuna chooses."""
 
+    @abstractmethod
+    def perturb(self, value: Any, rng: random.Random) -> Any:
+        """A value of the domain near `value`: population based training explores with it.
+
+        Numbers of an interval are multiplied by one of `FACTORS` and kept within the bounds;
+        listed options give a neighbour.
+        """
+
     def inverse(self, value: Any) -> Any:
         """What Optuna must choose for `suggest` to give `value`; None where it cannot."""
         low, high = self.probes()
@@ -60,6 +71,14 @@ class _Options(Domain):
 
     def suggest(self, trial: Suggests, name: str) -> Any:
         return self.options[trial.suggest_categorical(name, range(len(self.options)))]
+
+    def perturb(self, value: Any, rng: random.Random) -> Any:
+        """The option before or after `value` in the file's list; any where it is not listed."""
+        if value not in self.options:
+            return self.draw(rng)
+        place = self.options.index(value)
+        near = [i for i in (place - 1, place + 1) if 0 <= i < len(self.options)]
+        return self.options[rng.choice(near)] if near else value
 
     def inverse(self, value: Any) -> Any:
         return self.options.index(value) if value in self.options else None
@@ -97,6 +116,9 @@ class _Interval(Domain):
         if not low < high:
             raise ValueError(f"needs low < high, got [{low}, {high}]")
         return cls(low, high)
+
+    def perturb(self, value: float, rng: random.Random) -> float:
+        return self._rounded(value * rng.choice(FACTORS))
 
     def probes(self) -> list[Any]:
         return [self.low, self.high]
@@ -162,6 +184,10 @@ class RandInt(Domain):
     def suggest(self, trial: Suggests, name: str) -> int:
         return trial.suggest_int(name, self.low, self.high)
 
+    def perturb(self, value: int, rng: random.Random) -> int:
+        """At least 1 away from `value`, unless that is beyond the bounds."""
+        return min(max(_moved(value, rng), self.low), self.high)
+
     def probes(self) -> list[Any]:
         return [self.low, self.high]
 
@@ -189,6 +215,12 @@ class QUniform(Domain):
 
     def suggest(self, trial: Suggests, name: str) -> float:
         return self._value(trial.suggest_int(name, 0, self._steps))
+
+    def perturb(self, value: float, rng: random.Random) -> float:
+        """At least one step away from `value`, unless that is beyond the bounds."""
+        place = (value - self.low) / self.step
+        steps = _moved(place, rng, start=self.low / self.step)
+        return self._value(min(max(steps, 0), self._steps))
 
     def inverse(self, value: Any) -> int | None:
         if super().inverse(value) is None:
@@ -554,6 +586,13 @@ def apply(tree: Mapping[str, Any], point: Assignment) -> dict[str, Any]:
             node = node[part]
         node[last] = dict(value) if isinstance(value, Mapping) else value
     return result
+
+
+def _moved(place: float, rng: random.Random, *, start: float = 0.0) -> int:
+    """The lattice's place nearest to a factor times `start + place`; never that of `place`."""
+    factor = rng.choice(FACTORS)
+    away = round((start + place) * (factor - 1))
+    return round(place) + (away or (1 if factor > 1 else -1))
 
 
 def _number(value: Any) -> float:

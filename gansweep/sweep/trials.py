@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from gansweep.assembly import check_fit, load_samples
-from gansweep.config import TrialConfig, resolve
+from gansweep.config import ROLES, TrialConfig, resolve
 from gansweep.dataspec import DataSpec
 from gansweep.errors import ConfigError, Problem
 from gansweep.sweep.file import Sweep
 from gansweep.sweep.params import flatten
+from gansweep.sweep.schedulers.pbt import generation_interval
 from gansweep.sweep.space import Assignment, Axis, apply
 
 
@@ -56,6 +57,9 @@ def planned(sweep: Sweep) -> list[Trial]:
     if search.method == "tpe" and importlib.util.find_spec("optuna") is None:
         remedy = 'pip install "gansweep[tpe]"'
         raise ConfigError.single("search.method", "tpe needs Optuna", remedy)
+    if search.method == "tpe" and search.scheduler == "pbt":
+        what = "tpe chooses settings by how trials end, which pbt changes in mid-training"
+        raise ConfigError.single("search.method", what, "random or grid, or another scheduler")
     methods: dict[str, Callable[[], list[Assignment]]] = {
         "grid": lambda: space.grid(samples=search.samples, seed=search.seed),
         "random": lambda: space.random(samples=search.samples, seed=search.seed),
@@ -66,12 +70,17 @@ def planned(sweep: Sweep) -> list[Trial]:
     trials = make_trials(sweep, points, problems)
     if not problems:
         problems.extend(_metric_problems(sweep, trials))
+    if not problems and search.scheduler == "pbt":
+        problems.extend(_population_problems(sweep, trials))
     if not problems:
         problems.extend(_device_problems(sweep, trials))
     if not problems and not sweep.space.axes and len(sweep.seeds) == 1:
         problems.append(
             Problem("space", "is empty: one trial is no sweep", "use gansweep train, or add seeds")
         )
+    if not problems and search.scheduler == "pbt" and len({t.config.shape for t in trials}) > 1:
+        what = "a population's trials must be equal but for numbers, none 0 where another's is not"
+        problems.append(Problem("space", what, "leave 0 out of momentum and weight_decay"))
     if problems:
         raise ConfigError(problems)
     return trials
@@ -90,6 +99,65 @@ def _metric_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:
                 what = f"{metric!r} cannot drive a scheduler, which decides on scores"
             return [Problem("search.metric", what, f"one of {', '.join(scores)}")]
     return []
+
+
+def _population_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:
+    """What population based training cannot vary: it changes settings between generator steps."""
+    problems = []
+    if len(trials) < 2:
+        what = "pbt is for a population, and the sweep has one trial"
+        problems.append(Problem("search.scheduler", what, "raise search.samples, or add values"))
+    scalars = {name for trial in trials for name in _scalars(trial.config)}
+    swept = {key for axis in sweep.space.axes for key in _assigned(axis)}
+    for axis in sweep.space.axes:
+        at = f"space.{axis.name}"
+        for key in sorted(_assigned(axis)):
+            if key not in scalars:
+                what = f"{key} cannot change in mid-training, as pbt would have it"
+                remedy = "only float settings of model and optimizer can: take this axis out, or \
+use another scheduler"
+                problems.append(Problem(at, what, remedy))
+        if len({frozenset(flatten(axis.assign(v))) for v in axis.domain.probes()}) > 1:
+            what = "its values set different keys, and pbt moves a trial from one to another"
+            problems.append(Problem(at, what, "let every value set the same keys"))
+        for key in sorted(swept & axis.when.keys()):
+            what = f"depends on {key}, which pbt changes in mid-training"
+            problems.append(Problem(f"{at}.when", what, "leave the condition out"))
+    if not problems:
+        problems.extend(_generation_problems(sweep, trials))
+    return problems
+
+
+def _generation_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:
+    """Generations of pbt that have no score, or none at all before the budget's end."""
+    config = trials[0].config  # pbt varies neither budget nor scores
+    budget, every = config.budget.g_steps, config.score_every
+    interval = generation_interval(sweep.search, budget)
+    if interval % every:
+        what = f"a generation of pbt every {interval} g_steps, and scores every {every}"
+        remedy = f"set search.interval to a multiple of {every}, or score.every to {interval}"
+        return [Problem("search.interval", what, remedy)]
+    if interval >= budget:
+        what = f"is {interval}: no generation of pbt before the budget of {budget} g_steps ends"
+        return [Problem("search.interval", what, f"at most {budget - 1}, better a tenth of it")]
+    return []
+
+
+def _assigned(axis: Axis) -> set[str]:
+    """The keys that an axis may set, those within a section that it sets as a whole included."""
+    return {key for value in axis.domain.probes() for key in flatten(axis.assign(value))}
+
+
+def _scalars(config: TrialConfig) -> set[str]:
+    """The float settings of model and optimizer, by the keys that a sweep file may give them."""
+    flat = flatten(config.to_dict())
+    names = {
+        name
+        for name, value in flat.items()
+        if isinstance(value, float) and name.startswith(("model.", "optimizer."))
+    }
+    of_role = [{n.partition(f".{r}.")[2] for n in names if f".{r}." in n} for r in ROLES]
+    return names | {f"optimizer.{name}" for name in set.intersection(*of_role)}
 
 
 def _device_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:

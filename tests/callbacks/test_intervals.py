@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import torch
 
@@ -15,12 +14,12 @@ from gansweep.tracking.memory import MemoryTracker
 
 
 class Module:
-    """Stands for a training module at `g_step` of `budget`."""
+    """Stands for a training module at `g_step`."""
 
     device = torch.device("cpu")
+    sampled = "the averaged generator"
 
-    def __init__(self, g_step=0, budget=10, values=()):
-        self.g_step, self.g_steps_budget = g_step, budget
+    def __init__(self, g_step=0, values=()):
         self.d_step, self.images_seen = 5 * g_step, 50 * g_step
         self.values = dict(values)
 
@@ -28,30 +27,37 @@ class Module:
         return dict(self.values)
 
 
-def drive(callback, *, start=0, stop=10, budget=10, values=()):
-    trainer = SimpleNamespace(should_stop=False)
+def drive(callback, *, start=0, stop=10, budget=10, values=(), outcome=None):
+    """As a trial does it; the last g_step that was offered."""
     for g_step in range(start + 1, stop + 1):
-        callback.on_train_batch_end(trainer, Module(g_step, budget, values), None, None, 0)
-        if trainer.should_stop:
+        if callback.due(g_step, last=g_step >= budget):
+            callback.act(Module(g_step, values), g_step)
+        if outcome is not None and outcome.over:
             break
-    return trainer
+    return g_step
 
 
-def sampler():
-    return SimpleNamespace(
-        grid=lambda: torch.zeros(3, 2, 2, dtype=torch.uint8), evaluation=lambda: torch.ones(4, 1)
-    )
+class Sampler:
+    """Gives the same for the generator that is to be looked at, and for no other."""
+
+    def grid(self, generator):
+        assert generator == Module.sampled
+        return torch.zeros(3, 2, 2, dtype=torch.uint8)
+
+    def evaluation(self, generator):
+        assert generator == Module.sampled
+        return torch.ones(4, 1)
 
 
 def test_grids_at_intervals_and_at_the_end():
     tracker = MemoryTracker()
-    drive(SampleGrid(tracker, sampler(), every=4))
+    drive(SampleGrid(tracker, Sampler(), every=4))
     assert [(i.key, i.step) for i in tracker.images] == [("samples", g) for g in (4, 8, 10)]
     tracker = MemoryTracker()
-    drive(SampleGrid(tracker, sampler(), every=5))
+    drive(SampleGrid(tracker, Sampler(), every=5))
     assert [i.step for i in tracker.images] == [5, 10]  # the end once
     tracker = MemoryTracker()
-    drive(SampleGrid(tracker, sampler(), every=4), start=5)
+    drive(SampleGrid(tracker, Sampler(), every=4), start=5)
     assert [i.step for i in tracker.images] == [8, 10]  # after a resume
 
 
@@ -71,23 +77,23 @@ class Lost:
 
 def test_scores():
     tracker, outcome = MemoryTracker(), Outcome()
-    drive(Scores([Mean()], tracker, sampler(), outcome, every=3))
+    drive(Scores([Mean()], tracker, Sampler(), outcome, every=3))
     assert tracker.history("score/mean") == [(g, 1.0) for g in (3, 6, 9, 10)]
     assert outcome.metrics == {"score/mean": 1.0}
 
 
 def test_a_score_that_is_not_finite_stops_the_trial():
     tracker, outcome = MemoryTracker(), Outcome()
-    trainer = drive(Scores([Mean(), Lost()], tracker, sampler(), outcome, every=3))
-    assert trainer.should_stop
+    scores = Scores([Mean(), Lost()], tracker, Sampler(), outcome, every=3)
+    assert drive(scores, outcome=outcome) == 3
     assert (outcome.state, outcome.reason) == ("diverged", "score/lost was inf at g_step 3")
     assert tracker.history("score/lost") == [(3, math.inf)]
 
 
 def test_a_readout_has_the_clocks():
     tracker, outcome, clock = MemoryTracker(), Outcome(), Clock()
-    trainer = drive(Readout(tracker, clock, outcome, every=4), values={"loss/d": 2.0})
-    assert not trainer.should_stop
+    readout = Readout(tracker, clock, outcome, every=4)
+    assert drive(readout, values={"loss/d": 2.0}, outcome=outcome) == 10
     assert tracker.history("loss/d") == [(g, 2.0) for g in (4, 8, 10)]
     assert tracker.history("time/d_steps") == [(g, 5 * g) for g in (4, 8, 10)]
     assert tracker.history("time/images_seen") == [(g, 50 * g) for g in (4, 8, 10)]
@@ -98,8 +104,9 @@ def test_a_readout_has_the_clocks():
 def test_a_readout_stops_at_the_first_value_that_is_not_finite():
     tracker, outcome = MemoryTracker(), Outcome()
     values = {"loss/d": 1.0, "loss/g": math.nan}
-    trainer = drive(Readout(tracker, Clock(), outcome, every=4), values=values)
-    assert trainer.should_stop
+    readout = Readout(tracker, Clock(), outcome, every=4)
+    assert drive(readout, values=values, outcome=outcome) == 4
+    assert outcome.state == "diverged"
     assert outcome.reason == "loss/g was nan at g_step 4"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -12,8 +14,10 @@ from gansweep.data.stream import BatchOrder
 from gansweep.modules.alternating import evaluating
 from gansweep.modules.catalogue import VARIANTS
 from gansweep.modules.wgan import WGAN, WGANSettings
+from gansweep.seeding import stream
 
 from .game import BATCH, CLASSES, FEATURES, LATENT, Log, Net, batches, fit, make, nets
+from .replicas import Trial, identical, leaves, tree
 
 NAMES = VARIANTS.names
 
@@ -243,6 +247,179 @@ def test_the_state_round_trips():
     assert same(again["generator"].values(), state["generator"].values())
     assert same(again["discriminator"].values(), state["discriminator"].values())
     assert other.read_meters() == one.read_meters()
+
+
+def test_all_noise_of_a_generator_step_is_drawn_at_once():
+    """The z of each step are parts of one draw, and the penalty's noise follows it."""
+    module, _, (G, _) = played("wgan_gp", [3])
+    (batch,) = batches([3])
+    module.setup("fit")
+    z, noise = module.draw(batch)
+    assert z.shape == (4, BATCH, LATENT)
+    assert noise.shape == (3, BATCH)
+    assert noise.dtype == z.dtype
+    module.setup("fit")
+    first = module.latent.draw(4, BATCH, rng=module.rng)
+    assert torch.equal(first, z)
+    assert torch.equal(
+        module.formulation.penalty.draw(3, BATCH, rng=module.rng, device="cpu", dtype=z.dtype),
+        noise,
+    )
+    assert [tuple(x.shape) for x, _, _ in G.seen] == [(BATCH, LATENT)] * 4
+    plain, _, _ = played("gan", [2])
+    assert plain.draw(batch)[1] is None
+
+
+def test_each_step_takes_its_own_part_of_the_draw():
+    _, _, (G, _) = played("gan", [3])
+    size = (4, BATCH, LATENT)
+    z = torch.randn(size, generator=stream(1, "training"), dtype=torch.float64)
+    assert torch.equal(torch.stack([x for x, _, _ in G.seen]), z)
+
+
+def test_meters_of_any_shape():
+    """A stack leaves the values of many steps as one tensor, once it is asked to."""
+    module, _, _ = played("gan", [1])
+    module.meters = {"loss/g": [torch.tensor(1.0), torch.tensor([2.0, 6.0])]}
+    asked = []
+
+    def gather():
+        asked.append(1)
+        module.meters.setdefault("loss/d", []).append(torch.tensor([4.0]))
+
+    module.gather_meters = gather
+    state = module.training_state()
+    kept = {name: values.tolist() for name, values in state["meters"].items()}
+    assert kept == {"loss/g": [1, 2, 6], "loss/d": [4]}
+    assert module.read_meters() == {"loss/g": 3.0, "loss/d": 4.0}
+    assert len(asked) == 2
+    assert module.meters == {}
+
+
+def test_new_hyperparameters_are_those_of_a_module_built_with_them():
+    before, after = (
+        tree("wgan", optimizer={"name": "adam", "lr": lr, "beta1": beta}, model={"clip": clip})
+        for lr, beta, clip in ((1e-3, 0.5, 0.05), (3e-3, 0.2, 0.02))
+    )
+    one, built = Trial(before, seed=0).alone(2), Trial(after, seed=0).skip(2)
+    untouched = Trial(before, seed=0).alone(3)
+    fresh = [deepcopy(o.param_groups[0]) for o in optimizers(built)]
+    built.module.load_training_state(deepcopy(one.module.training_state()))
+    one.module.set_hyperparameters(built.module.settings, built.module.specs)
+    assert one.module.formulation == built.module.formulation
+    ran = 0
+    for mine, theirs, expected in zip(optimizers(one), optimizers(built), fresh, strict=True):
+        del expected["params"]
+        # A loaded state brings the rates that it was taken under.
+        theirs.param_groups[0].update(expected)
+        (group,) = mine.param_groups
+        assert len(group["params"]) == 6
+        assert {key: group[key] for key in group if key != "params"} == expected
+        ran += 1
+    assert ran == 2
+    assert identical(one.alone(1).module, built.alone(1).module)
+    assert not identical(one.module, untouched.module)
+
+
+def optimizers(trial):
+    return trial.module.d_optimizer, trial.module.g_optimizer
+
+
+MAXOUT = {
+    "name": "maxout",
+    "generator_width": 8,
+    "discriminator_width": 5,
+    "discriminator_pieces": 2,
+}
+
+
+def maxout(seed: int) -> Trial:
+    """A trial whose discriminator drops units, by torch's global generator."""
+    optimizer = {"name": "sgd", "lr": 0.05, "momentum": 0.5}
+    return Trial(tree("gan", optimizer=optimizer, network=MAXOUT), seed=seed)
+
+
+def test_dropout_draws_from_the_trials_own_stream():
+    """Whatever others draw from the global generator; and it is left as it was."""
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    undisturbed = maxout(1).alone(4)
+    assert torch.equal(torch.get_rng_state(), before)
+    disturbed = maxout(1)
+    for seed in range(4):
+        torch.manual_seed(seed)
+        torch.rand(seed)
+        between = torch.get_rng_state()
+        disturbed.alone(1)
+        assert torch.equal(torch.get_rng_state(), between)
+    assert identical(disturbed.module, undisturbed.module)
+
+
+def test_dropout_differs_from_step_to_step_and_from_trial_to_trial():
+    state = [maxout(seed).module.training_state()["dropout_rng"] for seed in (1, 2)]
+    assert not torch.equal(*state)
+    trial = maxout(1).alone(1)
+    assert not torch.equal(trial.module.training_state()["dropout_rng"], state[0])
+    other = maxout(1)
+    other.module._dropout_rng = state[1]
+    assert not identical(other.alone(1).module, trial.module)
+
+
+def test_the_global_generator_is_restored_after_an_error():
+    module = maxout(1).module
+    before = torch.get_rng_state()
+    with pytest.raises(RuntimeError):
+        module.training_step(batches([1])[0], 0)  # vectors of 2 into networks for images
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_two_in_turns_are_as_each_alone():
+    alone = [maxout(seed).alone(3) for seed in (1, 2)]
+    turns = [maxout(seed) for seed in (1, 2)]
+    for _ in range(3):
+        for trial in turns:
+            trial.alone(1)
+    assert identical(alone[0].module, turns[0].module)
+    assert identical(alone[1].module, turns[1].module)
+    assert not identical(*(trial.module for trial in turns))
+
+
+def test_the_state_holds_average_and_dropout():
+    trial = maxout(1).alone(3)
+    state = trial.module.training_state()
+    assert state["average"].keys() == state["generator"].keys()
+    other = maxout(1).skip(3)
+    other.module.load_training_state(deepcopy(state))
+    assert identical(trial.alone(2).module, other.alone(2).module)
+    assert identical(maxout(1).alone(5).module, other.module)
+
+
+def test_parts_of_larger_tensors_are_copied_into_the_state():
+    module = maxout(1).alone(1).module
+    weight = module.generator.body[0].weight
+    rows = torch.zeros(3, weight.numel())
+    rows[1] = weight.detach().reshape(-1)
+    weight.data = rows[1].view(weight.shape)
+    state = module.training_state()
+    ran = 0
+    for _, value in leaves(state):
+        if torch.is_tensor(value):
+            assert value.untyped_storage().nbytes() == value.nbytes
+            ran += 1
+    assert ran > 25
+    assert torch.equal(state["generator"]["body.0.weight"], weight)
+
+
+def test_a_loaded_state_shares_no_memory():
+    """Else a trial that goes on from another's state in this process moves its momentum."""
+    donor, other = maxout(1).alone(2), maxout(2)
+    other.module.load_training_state(donor.module.training_state())
+    places = [
+        {v.data_ptr() for _, v in leaves(optimizers(trial)[1].state_dict()) if torch.is_tensor(v)}
+        for trial in (donor, other)
+    ]
+    assert [len(own) for own in places] == [6, 6]
+    assert not places[0] & places[1]
 
 
 def test_it_needs_no_network_of_ours():

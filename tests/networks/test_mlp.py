@@ -78,4 +78,4 @@ def test_forward_equals_the_formula():
     torch.testing.assert_close(G(z, y), x)
     hidden = torch.cat((x.flatten(1), one_hot), 1) @ body[0].weight.T + body[0].bias
     hidden = torch.where(hidden > 0, hidden, 0.2 * hidden)
-    torch.testing.assert_close(D(x, y), (hidden @ body[3].weight.T + body[3].bias)[:, 0])
+    torch.testing.assert_close(D(x, y), (hidden @ body[2].weight.T + body[2].bias)[:, 0])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gansweep.sweep import board as module
-from gansweep.sweep.board import Board, Row
+from gansweep.sweep.board import Board
 from gansweep.sweep.plan import Entry, Plan
 
 
@@ -42,19 +42,19 @@ def test_rate_and_time_left_of_a_trial(clock: Clock) -> None:
     plan = plan_of("running")
     board = Board(plan, total=1, workers=1)
     (row,) = board.rows
-    assert row.seconds_left is None
+    assert board.row_seconds_left(row) is None
     assert board.seconds_left() is None
     clock.now = 107.0
     advance(board, plan, "k0", 20, 10.0)
     assert row.rate == 2.0
     assert row.seen == 107.0
-    assert row.seconds_left == 40.0
+    assert board.row_seconds_left(row) == 40.0
     advance(board, plan, "k0", 60, 20.0)  # 4 a second now: 0.7 * 2 + 0.3 * 4
     assert row.rate == pytest.approx(2.6)
-    assert row.seconds_left == pytest.approx(40 / 2.6)
+    assert board.row_seconds_left(row) == pytest.approx(40 / 2.6)
     assert board.rows[0] is row
     plan.entries["k0"].state = "completed"
-    assert row.seconds_left is None
+    assert board.row_seconds_left(row) is None
 
 
 def test_reports_without_progress_do_not_spoil_the_rate(clock: Clock) -> None:
@@ -95,6 +95,26 @@ def test_rows_appear_as_the_plan_grows(clock: Clock) -> None:
 
 
 def test_seconds_left_needs_a_running_trial() -> None:
-    entry = Entry("k", "n", {}, 0, 10, state="waiting")
-    assert Row(entry, rate=1.0).seconds_left is None
-    assert Row(Entry("k", "n", {}, 0, 10, state="running", g_steps=4), rate=2.0).seconds_left == 3
+    plan = plan_of("waiting", "running", budget=10)
+    plan.entries["k1"].g_steps = 4
+    board = Board(plan, total=2, workers=1)
+    waiting, running = board.rows
+    waiting.rate, running.rate = 1.0, 2.0
+    assert board.row_seconds_left(waiting) is None
+    assert board.row_seconds_left(running) == 3
+
+
+@pytest.mark.parametrize(("workers", "sharing"), [(1, 4), (2, 2), (3, 4 / 3), (4, 1), (9, 1)])
+def test_trials_of_a_pack_share_their_worker(workers: int, sharing: float) -> None:
+    """Each is charged a part of the worker's time, and so shows more speed than it has."""
+    board = Board(plan_of("running", "running", "running", "running"), total=4, workers=workers)
+    for row in board.rows:
+        row.rate = 2.0
+    assert board.row_seconds_left(board.rows[0]) == pytest.approx(100 / 2 * sharing)
+
+
+def test_a_note_is_kept_once() -> None:
+    board = Board(plan_of("running"), total=1, workers=1)
+    for words in ("one", "two", "one"):
+        board.note(words)
+    assert board.notes == ["one", "two"]

@@ -9,7 +9,7 @@ import yaml
 from sweep_files import TEXT, load, mistakes, text
 
 from gansweep.errors import ConfigError
-from gansweep.sweep.file import load_sweep, merge, parse_yaml, read_yaml
+from gansweep.sweep.file import load_sweep, merge, parse_yaml, peek_resources, read_yaml
 
 
 def test_a_file_and_its_defaults(tmp_path: Path) -> None:
@@ -271,6 +271,12 @@ BAD = [
     ({"search": {"mode": "maximum"}}, "search.mode: Invalid value 'maximum'"),
     ({"search": {"method": "bayes"}}, "search.method: Invalid value 'bayes'"),
     ({"search": {"samples": 0}}, "search.samples: is 0, must be at least 1"),
+    ({"search": {"scheduler": "pbtt"}}, "search.scheduler: Invalid value 'pbtt'"),
+    ({"search": {"interval": 0}}, "search.interval: is 0, must be at least 1"),
+    ({"search": {"quantile": 0}}, "search.quantile: is 0.0, must be greater than 0"),
+    ({"search": {"quantile": 0.51}}, "search.quantile: is 0.51, must be at most 0.5"),
+    ({"search": {"resample": -0.1}}, "search.resample: is -0.1, must be at least 0"),
+    ({"search": {"resample": 1.1}}, "search.resample: is 1.1, must be at most 1"),
     ({"search": {"metrik": 0}}, "search.metrik: unknown key (did you mean 'metric'?)"),
     ({"resources": {"gpu": 1.5}}, "resources.gpu: is 1.5 (a fraction below 1, or a whole number)"),
     ({"resources": {"gpu": -1}}, "resources.gpu: is -1.0, must be at least 0"),
@@ -321,3 +327,25 @@ def test_refused_axis_causes_no_second_mistake(tmp_path: Path) -> None:
     found = mistakes(tmp_path, content)
     assert len(found) == 1
     assert found[0].startswith("space.model.name: unknown distribution 'gird'")
+
+
+# --- a first look
+
+
+def test_resources_at_a_first_look_are_those_of_the_whole(tmp_path: Path) -> None:
+    write(tmp_path, a={**yaml.safe_load(TEXT), "resources": {"cpu": 3, "concurrent": 2}})
+    write(tmp_path, b={"base": "a.yaml", "resources": {"concurrent": 4}})
+    overrides = ["resources.gpu=0.5", "model.clip=null", "no override"]
+    looked = peek_resources(tmp_path / "b.yaml", overrides)
+    assert looked == load_sweep(tmp_path / "b.yaml", overrides[:1]).resources
+    assert looked is not None
+    assert (looked.cpu, looked.gpu, looked.concurrent) == (3, 0.5, 4)
+
+
+@pytest.mark.parametrize(
+    "content", [None, "- a list", "resources: 3", "resources: {cpus: 3}", "resources: {cpu: 0}"]
+)
+def test_a_first_look_raises_nothing(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "file.yaml").write_text(content)
+    assert peek_resources(tmp_path / "file.yaml") is None

@@ -9,7 +9,7 @@ from sweep_files import TEXT, load, text
 
 from gansweep.sweep.file import Sweep
 from gansweep.sweep.plan import Entry, Plan
-from gansweep.sweep.proposals import Listed, TreeParzen
+from gansweep.sweep.proposals import Listed, Proposals, TreeParzen
 from gansweep.sweep.trials import Trial, planned
 
 LR = {"optimizer.lr": {"loguniform": [1e-5, 1e-1]}}
@@ -48,7 +48,7 @@ def search(sweep: Sweep, plan: Plan, *, workers: int = 1, stop: int = 10**6) -> 
     running: list[Trial] = []
     while True:
         while len(running) < workers and len(trained) < stop:
-            trial = proposals.next()
+            trial = following(proposals)
             if trial is None:
                 break
             plan.add(trial)
@@ -61,13 +61,57 @@ def search(sweep: Sweep, plan: Plan, *, workers: int = 1, stop: int = 10**6) -> 
         proposals.tell(trial, ended(plan, trial, bowl(trial)))
 
 
+def following(proposals: Proposals) -> Trial | None:
+    """The next trial; None where none waits."""
+    taken = proposals.take(1)
+    assert len(taken) < 2
+    return taken[0] if taken else None
+
+
 def test_listed_gives_each_once_in_order(tmp_path: Path) -> None:
     trials = planned(load(tmp_path, TEXT))
     proposals = Listed(trials)
-    assert proposals.total == 2
-    assert [proposals.next(), proposals.next(), proposals.next()] == [*trials, None]
-    assert proposals.next() is None
-    assert Listed([]).next() is None
+    assert (proposals.total, proposals.waiting) == (2, 2)
+    assert [following(proposals) for _ in range(3)] == [*trials, None]
+    assert following(proposals) is None
+    assert (proposals.total, proposals.waiting) == (2, 0)
+    assert following(Listed([])) is None
+
+
+SHAPES = {
+    "network.width": {"grid": [8, 9]},
+    "model.clip": {"grid": [0.1, 0.2, 0.3]},
+}
+
+
+def test_what_is_taken_at_once_is_of_one_shape(tmp_path: Path) -> None:
+    """The others stay, in their order, and come when they are first or asked for."""
+    trials = planned(load(tmp_path, text(space=SHAPES)))
+    widths = [trial.config.network.settings.width for trial in trials]
+    assert sorted(widths) == [8] * 3 + [9] * 3
+    eights = [trial for trial, width in zip(trials, widths, strict=True) if width == 8]
+    nines = [trial for trial, width in zip(trials, widths, strict=True) if width == 9]
+    proposals = Listed([eights[0], nines[0], eights[1], nines[1], nines[2], eights[2]])
+    assert proposals.take(2, shape=nines[0].config.shape) == nines[:2]
+    assert proposals.take(9) == eights
+    assert proposals.waiting == 1
+    assert proposals.take(1, shape=eights[0].config.shape) == []
+    assert proposals.take(9) == nines[2:]
+    assert proposals.take(9) == []
+
+
+def test_tpe_is_asked_for_no_more_than_is_to_be_taken(tmp_path: Path) -> None:
+    """What it proposes later knows how the first ones ended."""
+    proposals = TreeParzen(tpe(tmp_path, LR, samples=5, seeds=[4, 9]), [], finished=no)
+    assert (proposals.total, proposals.waiting) == (10, 10)
+    first = proposals.take(3)
+    assert [trial.seed for trial in first] == [4, 9, 4]
+    assert len(proposals._study.trials) == 2
+    assert proposals.waiting == 7
+    assert [trial.seed for trial in proposals.take(1)] == [9]
+    assert len(proposals._study.trials) == 2
+    assert len(proposals.take(100)) == 6
+    assert proposals.waiting == 0
 
 
 def test_tpe_finds_the_bottom(tmp_path: Path) -> None:
@@ -165,9 +209,9 @@ def test_value_is_the_mean_over_seeds(tmp_path: Path) -> None:
     proposals = TreeParzen(sweep, [], finished=no)
     assert proposals.total == 6
     plan = Plan(tmp_path / "p", "s")
-    trials = [proposals.next() for _ in range(6)]
+    trials = [following(proposals) for _ in range(6)]
     assert [t.seed for t in trials if t] == [4, 9] * 3
-    assert proposals.next() is None
+    assert following(proposals) is None
     outcomes: list[tuple[float | None, Any]] = [
         (1.0, "completed"), (4.0, "stopped"),
         (1.0, "completed"), (None, "diverged"),
@@ -191,7 +235,7 @@ def test_conditional_space(tmp_path: Path) -> None:
     proposals = TreeParzen(tpe(tmp_path, space, samples=15, trial=trial), [], finished=no)
     plan = Plan(tmp_path / "p", "s")
     seen = set()
-    while (found := proposals.next()) is not None:
+    while (found := following(proposals)) is not None:
         assert ("model.clip" in found.point) == (found.config.model.name == "wgan")
         assert found.config.data.settings.batch_size in (8, 16, 24, 32)
         seen.add(found.config.model.name)
@@ -204,11 +248,11 @@ def test_point_chosen_twice_trains_once(tmp_path: Path) -> None:
     sweep = tpe(tmp_path, space, samples=8)
     proposals = TreeParzen(sweep, [], finished=no)
     plan = Plan(tmp_path / "p", "s")
-    first, second = proposals.next(), proposals.next()
+    first, second = following(proposals), following(proposals)
     assert first is not None
     assert second is not None
     assert first.key != second.key
-    assert proposals.next() is None  # all further points are these two
+    assert following(proposals) is None  # all further points are these two
     for trial in (first, second):
         proposals.tell(trial, ended(plan, trial, trial.point["model.clip"]))
     study = proposals._study.trials
@@ -219,8 +263,8 @@ def test_point_chosen_twice_trains_once(tmp_path: Path) -> None:
 def test_point_chosen_again_after_it_ended_is_told_at_once(tmp_path: Path) -> None:
     sweep = tpe(tmp_path, {"model.clip": {"choice": [0.1]}}, samples=4)
     proposals = TreeParzen(sweep, [], finished=no)
-    trial = proposals.next()
+    trial = following(proposals)
     assert trial is not None
     proposals.tell(trial, ended(Plan(tmp_path / "p", "s"), trial, 0.5))
-    assert proposals.next() is None
+    assert following(proposals) is None
     assert [t.value for t in proposals._study.trials] == [0.5] * 4

@@ -105,6 +105,61 @@ def test_drawn_floats_are_short() -> None:
     assert all(float(f"{value:.4g}") == value for value in draws("loguniform", [1e-5, 1e-2], 200))
 
 
+# --- near a value
+
+
+def near(kind: str, values: list[Any], value: Any, count: int = 200) -> set[Any]:
+    rng = random.Random(0)
+    domain = DOMAINS[kind].parse(values)
+    return {domain.perturb(value, rng) for _ in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "value", "expected"),
+    [
+        ("uniform", [0, 10], 5, {4.0, 6.0}),
+        ("uniform", [0, 5.5], 5, {4.0, 5.5}),
+        ("uniform", [4.5, 9], 5, {4.5, 6.0}),
+        ("uniform", [-10, 10], -5, {-4.0, -6.0}),
+        ("loguniform", [1e-5, 1e-2], 1.111e-4, {8.888e-5, 1.333e-4}),  # 4 digits
+        ("loguniform", [1e-5, 1e-2], 1.0, {1e-2}),  # the file's bounds were wider once
+        ("randint", [1, 100], 50, {40, 60}),
+        ("randint", [1, 9], 2, {1, 3}),
+        ("randint", [0, 9], 0, {0, 1}),
+        ("randint", [-9, 9], -5, {-6, -4}),
+        ("randint", [1, 55], 50, {40, 55}),
+        ("quniform", [10, 110, 5], 50, {40, 60}),
+        ("quniform", [100, 200, 5], 150, {120, 180}),
+        ("quniform", [10, 110, 5], 10, {10, 15}),
+        ("quniform", [10, 110, 5], 100, {80, 110}),
+        ("quniform", [0.0, 1.0, 0.25], 0.5, {0.25, 0.75}),
+        ("quniform", [0.0, 0.6, 0.25], 0.5, {0.25, 0.5}),
+        ("grid", [0.1, 0.5, 0.2, 0.9], 0.5, {0.1, 0.2}),
+        ("choice", [0.1, 0.5, 0.2, 0.9], 0.9, {0.2}),
+        ("choice", [0.1, 0.5, 0.2, 0.9], 0.1, {0.5}),
+        ("choice", [0.1], 0.1, {0.1}),
+        ("choice", [0.1, 0.5, 0.2], 7, {0.1, 0.5, 0.2}),
+        ("choice", [{"a": 1}, {"a": 2}, {"a": 3}], {"a": 1}, None),
+    ],
+)
+def test_perturbed_values(kind: str, values: list[Any], value: Any, expected: Any) -> None:
+    if expected is None:
+        domain = DOMAINS[kind].parse(values)
+        assert [domain.perturb(value, random.Random(seed)) for seed in range(3)] == [{"a": 2}] * 3
+        return
+    found = near(kind, values, value)
+    assert found == expected
+    whole = kind == "randint" or (kind == "quniform" and all(type(v) is int for v in values))
+    assert {type(v) for v in found} == ({int} if whole else {float})
+
+
+def test_both_factors_are_equally_likely() -> None:
+    rng = random.Random(0)
+    domain = DOMAINS["uniform"].parse([0, 10])
+    ups = sum(domain.perturb(5, rng) == 6.0 for _ in range(4000))
+    assert ups / 4000 == pytest.approx(0.5, abs=0.035)
+
+
 REFUSED = [
     ("grid", [], "at least one value"),
     ("choice", 3, "at least one value"),

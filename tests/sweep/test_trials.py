@@ -94,6 +94,118 @@ def test_metric(tmp_path: Path, search: dict[str, Any], words: str | None) -> No
         planned(sweep)
 
 
+# --- what population based training can vary
+
+PBT = {"scheduler": "pbt", "interval": 2, "method": "random", "samples": 4}
+SCORED = {**TRIAL, "budget": {"g_steps": 20}, "score": {"every": 2}}
+RATE = {"optimizer.lr": {"loguniform": [1e-5, 1e-2]}}
+
+
+def pbt_mistakes(
+    folder: Path,
+    space: dict[str, Any],
+    trial: dict[str, Any] | None = None,
+    seeds: int = 1,
+    **search: Any,
+) -> list[str]:
+    content = text(
+        space=space, trial={**SCORED, **(trial or {})}, search={**PBT, **search}, seeds=seeds
+    )
+    try:
+        planned(load(folder, content))
+    except ConfigError as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+FREE = [
+    RATE,
+    {**RATE, "model.clip": {"grid": [0.01, 0.1]}, "optimizer.alpha": {"uniform": [0.5, 0.99]}},
+    {"optimizer.generator.lr": {"choice": [1, 0.1]}},
+    {"optimizer.discriminator": {"grid": [{"lr": 0.1}, {"lr": 0.2}]}},
+    {"pair": {"grid": [{"model.clip": clip, "optimizer.lr": 0.1 * clip} for clip in (0.1, 1)]}},
+    {"model.clip": {"grid": [0.1, 0.2], "when": {"model.name": "wgan"}}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("space", FREE)
+def test_pbt_varies_floats_of_model_and_optimizer(tmp_path: Path, space: dict[str, Any]) -> None:
+    assert pbt_mistakes(tmp_path, space, seeds=2) == []
+
+
+FIXED = [
+    ("optimizer.name", {"grid": ["adam", "rmsprop"]}, "optimizer.name"),
+    ("optimizer", {"grid": [{"name": n, "lr": 1} for n in ("adam", "sgd")]}, "optimizer.name"),
+    ("network.width", {"randint": [4, 8]}, "network.width"),
+    ("network.dropout", {"uniform": [0, 0.5]}, "network.dropout"),
+    ("model.n_critic", {"grid": [1, 5]}, "model.n_critic"),
+    ("model.clip_timing", {"grid": ["before", "after"]}, "model.clip_timing"),
+    ("model.clip_normalisation", {"grid": [True, False]}, "model.clip_normalisation"),
+    ("data.batch_size", {"grid": [8, 16]}, "data.batch_size"),
+    ("budget.g_steps", {"grid": [20, 40]}, "budget.g_steps"),
+    ("ema.decay", {"uniform": [0, 0.9]}, "ema.decay"),
+    ("precision", {"grid": [32, "bf16"]}, "precision"),
+    ("pair", {"grid": [{"model.clip": n, "network.depth": n} for n in (1, 2)]}, "network.depth"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("axis", "body", "key"), FIXED)
+def test_pbt_refuses_what_is_fixed(tmp_path: Path, axis: str, body: Any, key: str) -> None:
+    (found,) = pbt_mistakes(tmp_path, {**RATE, axis: body} if axis != "optimizer" else {axis: body})
+    assert found.startswith(f"space.{axis}: {key} cannot change in mid-training")
+    assert "take this axis out, or use another scheduler" in found
+    assert pbt_mistakes(tmp_path, {axis: body}, scheduler="asha") == []
+
+
+def test_pbt_refuses_options_of_different_keys_and_moving_conditions(tmp_path: Path) -> None:
+    pair = {"grid": [{"model.clip": 0.1}, {"model.clip": 0.2, "optimizer.lr": 0.1}]}
+    (found,) = pbt_mistakes(tmp_path, {"pair": pair})
+    assert found.startswith("space.pair: its values set different keys")
+    space = {
+        "model.clip": {"grid": [0.1, 0.2]},
+        "optimizer.lr": {"grid": [1, 2], "when": {"model.clip": 0.1}},
+    }
+    (found,) = pbt_mistakes(tmp_path, space)
+    assert found.startswith("space.optimizer.lr.when: depends on model.clip")
+
+
+def test_pbt_needs_a_population_and_no_tpe(tmp_path: Path) -> None:
+    (found,) = pbt_mistakes(tmp_path, RATE, samples=1)
+    assert found.startswith("search.scheduler: pbt is for a population")
+    assert pbt_mistakes(tmp_path, RATE, samples=1, seeds=2) == []
+    (found,) = pbt_mistakes(tmp_path, RATE, method="tpe")
+    assert found.startswith("search.method: tpe chooses")
+
+
+@pytest.mark.parametrize(
+    ("interval", "every", "words"),
+    [
+        (2, 2, None),
+        (None, 2, None),  # a tenth of 20
+        (None, 1, None),
+        (19, 1, None),
+        (4, 2, None),
+        (3, 2, "search.interval: a generation of pbt every 3 g_steps, and scores every 2 (set"),
+        (2, 4, "or score.every to 2)"),
+        (None, None, "set search.interval to a multiple of 1000, or score.every to 2"),
+        (20, 2, "search.interval: is 20: no generation of pbt before the budget of 20 g_steps"),
+    ],
+)
+def test_generations_fall_on_scores(
+    tmp_path: Path, interval: int | None, every: int | None, words: str | None
+) -> None:
+    found = pbt_mistakes(tmp_path, RATE, {"score": {"every": every}}, interval=interval)
+    assert len(found) == (words is not None)
+    assert words is None or words in found[0]
+    asha = {"scheduler": "asha", "interval": interval}
+    assert pbt_mistakes(tmp_path, RATE, {"score": {"every": every}}, **asha) == []
+
+
+def test_pbt_decides_on_a_score(tmp_path: Path) -> None:
+    (found,) = pbt_mistakes(tmp_path, RATE, metric="loss/d")
+    assert "cannot drive a scheduler" in found
+
+
 def test_cuda_without_a_gpu_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"resources.gpu is 0"):
         planned(load(tmp_path, TEXT, ["device=cuda"]))

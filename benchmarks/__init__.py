@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks --help`; what each figure means is in docs/PERFORMANCE.md."""

@@ -1,0 +1,1 @@
+"""What gansweep is measured against: the same sweeps as people write them without it."""

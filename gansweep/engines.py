@@ -1,0 +1,202 @@
+"""Which engine trains a pack: as set, or by what a step of its first trial is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, final
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from gansweep.data.loader import Batch
+from gansweep.modules.alternating import AlternatingModule
+from gansweep.modules.engine import CompiledInTurns, Engine, InTurns, Stacked
+from gansweep.modules.stack import Stack
+from gansweep.modules.stacked_step import StackedStep, obstacle
+
+EngineName = Literal["auto", "interleaved", "stacked"]
+Compile = Literal["auto", "true", "false"]
+
+LEAST_STACK = 2
+"""Slots of the smallest stack: vmap over one row rounds otherwise than over several."""
+
+
+@final
+@dataclass(frozen=True)
+class Choice:
+    """How a pack trains, and why. A trial goes on as it began, to the last bit."""
+
+    stacked: bool
+    compiled: bool
+    why: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        how = "stacked" if self.stacked else "in turns"
+        return f"{how}, {'compiled' if self.compiled else 'eager'}: {self.why}"
+
+
+@final
+@dataclass(frozen=True)
+class Work:
+    """What one generator step of one trial is made of, with its discriminator steps."""
+
+    operations: int
+    flop: int
+    convolutional: bool
+
+
+@final
+@dataclass(frozen=True)
+class Pace:
+    """How fast a kind of device works, about. The figures decide between engines, nothing else.
+
+    operation_s: overhead of an operation when run eagerly; under vmap and compiled it is that
+    times a factor. flop_per_s: eagerly, stacked eagerly, compiled. convolutions_alone: whether
+    convolutions do best each by itself, in the layout that its library likes.
+    """
+
+    operation_s: float
+    stacked_overhead: float
+    compiled_overhead: float
+    flop_per_s: Mapping[str, float]
+    compile_s: float
+    convolutions_alone: bool
+
+    def seconds(self, work: Work, *, stacked: bool, compiled: bool, replicas: int) -> float:
+        """Time of one generator step of one of `replicas` trials."""
+        overhead = work.operations * self.operation_s
+        if compiled:
+            overhead *= self.compiled_overhead
+        elif stacked:
+            overhead *= self.stacked_overhead
+        kind = "compiled" if compiled else "stacked" if stacked else "eager"
+        return overhead / (replicas if stacked else 1) + work.flop / self.flop_per_s[kind]
+
+
+PACES = {
+    # Measured on one core of an AMD EPYC with AVX-512 (docs/PERFORMANCE.md).
+    "cpu": Pace(
+        operation_s=6e-6,
+        stacked_overhead=2.5,
+        compiled_overhead=0.14,
+        flop_per_s={"eager": 40e9, "stacked": 30e9, "compiled": 51e9},
+        compile_s=15.0,
+        convolutions_alone=True,
+    ),
+    # Not measured: launches of about 6 us, against arithmetic that small networks never notice.
+    "cuda": Pace(
+        operation_s=8e-6,
+        stacked_overhead=1.5,
+        compiled_overhead=0.25,
+        flop_per_s={"eager": 15e12, "stacked": 15e12, "compiled": 20e12},
+        compile_s=40.0,
+        convolutions_alone=False,
+    ),
+}
+
+
+def choose(
+    module: AlternatingModule,
+    batch: Batch,
+    *,
+    replicas: int,
+    g_steps: int,
+    engine: EngineName,
+    compile: Compile,
+) -> Choice:
+    """The engine for `replicas` trials like `module` with `g_steps` to go, each.
+
+    A probe counts the operations of a step on a copy of `module`, which is left as it is; no clock
+    takes part, so that all packs of a sweep choose alike. `batch` is data of one generator step.
+    Raises ValueError where what is asked for is impossible.
+    """
+    reason = obstacle(module)
+    if reason and (engine == "stacked" or compile == "true"):
+        asked = "resources.engine: stacked" if engine == "stacked" else "trial.compile: true"
+        raise ValueError(f"{asked} is impossible here: {reason}")
+    if reason:
+        return Choice(False, False, reason)
+    pace = PACES.get(module.device.type, PACES["cpu"])
+    try:
+        work = count(module, batch)
+    except Exception as error:  # it raises in training too, and ends its trial there
+        why = f"a probe failed: {type(error).__name__}: {error}".splitlines()[0][:300]
+        return Choice(engine == "stacked", compile == "true", why)
+    alone = work.convolutional and pace.convolutions_alone
+    stacking = [False] if alone or replicas == 1 else [False, True]
+    stacking = {"stacked": [True], "interleaved": [False]}.get(engine, stacking)
+    compiling = [False] if alone else [False, True]
+    compiling = {"true": [True], "false": [False]}.get(compile, compiling)
+
+    def seconds(stacked: bool, compiled: bool) -> float:
+        step = pace.seconds(work, stacked=stacked, compiled=compiled, replicas=replicas)
+        return step * g_steps * replicas + (pace.compile_s if compiled else 0.0)
+
+    stacked, compiled = min(
+        ((s, c) for s in stacking for c in compiling), key=lambda x: seconds(*x)
+    )
+    why = f"{work.operations} operations and {_rounded(work.flop)} FLOP a step"
+    if engine != "auto" and compile != "auto":
+        why = "as set"
+    elif alone:
+        why = "convolutions do best one by one"
+    return Choice(stacked, compiled, why)
+
+
+def _rounded(flop: int) -> str:
+    return f"{flop / 1e6:.3g} M" if flop < 1e9 else f"{flop / 1e9:.3g} G"
+
+
+_steps: dict[tuple[str, bool], StackedStep] = {}
+
+
+def build(choice: Choice, example: AlternatingModule, *, slots: int, shape: str) -> Engine:
+    """The engine of `choice` with `slots`. Trials of one `shape` share what is compiled."""
+    if not choice.stacked and not choice.compiled:
+        return InTurns()
+    slots = max(LEAST_STACK, slots)
+    key = (f"{shape} {slots if choice.stacked else 1} {example.device}", choice.compiled)
+    if key not in _steps:
+        _steps[key] = StackedStep(example, compile=choice.compiled)
+    if choice.stacked:
+        return Stacked(Stack(_steps[key], example, slots=slots))
+    return CompiledInTurns(_steps[key])
+
+
+def count(module: AlternatingModule, batch: Batch) -> Work:
+    """What a generator step on `batch` is made of, from one step of a copy of `module`."""
+    copy = deepcopy(module)
+    copy.setup("fit")
+    copy.configure_optimizers()
+    with _Counter() as counter:
+        copy.training_step(batch, 0)
+    conv = torch.nn.modules.conv._ConvNd
+    convolutional = any(isinstance(part, conv) for part in module.modules())
+    return Work(counter.operations, math.ceil(counter.flop), convolutional)
+
+
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts operations, views left out, and floating-point operations."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operations = 0
+        self.flop = 0.0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        out = function(*args, **(kwargs or {}))
+        if not function.is_view:
+            self.operations += 1
+        formula = flop_registry.get(function._overloadpacket)
+        if formula is not None:
+            self.flop += formula(*args, **(kwargs or {}), out_val=out)
+        return out

@@ -1,0 +1,238 @@
+"""A stack: replicas of equal shape trained as one, each a row of shared tensors.
+
+`torch.func.vmap` gives each row the meaning of a single trial, over the same networks and the same
+formulations; one tensor [K, P] per network keeps the launches of K replicas at about those of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from gansweep.data.base import to_float
+from gansweep.data.loader import Batch
+from gansweep.modules.alternating import AlternatingModule
+from gansweep.modules.stacked_step import (
+    Layout,
+    NetworkPlan,
+    NetworkRows,
+    StackedStep,
+    Tensors,
+    buffers_of,
+    scalars,
+)
+from gansweep.optimizers import OptimizerSpec
+
+
+@final
+class Stack:
+    """K replicas of equal shape in one set of tensors; `put` moves a module into a slot.
+
+    A module in a slot stays usable: its weights, buffers, average and optimizer state are views of
+    its row, so that samples, checkpoints and scores see it as a trial of its own. A slot that no
+    module is in takes part in the arithmetic, unseen.
+    """
+
+    def __init__(self, step: StackedStep, example: AlternatingModule, *, slots: int) -> None:
+        """`example` is on its device, in its precision; all others have its shape."""
+        self.modules: list[AlternatingModule | None] = [None] * slots
+        self._step = step
+        like = next(example.discriminator.parameters())
+        self._d = _rows(step.discriminator, example.specs[0], slots, like)
+        self._g = _rows(step.generator, example.specs[1], slots, like)
+        self._settings = {
+            name: torch.zeros(slots, dtype=like.dtype, device=like.device)
+            for name in scalars(example.settings)
+        }
+        self._averages: list[Tensor] = []
+        if example.average is not None:
+            self._averages = [torch.zeros_like(self._g.theta), torch.zeros_like(self._g.buffers)]
+        self._metrics: dict[str, list[Tensor]] = {}  # since the last settling, [K] each
+
+    def put(self, slot: int, module: AlternatingModule) -> None:
+        """Let `module` live in `slot` from now on, as it stands; its optimizers must exist."""
+        self.settle()
+        step = self._step
+        for plan, rows, network, optimizer, spec in (
+            (
+                step.discriminator,
+                self._d,
+                module.discriminator,
+                module.d_optimizer,
+                module.specs[0],
+            ),
+            (step.generator, self._g, module.generator, module.g_optimizer, module.specs[1]),
+        ):
+            parameters = dict(network.named_parameters())
+            _bind_optimizer(plan, rows, slot, parameters, optimizer)
+            _bind(plan.parameters, rows.theta[slot], parameters)
+            _bind(plan.buffers, rows.buffers[slot], buffers_of(network))
+            for name, value in scalars(spec.settings).items():
+                rows.columns[name][slot] = value
+        for name, value in scalars(module.settings).items():
+            self._settings[name][slot] = value
+        if module.average is not None:
+            theta, buffers = self._averages
+            parameters = dict(module.average.named_parameters())
+            _bind(step.generator.parameters, theta[slot], parameters)
+            _bind(step.generator.buffers, buffers[slot], buffers_of(module.average))
+        module.gather_meters = self.settle
+        self.modules[slot] = module
+
+    def drop(self, slot: int) -> None:
+        """Take the module out of `slot`, whose row goes on changing: it is not usable any more."""
+        self.settle()
+        self.modules[slot] = None
+
+    def step(self, batches: Mapping[int, Batch]) -> None:
+        """One generator step of each module that has a batch, by slot; the others rest.
+
+        Where one has fewer discriminator steps than another it joins in for the last ones.
+        """
+        steps = max(batch.steps for batch in batches.values())
+        resting = [s for s, module in enumerate(self.modules) if module and s not in batches]
+        late = {slot: steps - batch.steps for slot, batch in batches.items()}
+        draws = {slot: self._module(slot).draw(batch) for slot, batch in batches.items()}
+        z = self._gathered({slot: draw[0] for slot, draw in draws.items()}, steps + 1)
+        noises = {slot: draw[1] for slot, draw in draws.items() if draw[1] is not None}
+        noise = self._gathered(noises, steps) if noises else None
+        indices = self._gathered({slot: batch.indices for slot, batch in batches.items()}, steps)
+        batch = next(iter(batches.values()))
+        conditional = self._module(next(iter(batches))).settings.conditional
+        labels = None
+        for step in range(steps):
+            chosen = indices[:, step].reshape(-1)
+            real = to_float(_taken(batch.samples.x, chosen, z))
+            if conditional and batch.samples.labels is not None:
+                labels = _taken(batch.samples.labels, chosen, z)
+                labels = labels.view(*indices[:, step].shape, *labels.shape[1:])
+            idle = [*resting, *(slot for slot, by in late.items() if step < by)]
+            with _unchanged(idle, [*self._d.changing, self._g.buffers]):
+                metrics = self._step.train_discriminator(
+                    self._d,
+                    self._g,
+                    self._settings,
+                    real.view(*indices[:, step].shape, *real.shape[1:]),
+                    labels,
+                    z[:, step],
+                    None if noise is None else noise[:, step],
+                )
+            self._note(metrics, idle)
+        with _unchanged(resting, [*self._g.changing, self._d.buffers, *self._averages]):
+            metrics = self._step.train_generator(
+                self._d,
+                self._g,
+                self._settings,
+                labels,
+                z[:, steps],
+                self._averages,
+                self._weights() if self._averages else None,
+            )
+        self._note(metrics, resting)
+        for slot, batch in batches.items():
+            self._module(slot).advance(batch)
+
+    def settle(self) -> None:
+        """Give each module its meters of the steps so far."""
+        for name, values in self._metrics.items():
+            columns = torch.stack(values, 1)
+            for slot, module in enumerate(self.modules):
+                if module is not None:
+                    module.meters.setdefault(name, []).append(columns[slot])
+        self._metrics.clear()
+
+    def _module(self, slot: int) -> AlternatingModule:
+        module = self.modules[slot]
+        assert module is not None
+        return module
+
+    def _gathered(self, tensors: Mapping[int, Tensor], steps: int) -> Tensor:
+        """[K, steps, ...] of [k, ...] by slot, each at the end of its row, with zeros elsewhere."""
+        one = next(iter(tensors.values()))
+        if len(tensors) == len(self.modules) and all(len(t) == steps for t in tensors.values()):
+            return torch.stack([tensors[slot] for slot in range(len(self.modules))])
+        whole = one.new_zeros(len(self.modules), steps, *one.shape[1:])
+        for slot, tensor in tensors.items():
+            whole[slot, steps - len(tensor) :] = tensor
+        return whole
+
+    def _weights(self) -> Tensor:
+        """What the new weights count in each average, [K, 1]."""
+        weights = [0.0 if module is None else module.ema_weight for module in self.modules]
+        like = self._g.theta
+        return torch.tensor(weights, dtype=torch.float64).unsqueeze(1).to(like.device)
+
+    def _note(self, metrics: Tensors, idle: Sequence[int]) -> None:
+        if not idle:
+            for name, values in metrics.items():
+                self._metrics.setdefault(name, []).append(values)
+            return
+        self.settle()
+        for slot, module in enumerate(self.modules):
+            if module is not None and slot not in idle:
+                for name, values in metrics.items():
+                    module.meters.setdefault(name, []).append(values[slot].clone())
+
+
+def _rows(plan: NetworkPlan, spec: OptimizerSpec, slots: int, like: Tensor) -> NetworkRows:
+    def zeros(width: int, dtype: torch.dtype = like.dtype) -> Tensor:
+        return torch.zeros(slots, width, dtype=dtype, device=like.device)
+
+    return NetworkRows(
+        theta=zeros(plan.parameters.width),
+        buffers=zeros(plan.buffers.width),
+        state={name: zeros(plan.parameters.width) for name in plan.rule.state},
+        steps=zeros(len(plan.parameters.names), torch.float32),
+        columns={name: zeros(1, torch.float64) for name in scalars(spec.settings)},
+    )
+
+
+@torch.no_grad()
+def _bind(layout: Layout, row: Tensor, tensors: Mapping[str, Tensor]) -> None:
+    """Copy the tensors into `row` [width] and let them live there from now on."""
+    for name, view in layout.of(row).items():
+        view.copy_(tensors[name])
+        tensors[name].data = view
+
+
+def _bind_optimizer(
+    plan: NetworkPlan,
+    rows: NetworkRows,
+    slot: int,
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """The optimizer's state into the row; torch.optim's own state is then views of it."""
+    kept = {name: optimizer.state.get(p, {}) for name, p in parameters.items()}
+    rows.steps[slot] = float(next(iter(kept.values())).get("step", 0.0))
+    fresh: dict[str, dict[str, Any]] = {name: {} for name in kept}
+    for key, tensor in rows.state.items():
+        for name, view in plan.parameters.of(tensor[slot]).items():
+            before = kept[name].get(key)
+            view.zero_() if before is None else view.copy_(before)
+            fresh[name][key] = view
+    for i, (name, parameter) in enumerate(parameters.items()):
+        if plan.rule.counts:
+            fresh[name]["step"] = rows.steps[slot, i]
+        optimizer.state[parameter] = fresh[name]
+
+
+def _taken(data: Tensor, chosen: Tensor, like: Tensor) -> Tensor:
+    return data.index_select(0, chosen).to(like.device, non_blocking=True)
+
+
+@contextmanager
+def _unchanged(slots: Sequence[int], tensors: Sequence[Tensor]) -> Iterator[None]:
+    """The rows `slots` are afterwards what they were before."""
+    if not slots:
+        yield
+        return
+    where = torch.tensor(slots, device=tensors[0].device)
+    before = [tensor[where] for tensor in tensors]
+    yield
+    for tensor, rows in zip(tensors, before, strict=True):
+        tensor[where] = rows

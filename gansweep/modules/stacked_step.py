@@ -1,0 +1,353 @@
+"""One step of every replica of a stack: pure in its tensors, so that it can be compiled whole."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from functools import partial
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn.utils import parametrize
+
+from gansweep.formulation import Formulation
+from gansweep.modules.alternating import AlternatingModule
+from gansweep.optimizers import OptimizerSpec
+
+Tensors = dict[str, Tensor]
+
+
+@final
+class Layout:
+    """Named tensors of one replica laid out in a row of `width` numbers."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.names = list(tensors)
+        self.shapes = [tensor.shape for tensor in tensors.values()]
+        self.sizes = [tensor.numel() for tensor in tensors.values()]
+        self.width = sum(self.sizes)
+
+    def views(self, rows: Tensor) -> Tensors:
+        """The tensors by name, each [K, *shape], from rows [K, width]."""
+        parts = torch.split(rows, self.sizes, 1)  # one operation, whose derivative is one too
+        return {
+            name: part.view(-1, *shape)
+            for name, shape, part in zip(self.names, self.shapes, parts, strict=True)
+        }
+
+    def of(self, row: Tensor) -> Tensors:
+        """The tensors by name, each as shaped, from one row [width]."""
+        return {name: view[0] for name, view in self.views(row.unsqueeze(0)).items()}
+
+
+@final
+class NetworkPlan:
+    """What the replicas have in common in one of their networks."""
+
+    def __init__(self, network: nn.Module, spec: OptimizerSpec) -> None:
+        rule = spec.rule
+        assert rule is not None
+        self.rule = rule
+        self.skeleton = _skeleton(network)
+        self.parameters = Layout(dict(network.named_parameters()))
+        self.buffers = Layout(buffers_of(network))
+
+
+def buffers_of(network: nn.Module) -> Tensors:
+    """Buffers that matter: without BatchNorm's count of batches, which a fixed momentum ignores."""
+    return {
+        name: buffer
+        for name, buffer in network.named_buffers()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def _skeleton(network: nn.Module) -> nn.Module:
+    """The structure of `network`, without memory, for `functional_call`."""
+    skeleton = deepcopy(network).to("meta")
+    for part in skeleton.modules():
+        if isinstance(part, nn.modules.batchnorm._NormBase):
+            part.num_batches_tracked = None
+    return skeleton.train()
+
+
+def scalars(settings: Any) -> dict[str, float]:
+    """The settings in which replicas of one stack may differ: the floating-point ones."""
+    return {
+        field.name: value
+        for field in dataclasses.fields(settings)
+        if isinstance(value := getattr(settings, field.name), float)
+    }
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class NetworkRows:
+    """One network of K replicas: weights [K, P], buffers [K, Q], optimizer state [K, P] by name.
+
+    steps: float [K, n], the optimizer's, a number for each of n parameters as torch.optim keeps it;
+    columns: its hyperparameters, float64 [K, 1] by name.
+    """
+
+    theta: Tensor
+    buffers: Tensor
+    state: Tensors
+    steps: Tensor
+    columns: Tensors
+
+    @property
+    def changing(self) -> list[Tensor]:
+        """What a step changes."""
+        return [self.theta, self.buffers, self.steps, *self.state.values()]
+
+
+def obstacle(module: AlternatingModule) -> str | None:
+    """Why trials like `module` cannot be stacked; None where nothing is known against it."""
+    for spec in module.specs:
+        if spec.rule is None:
+            return f"the optimizer {type(spec).__name__} has no update rule for rows"
+    for network in (module.generator, module.discriminator):
+        for part in network.modules():
+            if isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0:
+                return "dropout draws from one stream for all replicas"
+            if isinstance(part, nn.modules.batchnorm._NormBase) and part.momentum is None:
+                return f"the statistics of a {type(part).__name__} without momentum count batches"
+            if isinstance(part, nn.RNNBase):
+                return f"{type(part).__name__} does not run under vmap"
+            if parametrize.is_parametrized(part):
+                return f"a parametrized {type(part).__name__} changes its own state"
+        if not all(parameter.requires_grad for parameter in network.parameters()):
+            return "some weights are frozen"
+        if not all(buffer.is_floating_point() for buffer in buffers_of(network).values()):
+            return "a buffer holds integers"
+    return None
+
+
+@final
+class StackedStep:
+    """The discriminator's and the generator's step on K rows, for replicas like one example.
+
+    All that replicas have in common is here, and nothing of any one of them: stacks of the same
+    shape share it, and with it what was compiled.
+    """
+
+    def __init__(self, example: AlternatingModule, *, compile: bool = False) -> None:
+        """Raises ValueError where `example` cannot be stacked."""
+        reason = obstacle(example)
+        if reason:
+            raise ValueError(f"cannot be stacked: {reason}")
+        self.compiled = compile
+        self.train_discriminator: Callable[..., Tensors] = self._discriminator_step
+        self.train_generator: Callable[..., Tensors] = self._generator_step
+        if compile:
+            whole = partial(torch.compile, fullgraph=True, dynamic=False)
+            self.train_discriminator = whole(self._discriminator_step)
+            self.train_generator = whole(self._generator_step)
+        self._cls = type(example)
+        self._settings = example.settings
+        self.discriminator = NetworkPlan(example.discriminator, example.specs[0])
+        self.generator = NetworkPlan(example.generator, example.specs[1])
+        constraint = example.formulation.constraint
+        self._timing = constraint.timing if constraint else None
+        self._constrained = _constrained(example)
+
+    def _discriminator_step(
+        self,
+        d: NetworkRows,
+        g: NetworkRows,
+        settings: Tensors,
+        real: Tensor,
+        labels: Tensor | None,
+        z: Tensor,
+        noise: Tensor | None,
+    ) -> Tensors:
+        """One step of D in each row, in place; the metrics, each [K].
+
+        settings: the variant's floating-point settings, [K] by name. real [K, B, *shape],
+        labels [K, B, ...], z [K, B, dim], noise [K, ...] as the penalty draws it.
+        """
+        given = _given(labels=labels, noise=noise)
+        plan = self.discriminator
+        with torch.no_grad():
+            fake, g_buffers = vmap(self._fake)(
+                self.generator.parameters.views(g.theta),
+                _copies(self.generator, g),
+                z,
+                given,
+            )
+            if self._timing == "before":
+                self._project(d.theta, settings)
+
+        def total(theta: Tensor) -> tuple[Tensor, tuple[Tensors, Tensors]]:
+            losses, metrics, buffers = vmap(self._discriminator_loss)(
+                plan.parameters.views(theta),
+                _copies(plan, d),
+                settings,
+                real,
+                fake,
+                given,
+            )
+            return losses.sum(), (metrics, buffers)
+
+        metrics: Tensors
+        gradient, (metrics, d_buffers) = grad(total, has_aux=True)(d.theta)
+        with torch.no_grad():
+            self._update(plan, d, gradient)
+            if self._timing == "after":
+                self._project(d.theta, settings)
+            _keep(self.generator, g, g_buffers)
+            _keep(plan, d, d_buffers)
+        return metrics
+
+    def _generator_step(
+        self,
+        d: NetworkRows,
+        g: NetworkRows,
+        settings: Tensors,
+        labels: Tensor | None,
+        z: Tensor,
+        averages: list[Tensor],
+        weight: Tensor | None,
+    ) -> Tensors:
+        """One step of G in each row, in place; the metrics, each [K].
+
+        averages: the averaged weights and buffers of G, [K, P] and [K, Q], where there are any;
+        weight [K, 1] is what the new ones count.
+        """
+        given = _given(labels=labels)
+        plan = self.generator
+
+        def total(theta: Tensor) -> tuple[Tensor, tuple[Tensors, Tensors, Tensors]]:
+            losses, metrics, g_buffers, d_buffers = vmap(self._generator_loss)(
+                plan.parameters.views(theta),
+                _copies(plan, g),
+                self.discriminator.parameters.views(d.theta),
+                _copies(self.discriminator, d),
+                settings,
+                z,
+                given,
+            )
+            return losses.sum(), (metrics, g_buffers, d_buffers)
+
+        metrics: Tensors
+        gradient, (metrics, g_buffers, d_buffers) = grad(total, has_aux=True)(g.theta)
+        with torch.no_grad():
+            self._update(plan, g, gradient)
+            _keep(plan, g, g_buffers)
+            _keep(self.discriminator, d, d_buffers)
+            if weight is not None:
+                averages[0].lerp_(g.theta, weight.to(g.theta.dtype))
+                averages[1].lerp_(g.buffers, weight.to(g.buffers.dtype))
+        return metrics
+
+    # What one replica does: the same calls as in AlternatingModule, of functions of its tensors.
+
+    def _formulation(self, settings: Tensors) -> Formulation:
+        return self._cls.formulate(dataclasses.replace(self._settings, **settings))
+
+    def _fake(
+        self, parameters: Tensors, buffers: Tensors, z: Tensor, given: Tensors
+    ) -> tuple[Tensor, Tensors]:
+        tensors = {**parameters, **buffers}
+        fake: Tensor = functional_call(self.generator.skeleton, tensors, (z, given.get("labels")))
+        return fake.to(z.dtype), buffers
+
+    def _discriminator_loss(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        settings: Tensors,
+        real: Tensor,
+        fake: Tensor,
+        given: Tensors,
+    ) -> tuple[Tensor, Tensors, Tensors]:
+        def logits(x: Tensor) -> Tensor:
+            return self._logits({**parameters, **buffers}, x, given)
+
+        def pure_logits(x: Tensor) -> Tensor:
+            copies = {name: buffer.clone() for name, buffer in buffers.items()}
+            return self._logits({**parameters, **copies}, x, given)
+
+        loss = self._formulation(settings).discriminator_loss(
+            logits, real, fake, given.get("noise"), D_pure=pure_logits
+        )
+        return loss.total, loss.metrics, buffers
+
+    def _generator_loss(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        d_parameters: Tensors,
+        d_buffers: Tensors,
+        settings: Tensors,
+        z: Tensor,
+        given: Tensors,
+    ) -> tuple[Tensor, Tensors, Tensors, Tensors]:
+        fake, buffers = self._fake(parameters, buffers, z, given)
+        loss = self._formulation(settings).generator_loss(
+            lambda x: self._logits({**d_parameters, **d_buffers}, x, given), fake
+        )
+        return loss.total, loss.metrics, buffers, d_buffers
+
+    def _logits(self, tensors: Tensors, x: Tensor, given: Tensors) -> Tensor:
+        labels = given.get("labels")
+        logits: Tensor = functional_call(self.discriminator.skeleton, tensors, (x, labels))
+        return logits.to(x.dtype)
+
+    def _project(self, theta: Tensor, settings: Tensors) -> None:
+        def one(row: Tensor, settings: Tensors) -> Tensor:
+            constraint = self._formulation(settings).constraint
+            assert constraint is not None
+            constraint.project(
+                [row[start:end].view(shape) for start, end, shape in self._constrained]
+            )
+            return row
+
+        vmap(one)(theta, settings)
+
+    def _update(self, plan: NetworkPlan, rows: NetworkRows, gradient: Tensor) -> None:
+        rows.steps.add_(1.0)
+        plan.rule.update(rows.theta, gradient, rows.state, rows.steps[:, :1], rows.columns)
+
+
+def _given(**tensors: Tensor | None) -> Tensors:
+    """Those that there are: vmap takes no None."""
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+
+
+def _copies(plan: NetworkPlan, rows: NetworkRows) -> Tensors:
+    """The buffers for networks to write to, each in memory of its own: vmap's BatchNorm would write
+    past a view of rows.
+    """
+    views = plan.buffers.views(rows.buffers)
+    return {name: view.clone(memory_format=torch.contiguous_format) for name, view in views.items()}
+
+
+def _keep(plan: NetworkPlan, rows: NetworkRows, buffers: Tensors) -> None:
+    if buffers:
+        rows.buffers.copy_(torch.cat([buffers[name].flatten(1) for name in plan.buffers.names], 1))
+
+
+def _constrained(module: AlternatingModule) -> list[tuple[int, int, tuple[int, ...]]]:
+    """(start, end, shape) in D's rows of what the constraint projects.
+
+    Neighbours are one where the constraint does not care for shapes.
+    """
+    constraint = module.formulation.constraint
+    if constraint is None:
+        return []
+    chosen = {id(tensor) for tensor in constraint.select(module.discriminator)}
+    ranges: list[tuple[int, int, tuple[int, ...]]] = []
+    end = 0
+    for parameter in module.discriminator.parameters():
+        start, end = end, end + parameter.numel()
+        if id(parameter) not in chosen:
+            continue
+        if constraint.elementwise and ranges and ranges[-1][1] == start:
+            start = ranges.pop()[0]
+        shape = (end - start,) if constraint.elementwise else tuple(parameter.shape)
+        ranges.append((start, end, shape))
+    return ranges

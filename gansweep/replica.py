@@ -1,0 +1,310 @@
+"""One trial in training, alone or as a replica of a pack: its state, its record, its end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from gansweep.assembly import build_module, check_fit, condition_of, load_samples
+from gansweep.callbacks.base import TrialCallback
+from gansweep.callbacks.readout import Readout
+from gansweep.callbacks.samples import SampleGrid
+from gansweep.callbacks.scores import Scores
+from gansweep.checkpoint import read_checkpoint, write_checkpoint
+from gansweep.config import TrialConfig, resolve
+from gansweep.data.base import Samples, to_float
+from gansweep.data.loader import Batch, resident
+from gansweep.data.stream import BatchOrder
+from gansweep.errors import ConfigError, Problem
+from gansweep.metrics.base import Score
+from gansweep.progress import (
+    RUN_STATUS,
+    Clock,
+    Continue,
+    Exploit,
+    Interrupt,
+    Outcome,
+    Progress,
+    Stop,
+    TrialResult,
+    Verdict,
+)
+from gansweep.sampling import Sampler
+from gansweep.seeding import stream, stream_seed
+from gansweep.tracking.base import Tracker
+
+log = logging.getLogger("gansweep")
+
+CHECKPOINT = "checkpoint.pt"
+"""File of a trial's folder that holds its whole state."""
+
+GENERATION = "generation.pt"
+"""The same at the last generation of a population, for others to go on from."""
+
+
+@final
+@dataclass(frozen=True)
+class Job:
+    """A trial to train. Without `folder` nothing is checkpointed.
+
+    generation: g_steps between the generations of a population; 0 where there is none.
+    """
+
+    config: TrialConfig
+    tracker: Tracker
+    folder: Path | None = None
+    generation: int = 0
+
+
+@final
+class Common:
+    """What the trials of a pack share: the data on the device, frozen latents, real statistics."""
+
+    def __init__(self, config: TrialConfig, device: torch.device) -> None:
+        on_host = load_samples(config)
+        self.device = device
+        self.samples: Samples = resident(on_host, device)
+        self.sampler = Sampler(
+            latent=config.latent,
+            samples=on_host,
+            condition=condition_of(config, on_host.spec),
+            grid=(config.samples.rows, config.samples.columns),
+            grid_seed=config.samples.seed,
+            count=config.score.samples,
+            seed=config.score.seed,
+            device=device,
+        )
+        real = _drawn(on_host, config.score.samples, config.score.seed).to(device)
+        self.scores: Sequence[Score] = [cls(real, seed=config.score.seed) for cls in config.scores]
+
+
+def _drawn(samples: Samples, count: int, seed: int) -> torch.Tensor:
+    rng = stream(seed, "real")
+    if count <= len(samples):
+        picked = torch.randperm(len(samples), generator=rng)[:count]
+    else:
+        picked = torch.randint(len(samples), (count,), generator=rng)
+    return to_float(samples.x[picked])
+
+
+@final
+class Replica:
+    """A trial from its job to its result. It holds no Trainer and no engine.
+
+    Raises what building it raises (ConfigError for a wrong checkpoint, say).
+    """
+
+    def __init__(self, job: Job, common: Common) -> None:
+        config = job.config
+        self.config = config
+        self.tracker = job.tracker
+        self.outcome = Outcome()
+        self.result: TrialResult | None = None
+        self._folder = job.folder
+        self._generation = job.generation
+        self._common = common
+        self.engine: dict[str, Any] | None = None
+        self._tree: Mapping[str, Any] | None = None
+        self.saved = self._read(CHECKPOINT)
+        advice = check_fit(config, common.samples.spec)
+        if advice:
+            self.tracker.set_tags({"gansweep.warning": "; ".join(advice)})
+        self.module = build_module(config, common.samples.spec)
+        self.module.to(common.device)
+        self.module.setup("fit")
+        self.module.configure_optimizers()
+        self._order = BatchOrder(len(common.samples), stream_seed(config.run.seed, "data"))
+        self.clock = Clock()
+        self._scored = False
+        self._callbacks: Sequence[TrialCallback] = (
+            Readout(self.tracker, self.clock, self.outcome, every=config.log.every),
+            SampleGrid(self.tracker, common.sampler, every=config.samples.every),
+            Scores(
+                common.scores,
+                self.tracker,
+                common.sampler,
+                self.outcome,
+                every=config.score_every,
+            ),
+        )
+        if self.saved:
+            self.module.load_training_state(self.saved["module"])
+            self._order.load_state_dict(self.saved["order"])
+            self.outcome.metrics.update(self.saved["metrics"])
+            self.engine = self.saved["engine"]
+            if self.saved["tree"]:
+                self._go_on_under(json.loads(self.saved["tree"]))
+
+    @property
+    def key(self) -> str:
+        return self.config.key
+
+    @property
+    def g_step(self) -> int:
+        return self.module.g_step
+
+    @property
+    def budget(self) -> int:
+        return self.config.budget.g_steps
+
+    def fail(self, error: BaseException) -> None:
+        """It ends because something raised."""
+        fail(self.outcome, self.tracker, error)
+
+    def finish(self) -> TrialResult:
+        """End the record; call it once, when training is over."""
+        self.tracker.set_tags({"gansweep.g_steps": str(self.g_step)})
+        self.result = finish(
+            self.outcome, self.tracker, g_steps=self.g_step, seconds=self.clock.seconds
+        )
+        return self.result
+
+    @property
+    def at_end(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.g_step >= self.budget or self.outcome.over
+
+    def start(self) -> None:
+        """Training begins now."""
+        self.clock.start(self.g_step, self.saved["seconds"] if self.saved else 0.0)
+        self.saved = None
+
+    def batch(self) -> Batch:
+        """The data of the next generator step."""
+        steps = self.config.model.cls.d_steps(self.config.model.settings, self.g_step)
+        size = self.config.data.settings.batch_size
+        samples = self._common.samples
+        indices = self._order.take(steps * size).view(steps, size)
+        return Batch(samples, indices.to(samples.x.device), self._common.device)
+
+    def example_batch(self) -> Batch:
+        """Data for a probe: as many discriminator steps as at the end of the budget."""
+        size, count = self.config.data.settings.batch_size, len(self._common.samples)
+        steps = self.config.model.cls.d_steps(self.config.model.settings, self.budget)
+        indices = (torch.arange(steps * size) % count).view(steps, size)
+        device = self._common.samples.x.device
+        return Batch(self._common.samples, indices.to(device), self._common.device)
+
+    def record(self) -> bool:
+        """Record what is due after a generator step; whether it was scored."""
+        g_step, last = self.g_step, self.g_step >= self.budget
+        for callback in self._callbacks:
+            if callback.due(g_step, last=last):
+                callback.act(self.module, g_step)
+        self._scored = last or g_step % self.config.score_every == 0
+        return self._scored and not self.outcome.over
+
+    def checkpoints_due(self) -> list[str]:
+        """The files to be written after this generator step."""
+        if self._folder is None or self.outcome.over:
+            return []
+        names = []
+        if self.g_step >= self.budget or self.g_step % self.config.checkpoint.every == 0:
+            names.append(CHECKPOINT)
+        if self._generation and self.g_step % self._generation == 0:
+            names.append(GENERATION)
+        return names
+
+    def progress(self) -> Progress:
+        """How it stands, to be reported."""
+        if self._scored:
+            self.tracker.set_tags({"gansweep.g_steps": str(self.g_step)})
+        return Progress(
+            g_steps=self.g_step,
+            budget=self.budget,
+            seconds=self.clock.seconds,
+            metrics=dict(self.outcome.metrics),
+            scored=self._scored,
+        )
+
+    def obey(self, verdict: Verdict, state: Mapping[str, Any] | None = None) -> None:
+        """Carry out a verdict; `state` is the donor's training state where it is at hand."""
+        match verdict:
+            case Continue():
+                return
+            case Exploit():
+                self._exploit(verdict, state)
+            case Stop():
+                self.save()
+                self.outcome.end("stopped", f"{verdict.reason} at g_step {self.g_step}")
+            case Interrupt():
+                self.save()
+                self.outcome.end("interrupted", f"interrupted at g_step {self.g_step}")
+
+    def _exploit(self, exploit: Exploit, state: Mapping[str, Any] | None) -> None:
+        """The donor's networks and optimizers under new settings; streams and counts stay."""
+        log.info("trial %s goes on from %s", self.key, exploit.donor)
+        if state is None:
+            saved = read_checkpoint(Path(exploit.folder) / GENERATION)
+            if saved is None:
+                raise FileNotFoundError(f"{exploit.donor} left no {GENERATION} in {exploit.folder}")
+            state = saved["module"]
+        own = self.module.training_state()
+        kept = ("rng", "dropout_rng", "device", "meters", "g_step", "d_step", "images_seen")
+        self.module.load_training_state({**state, **{name: own[name] for name in kept}})
+        self._go_on_under(exploit.tree)
+
+    def _go_on_under(self, tree: Mapping[str, Any]) -> None:
+        """Other settings than those that the trial began with, from now on."""
+        problems: list[Problem] = []
+        settings = resolve(tree, problems)
+        if settings is None:
+            raise ConfigError(problems)
+        self.module.set_hyperparameters(
+            settings.model.settings,
+            tuple(part.cls(part.settings) for part in (settings.d_optimizer, settings.g_optimizer)),
+        )
+        self._tree = tree
+
+    def save(self, name: str = CHECKPOINT) -> None:
+        """Write a checkpoint, with everything that the next step depends on."""
+        if self._folder is None:
+            return
+        self.tracker.flush()  # a trial that goes on from here does not log these steps again
+        state = {
+            "key": self.key,
+            "module": self.module.training_state(),
+            "order": self._order.state_dict(),
+            "seconds": self.clock.seconds,
+            "metrics": dict(self.outcome.metrics),
+            "engine": self.engine,
+            "tree": None if self._tree is None else json.dumps(self._tree),
+        }
+        write_checkpoint(self._folder / name, state)
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        if self._folder is None:
+            return None
+        path = self._folder / name
+        state = read_checkpoint(path)
+        if state and state["key"] != self.key:
+            raise ConfigError.single(
+                str(path),
+                f"is of trial {state['key']}, not of {self.key}",
+                "give each trial a folder of its own",
+            )
+        return state
+
+
+def fail(outcome: Outcome, tracker: Tracker, error: BaseException) -> None:
+    """The trial of `tracker` ends because of `error`; its traceback is kept."""
+    outcome.end("failed", f"{type(error).__name__}: {error}".splitlines()[0][:500])
+    tracker.log_text("".join(traceback.format_exception(error)), "traceback.txt")
+    log.error("the trial failed", exc_info=error)
+
+
+def finish(outcome: Outcome, tracker: Tracker, *, g_steps: int, seconds: float) -> TrialResult:
+    """End the record of a trial as `outcome` says."""
+    tags: dict[str, str] = {"gansweep.state": outcome.state}
+    if outcome.reason:
+        tags["gansweep.reason"] = outcome.reason
+    tracker.set_tags(tags)
+    tracker.finish(RUN_STATUS[outcome.state])
+    return TrialResult(outcome.state, outcome.reason, g_steps, seconds, outcome.metrics)

@@ -1,0 +1,64 @@
+"""The decision service of a sweep: its scheduler, and a journal that rebuilds it after a break."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+from gansweep.sweep.schedulers.base import Answers, Scheduler
+
+
+@final
+class Judge:
+    """Passes what happens to the scheduler, in order, and writes it down first.
+
+    A scheduler is deterministic: after a break, replaying the journal brings back the rungs of
+    ASHA and the generations of a population. Nothing is written for a scheduler that never waits.
+    """
+
+    def __init__(self, scheduler: Scheduler, journal: Path) -> None:
+        self._scheduler = scheduler
+        self._journal = journal
+        self.waits = scheduler.waits
+        if self.waits and journal.exists():
+            self._replay()
+
+    def begin(self, key: str, settings: Mapping[str, Any]) -> None:
+        """A trial starts or resumes, with its swept settings by dotted key."""
+        self._note(begin=key, settings=dict(settings))
+        self._scheduler.begin(key, settings)
+
+    def report(self, key: str, g_steps: int, value: float) -> Answers:
+        """A trial's objective after `g_steps`; all answers that are ready now."""
+        self._note(report=key, g_steps=g_steps, value=value)
+        return self._scheduler.report(key, g_steps, value)
+
+    def ended(self, key: str) -> Answers:
+        """A trial is over."""
+        self._note(ended=key)
+        return self._scheduler.ended(key)
+
+    def _note(self, **event: Any) -> None:
+        if self.waits:
+            with self._journal.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(event) + "\n")
+
+    def _replay(self) -> None:
+        text = self._journal.read_text(encoding="utf-8")
+        if text and not text.endswith("\n"):  # a run was killed in mid-line
+            with self._journal.open("a", encoding="utf-8") as file:
+                file.write("\n")
+        for line in text.splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:  # such a line
+                continue
+            match event:
+                case {"begin": key, "settings": settings}:
+                    self._scheduler.begin(key, settings)
+                case {"report": key, "g_steps": g_steps, "value": value}:
+                    self._scheduler.report(key, g_steps, value)
+                case {"ended": key}:
+                    self._scheduler.ended(key)

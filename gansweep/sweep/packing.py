@@ -1,0 +1,33 @@
+"""How many trials share a worker."""
+
+from __future__ import annotations
+
+import math
+
+from gansweep.sweep.file import Resources, Search
+
+MOST_ON_CPU = 8
+MOST_ON_GPU = 32
+"""Largest packs made unasked: beyond, a core or a card gains little (docs/PERFORMANCE.md)."""
+
+TPE_ROUNDS = 4
+"""TPE learns from the trials that ended: a search has at least so many rounds of packs."""
+
+
+def pack_size(
+    resources: Resources, search: Search, *, waiting: int, total: int, workers: int
+) -> int:
+    """Trials of the next pack, where `waiting` of `total` have not begun.
+
+    They are spread first over the `workers` that are, or soon will be, without a pack: one that
+    leaves a worker idle saves no time.
+    """
+    if search.scheduler == "pbt":  # the whole population trains at once, or waits for itself
+        return max(resources.pack or 1, math.ceil(total / workers))
+    if resources.pack:
+        return resources.pack
+    most = MOST_ON_GPU if resources.gpu else MOST_ON_CPU
+    share = math.ceil(waiting / workers)
+    if search.method == "tpe":
+        share = min(share, math.ceil(total / workers / TPE_ROUNDS))
+    return max(1, min(most, share))

@@ -1,0 +1,225 @@
+"""Ray's start: a local Ray's processes and workers come up while the driver imports and plans."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, NoReturn, final
+
+import ray
+
+from gansweep.errors import ConfigError
+from gansweep.sweep.file import Resources, peek_resources
+
+OBJECT_STORE_BYTES = 128 * 1024**2
+"""Shared memory of a local Ray: trials exchange small results only."""
+
+WARM = "gansweep.sweep.warm"
+"""What the workers of a local Ray import at once."""
+
+
+SERVICE_NICENESS, WORKER_NICENESS = 10, 15
+"""Of a local Ray's own processes and of its workers, whose 15 is Ray's default."""
+
+THREAD = "ray"
+"""Name of the thread that a Ray lives by."""
+
+
+@final
+class RayStart:
+    """Ray, being started in a thread or joined at `address`.
+
+    The thread lives as long as a local Ray: Linux ends the processes that a thread started when
+    that thread ends, so they never outlive this one, however it ends.
+    """
+
+    def __init__(self, address: str | None, resources: Resources) -> None:
+        """`resources` are what a trial takes."""
+        self._address = address
+        self._asked = resources
+        # A local Ray is told how many trials fit and calls each a CPU: it starts a worker for each.
+        self.resources: Final = resources if address else replace(resources, cpu=1.0)
+        self._have: dict[str, float] = {}
+        self._error: BaseException | None = None
+        self._up = threading.Event()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._live, name=THREAD, daemon=True)
+        self._thread.start()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this Ray is of our making."""
+        return self._address is None
+
+    def wait(self) -> dict[str, float]:
+        """Ray's resources, once it is up.
+
+        Raises:
+            ConfigError: there is no such cluster, or a trial asks for more than it has.
+        """
+        self._up.wait()
+        if self._error:
+            raise self._error
+        if self.is_local:
+            _take_warm_workers()
+        return self._have
+
+    def stop(self) -> None:
+        """Leave the cluster; a local Ray ends."""
+        self._up.wait()
+        ray.shutdown()
+        self._over.set()
+        self._thread.join()
+
+    def _live(self) -> None:
+        if self.is_local:
+            _yield_to_the_driver()
+        try:
+            self._have = start_ray(self._address, self.resources, asked=self._asked)
+        except BaseException as error:
+            self._error = error
+            self._up.set()
+            return
+        self._up.set()
+        self._over.wait()
+
+
+def is_under_way() -> bool:
+    """Whether this process has a Ray that comes up or is up."""
+    return any(thread.name == THREAD for thread in threading.enumerate())
+
+
+def exit_at_once(code: int) -> NoReturn:
+    """End this process and every one below it, without waiting for a Ray that comes up.
+
+    Python would wait for the thread that starts it, or crash in it.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for process in _below(os.getpid()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    os._exit(code)
+
+
+def _below(process: int) -> list[int]:
+    """The ids of a process's children, and of theirs (of none where the system does not tell)."""
+    found: list[int] = []
+    for listed in Path(f"/proc/{process}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, listed.read_text().split()):
+                found += [child, *_below(child)]
+    return found
+
+
+def start_ahead(file: Path, overrides: Sequence[str]) -> RayStart | None:
+    """A local Ray for the sweep of `file`; None where the file is not good enough to know."""
+    resources = peek_resources(file, overrides)
+    if resources is None or resources.cpu > (os.cpu_count() or 1):
+        return None
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))  # as Ray's own
+    return RayStart(None, resources)
+
+
+def start_ray(
+    address: str | None, resources: Resources, *, asked: Resources | None = None
+) -> dict[str, float]:
+    """Join the cluster at `address`, or start a local Ray; returns its resources.
+
+    `asked` is what a trial takes in truth, where `resources` says it in terms of a local Ray.
+    ConfigError where there is no such cluster, or where a trial asks for more than it has.
+    """
+    if address and address.startswith("ray://"):
+        raise ConfigError.single(
+            "--address",
+            "ray:// clients lose the sweep when the line breaks for 30 s",
+            "run this command on the cluster, with --address auto, or submit it as a Ray job",
+        )
+    options: dict[str, Any] = {"runtime_env": {"env_vars": worker_environment()}}
+    if not address:
+        asked = asked or resources
+        # Not as a runtime environment: Ray would not give us the workers that it starts with.
+        os.environ.update(worker_environment())
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, math.floor(asked.cpu))))
+        count = slots(replace(asked, gpu=0.0), {"CPU": os.cpu_count() or 1})
+        os.environ.update(
+            RAY_preload_python_modules=WARM,
+            RAY_num_workers_soft_limit=str(count),  # else Ray ends some of those that wait
+        )
+        options = {
+            "num_cpus": count,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+        }
+    notes = logging.getLogger("ray")
+    level = notes.level
+    notes.setLevel(logging.ERROR)  # it warns that it runs in a thread, and of tokens
+    try:
+        ray.init(address=address or "local", log_to_driver=True, configure_logging=False, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigError.single("--address", f"no Ray cluster at {address!r}: {error}") from error
+    finally:
+        notes.setLevel(level)
+    have = ray.cluster_resources()
+    for name, wanted in (("CPU", resources.cpu), ("GPU", resources.gpu)):
+        if wanted > have.get(name, 0):
+            ray.shutdown()
+            raise ConfigError.single(
+                f"resources.{name.lower()}",
+                f"a trial takes {wanted:g}, the cluster has {have.get(name, 0):g}",
+            )
+    return {str(name): float(count) for name, count in have.items()}
+
+
+def _yield_to_the_driver() -> None:
+    """Ray's processes, which this thread starts, give way to the driver, which plans meanwhile.
+
+    On busy or few cores a mistake in the file is then told as soon as without them.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), SERVICE_NICENESS)
+        on_top = WORKER_NICENESS - SERVICE_NICENESS
+        os.environ.update(RAY_worker_niceness=str(on_top))
+
+
+def _take_warm_workers() -> None:
+    """Have Tune use the workers that Ray has started already.
+
+    Tune gives its actors a variable as a runtime environment of their own, for which Ray starts
+    other workers. Ours have it from the driver. Where Tune has changed, a start takes longer.
+    """
+    from ray.tune.execution import class_cache
+
+    class_cache.DEFAULT_ENV_VARS.clear()
+
+
+def worker_environment() -> dict[str, str]:
+    """Variables of the worker processes: a lean start and output, and where a user's parts lie."""
+    folders = [os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {
+        "TQDM_DISABLE": "1",
+        "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+        "PL_DISABLE_FORK": "1",  # Lightning would fork to look for GPUs, which harms Ray
+        "PYTHONWARNINGS": "ignore",
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(map(os.path.abspath, folders))),
+        # glibc would give a large tensor's pages back and fetch them anew at every step.
+        "MALLOC_MMAP_THRESHOLD_": str(256 * 1024**2),
+        "MALLOC_TRIM_THRESHOLD_": str(1024**3),
+        "MALLOC_TOP_PAD_": str(64 * 1024**2),
+    }
+
+
+def slots(resources: Resources, have: dict[str, float]) -> int:
+    """How many trials fit at a time."""
+    fits = have.get("CPU", 1) / resources.cpu
+    if resources.gpu:
+        fits = min(fits, have.get("GPU", 0) / resources.gpu)
+    return max(1, min(math.floor(fits + 1e-9), resources.concurrent or 10**6))

@@ -1,0 +1,206 @@
+"""A worker's side of a sweep: one pack trains in a thread, with a mailbox each way. No Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+from gansweep.config import resolve
+from gansweep.engines import Choice, EngineName
+from gansweep.errors import ConfigError, Problem
+from gansweep.pack import Pack
+from gansweep.progress import Interrupt, Progress, TrialResult, Verdict
+from gansweep.replica import Job
+
+log = logging.getLogger("gansweep")
+
+
+@final
+@dataclass(frozen=True)
+class Assigned:
+    """What a worker is told of one trial; `tree` are its settings."""
+
+    key: str
+    tree: Mapping[str, Any]
+    run_id: str
+    uri: str
+    folder: str
+    generation: int = 0
+
+
+@final
+@dataclass(frozen=True)
+class PackAssigned:
+    """What a worker is told of its pack.
+
+    waits: whether trials rest after each score until a scheduler's verdict comes.
+    """
+
+    trials: tuple[Assigned, ...]
+    engine: EngineName
+    waits: bool
+
+
+@final
+@dataclass(frozen=True)
+class Ended:
+    """A trial is over; an `Answer` fills its place or closes it."""
+
+    key: str
+    result: TrialResult
+
+
+@final
+@dataclass(frozen=True)
+class Broken:
+    """What is common to the pack broke; its trials stand as their checkpoints do."""
+
+    reason: str
+
+
+@final
+@dataclass(frozen=True)
+class Report:
+    """How trials stand, by trial key."""
+
+    progress: Mapping[str, Progress]
+
+
+Message = Report | Ended | Choice | Broken
+
+
+@final
+@dataclass
+class Answer:
+    """What the driver says to a pack.
+
+    verdicts: by trial key; refills: trials for free places; closed: how many places stay empty.
+    """
+
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    refills: list[Assigned] = field(default_factory=list)
+    closed: int = 0
+
+
+@final
+class Worker:
+    """Trains one pack in a thread. It is the conductor of that pack."""
+
+    def __init__(self, pack: PackAssigned) -> None:
+        self._assigned = pack
+        self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._changed = threading.Condition()
+        self._answer = Answer()
+        self._open = 0  # places of ended trials of which the driver has not spoken yet
+        self._keys = {trial.key for trial in pack.trials}
+        self._interrupted = False
+        self._thread = threading.Thread(target=self._train, name="pack", daemon=True)
+        self._thread.start()
+
+    @property
+    def over(self) -> bool:
+        """Whether the pack has ended; messages may be left."""
+        return not self._thread.is_alive()
+
+    def take(self, seconds: float) -> list[Message]:
+        """The messages since the last call, after at most `seconds` of waiting for one."""
+        messages: list[Message] = []
+        try:
+            if not self.over:
+                messages.append(self._messages.get(timeout=seconds))
+            while True:
+                messages.append(self._messages.get_nowait())
+        except queue.Empty:
+            return messages
+
+    def answer(self, answer: Answer) -> None:
+        """The driver's answer to messages; it may come in parts."""
+        with self._changed:
+            self._answer.verdicts.update(answer.verdicts)
+            self._answer.refills.extend(answer.refills)
+            self._open -= answer.closed
+            self._changed.notify_all()
+
+    def interrupt(self) -> None:
+        """Let all trials write their checkpoints and end; waits until they have."""
+        with self._changed:
+            self._interrupted = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _train(self) -> None:
+        import torch
+
+        cores = os.environ.get("OMP_NUM_THREADS")
+        torch.set_num_threads(int(cores) if cores else 1)
+        try:
+            jobs = [job for job in map(self._job, self._assigned.trials) if job]
+            if jobs:
+                Pack(jobs, self, engine=self._assigned.engine).fit()
+        except BaseException as error:
+            log.exception("the pack broke")
+            self._messages.put(Broken(f"{type(error).__name__}: {error}".splitlines()[0][:500]))
+
+    def _job(self, trial: Assigned) -> Job | None:
+        from gansweep.tracking.mlflow import MlflowTracker
+
+        problems: list[Problem] = []
+        try:
+            config = resolve(trial.tree, problems)
+            if config is None:
+                raise ConfigError(problems)
+        except Exception as error:
+            log.exception("the trial %s cannot be read", trial.key)
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            self.ended(trial.key, TrialResult("failed", reason, 0, 0.0, {}))
+            return None
+        tracker = MlflowTracker(trial.uri, trial.run_id)
+        return Job(config, tracker, Path(trial.folder), trial.generation)
+
+    # The conductor's part, called from the pack's thread.
+
+    def report(self, reports: Mapping[str, Progress]) -> None:
+        self._messages.put(Report(dict(reports)))
+
+    def waits(self, progress: Progress) -> bool:
+        return self._assigned.waits and progress.scored
+
+    def verdicts(self, *, wait: bool) -> Mapping[str, Verdict]:
+        with self._changed:
+            if wait:
+                self._changed.wait_for(lambda: self._answer.verdicts or self._interrupted)
+            if self._interrupted:
+                return {key: Interrupt() for key in self._keys}
+            verdicts, self._answer.verdicts = self._answer.verdicts, {}
+            return verdicts
+
+    def ended(self, key: str, result: TrialResult) -> None:
+        with self._changed:
+            self._open += 1
+            self._keys.discard(key)
+        self._messages.put(Ended(key, result))
+
+    def refill(self, *, wait: bool) -> Job | None:
+        while True:
+            with self._changed:
+                if wait:
+                    self._changed.wait_for(
+                        lambda: self._answer.refills or self._interrupted or self._open <= 0
+                    )
+                if self._interrupted or not self._answer.refills:
+                    return None
+                trial = self._answer.refills.pop(0)
+                self._open -= 1
+                self._keys.add(trial.key)
+            job = self._job(trial)
+            if job:
+                return job
+
+    def chose(self, choice: Choice) -> None:
+        self._messages.put(choice)

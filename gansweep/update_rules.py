@@ -1,0 +1,141 @@
+"""Optimizers as update rules on rows: one tensor holds a network of every replica of a pack.
+
+torch's own optimizers take one learning rate for all; here each row has its own, as a column.
+Each rule takes the step of the torch.optim class of its name, on the same state.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from torch import Tensor
+
+Columns = Mapping[str, Tensor]
+"""Hyperparameters by name, float64 [K, 1]."""
+
+
+class UpdateRule(ABC):
+    """One step of an optimizer on K rows at once. Subclasses are frozen dataclasses.
+
+    Rules that compare equal may share a stack: their hyperparameters alone differ, and none is
+    without momentum or weight decay where another has it, which saves those their work.
+    """
+
+    counts: ClassVar[bool] = True
+    """Whether torch.optim keeps a count of steps in the state of each parameter."""
+
+    @property
+    @abstractmethod
+    def state(self) -> tuple[str, ...]:
+        """Names of the state tensors, as in torch.optim; each is [K, P] and begins at zero."""
+
+    @abstractmethod
+    def update(
+        self,
+        theta: Tensor,
+        grad: Tensor,
+        state: Mapping[str, Tensor],
+        step: Tensor,
+        columns: Columns,
+    ) -> None:
+        """Move `theta` [K, P] in place along `grad` [K, P], and its state with it.
+
+        step: float [K, 1], the number of this step, counted from 1.
+        """
+
+
+@final
+@dataclass(frozen=True)
+class SGDRule(UpdateRule):
+    """torch.optim.SGD without dampening."""
+
+    counts = False
+    with_momentum: bool
+    with_decay: bool
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        return ("momentum_buffer",) if self.with_momentum else ()
+
+    def update(
+        self,
+        theta: Tensor,
+        grad: Tensor,
+        state: Mapping[str, Tensor],
+        step: Tensor,
+        columns: Columns,
+    ) -> None:
+        c = {name: column.to(theta.dtype) for name, column in columns.items()}
+        if self.with_decay:
+            grad = grad + c["weight_decay"] * theta
+        if self.with_momentum:
+            grad = state["momentum_buffer"].mul_(c["momentum"]).add_(grad)
+        theta.sub_(c["lr"] * grad)
+
+
+@final
+@dataclass(frozen=True)
+class RMSpropRule(UpdateRule):
+    """torch.optim.RMSprop, not centered."""
+
+    with_momentum: bool
+    with_decay: bool
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        return ("square_avg", "momentum_buffer") if self.with_momentum else ("square_avg",)
+
+    def update(
+        self,
+        theta: Tensor,
+        grad: Tensor,
+        state: Mapping[str, Tensor],
+        step: Tensor,
+        columns: Columns,
+    ) -> None:
+        c = {name: column.to(theta.dtype) for name, column in columns.items()}
+        if self.with_decay:
+            grad = grad + c["weight_decay"] * theta
+        square = state["square_avg"]
+        square.mul_(c["alpha"]).add_(grad * grad * (1 - columns["alpha"]).to(theta.dtype))
+        direction = grad / (square.sqrt() + c["eps"])
+        if self.with_momentum:
+            direction = state["momentum_buffer"].mul_(c["momentum"]).add_(direction)
+        theta.sub_(c["lr"] * direction)
+
+
+@final
+@dataclass(frozen=True)
+class AdamRule(UpdateRule):
+    """torch.optim.Adam (Kingma & Ba 2015, Algorithm 1), or AdamW with `decoupled` decay."""
+
+    decoupled: bool
+    with_decay: bool
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        return ("exp_avg", "exp_avg_sq")
+
+    def update(
+        self,
+        theta: Tensor,
+        grad: Tensor,
+        state: Mapping[str, Tensor],
+        step: Tensor,
+        columns: Columns,
+    ) -> None:
+        c = {name: column.to(theta.dtype) for name, column in columns.items()}
+        if self.with_decay and self.decoupled:
+            theta.mul_((1 - columns["lr"] * columns["weight_decay"]).to(theta.dtype))
+        elif self.with_decay:
+            grad = grad + c["weight_decay"] * theta
+        mean, square = state["exp_avg"], state["exp_avg_sq"]
+        mean.lerp_(grad, (1 - columns["beta1"]).to(theta.dtype))
+        square.mul_(c["beta2"]).add_(grad * grad * (1 - columns["beta2"]).to(theta.dtype))
+        unbiased = 1 - columns["beta1"] ** step.double()
+        scale = (1 - columns["beta2"] ** step.double()).sqrt()
+        size = (columns["lr"] / unbiased).to(theta.dtype)
+        theta.sub_(size * mean / (square.sqrt() / scale.to(theta.dtype) + c["eps"]))

@@ -1,0 +1,189 @@
+"""The step that replicas share: what it can hold, and that compiling changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._dynamo.utils import counters
+from torch.nn.utils import parametrizations
+
+from gansweep.config import resolve
+from gansweep.modules.alternating import AlternatingModule
+from gansweep.modules.catalogue import VARIANTS
+from gansweep.modules.stack import Stack
+from gansweep.modules.stacked_step import Layout, StackedStep, buffers_of, obstacle, scalars
+from gansweep.networks.catalogue import ARCHITECTURES
+from gansweep.optimizers import OPTIMIZERS
+
+from .game import Log, Spy
+from .replicas import Trial, assert_close, float64, run, stacked, together, tree, trials
+
+__all__ = ["float64"]  # a fixture
+
+ADAM = {"name": "adam", "lr": 1e-3}
+
+
+def dropout(module: AlternatingModule) -> None:
+    module.discriminator.body.append(nn.Dropout(0.1))
+
+
+def dropout_in_the_generator(module: AlternatingModule) -> None:
+    module.generator.body.insert(1, nn.Dropout2d(0.5))
+
+
+def parametrized(module: AlternatingModule) -> None:
+    parametrizations.spectral_norm(module.discriminator.body[0])
+
+
+def frozen(module: AlternatingModule) -> None:
+    module.generator.body[0].bias.requires_grad_(False)
+
+
+def integers(module: AlternatingModule) -> None:
+    module.discriminator.register_buffer("seen", torch.zeros(1, dtype=torch.int64))
+
+
+def recurrent(module: AlternatingModule) -> None:
+    module.generator.add_module("memory", nn.GRU(2, 2))
+
+
+def averaging(module: AlternatingModule) -> None:
+    module.discriminator.body.append(nn.BatchNorm1d(1, momentum=None))
+
+
+def without_rule(module: AlternatingModule) -> None:
+    pair = (module.generator, module.discriminator)
+    module.specs = (module.specs[0], Spy("g", 0.1, Log(), pair))
+
+
+OBSTACLES = {
+    dropout: "dropout draws",
+    dropout_in_the_generator: "dropout draws",
+    parametrized: "a parametrized",
+    frozen: "some weights are frozen",
+    integers: "a buffer holds integers",
+    recurrent: "GRU does not run under vmap",
+    averaging: "BatchNorm1d without momentum",
+    without_rule: "the optimizer Spy has no update rule",
+}
+
+
+@pytest.mark.parametrize("change", OBSTACLES)
+def test_what_cannot_be_stacked(change) -> None:
+    module = Trial(tree("gan", optimizer=ADAM), seed=0).module
+    assert obstacle(module) is None
+    change(module)
+    reason = obstacle(module)
+    assert reason is not None
+    assert OBSTACLES[change] in reason
+    with pytest.raises(ValueError, match=f"^cannot be stacked: .*{OBSTACLES[change]}"):
+        StackedStep(module)
+
+
+def test_what_can_be_stacked() -> None:
+    """All built-in variants on all built-in networks, but for the maxout ones: they drop units."""
+    networks = {"mlp": {"width": 4}, "dcgan": {"width": 2}, "maxout": {}}
+    assert set(networks) == set(ARCHITECTURES.names)
+    ran = 0
+    for variant in VARIANTS.names:
+        for name, small in networks.items():
+            settings = tree(variant, optimizer=ADAM, network={"name": name, **small})
+            reason = obstacle(Trial(settings, seed=0).module)
+            assert (reason is None) == (name != "maxout")
+            ran += 1
+    assert ran == 15
+
+
+def test_dropout_of_probability_zero_is_none() -> None:
+    mlp = {"name": "mlp", "width": 4, "depth": 1}
+    for share in (0.0, 0.2):
+        module = Trial(
+            tree("gan", optimizer=ADAM, network={**mlp, "dropout": share}), seed=0
+        ).module
+        assert (obstacle(module) is None) == (share == 0)
+
+
+def test_a_layout_puts_tensors_one_after_another() -> None:
+    layout = Layout({"a": torch.empty(2, 2), "b": torch.empty(()), "c": torch.empty(3)})
+    assert layout.width == 8
+    rows = torch.arange(16.0).view(2, 8)
+    views = layout.views(rows)
+    assert {name: tuple(view.shape) for name, view in views.items()} == {
+        "a": (2, 2, 2),
+        "b": (2,),
+        "c": (2, 3),
+    }
+    assert views["a"].tolist() == [[[0, 1], [2, 3]], [[8, 9], [10, 11]]]
+    assert views["b"].tolist() == [4, 12]
+    assert views["c"].tolist() == [[5, 6, 7], [13, 14, 15]]
+    one = layout.of(rows[1])
+    assert (one["a"].tolist(), one["b"].item()) == ([[8, 9], [10, 11]], 12)
+    one["c"][0] = -1.0
+    assert rows[1, 5].item() == -1  # the same memory
+    assert Layout({}).views(torch.empty(2, 0)) == {}
+
+
+def test_batchnorms_count_is_no_buffer_that_matters() -> None:
+    net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    assert list(buffers_of(net)) == ["1.running_mean", "1.running_var"]
+    assert len(list(net.buffers())) == 3
+
+
+def test_the_scalars_are_the_floats() -> None:
+    problems: list[object] = []
+    config = resolve(tree("wgan", optimizer=ADAM, model={"clip": 0.25}), problems)
+    assert config is not None, problems
+    assert scalars(config.model.settings) == {"clip": 0.25}
+    settings = scalars(config.d_optimizer.settings)
+    assert settings == {"lr": 1e-3, "beta1": 0.5, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0}
+
+
+def test_it_holds_nothing_of_its_example() -> None:
+    trial = Trial(tree("gan", optimizer=ADAM, network={"generator_norm": "batch"}), seed=0)
+    step = StackedStep(trial.module)
+    for plan in (step.generator, step.discriminator):
+        tensors: list[Tensor] = [*plan.skeleton.parameters(), *plan.skeleton.buffers()]
+        assert tensors
+        assert all(tensor.is_meta for tensor in tensors)
+    before = {n: v.clone() for n, v in trial.module.state_dict().items()}
+    members = dict(
+        enumerate(trials([tree("gan", optimizer=ADAM, network={"generator_norm": "batch"})] * 2))
+    )
+    stack = Stack(step, trial.module, slots=2)
+    for slot, member in members.items():
+        stack.put(slot, member.module)
+    run(stack, members, 2)
+    assert all(torch.equal(v, before[n]) for n, v in trial.module.state_dict().items())
+
+
+def test_all_built_in_optimizers_have_a_rule() -> None:
+    specs = [OPTIMIZERS.load(name, at="") for name in OPTIMIZERS.names]
+    assert all(cls(cls.Settings()).rule is not None for cls in specs)
+    assert len(specs) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("float64")
+def test_compiled_it_is_the_same_and_compiled_once() -> None:
+    settings = [
+        tree("gan", optimizer={**ADAM, "lr": lr}, network={"width": 8, "depth": 1})
+        for lr in (1e-3, 2e-3)
+    ]
+    expected = together(trials(settings), 5)
+    members = dict(enumerate(trials(settings)))
+    stack = stacked(members, slots=2, compile=True)
+    before = counters["stats"]["unique_graphs"]
+    run(stack, members, 5)
+    graphs = counters["stats"]["unique_graphs"]
+    assert graphs == before + 2
+    for one, other in zip(expected, members.values(), strict=True):
+        assert assert_close(one.module, other.module) == 33
+    again = dict(enumerate(trials(settings)))
+    second = Stack(stack._step, again[0].module, slots=2)
+    for slot, trial in again.items():
+        second.put(slot, trial.module)
+    run(second, again, 5)
+    assert counters["stats"]["unique_graphs"] == graphs
+    for one, other in zip(expected, again.values(), strict=True):
+        assert assert_close(one.module, other.module) == 33

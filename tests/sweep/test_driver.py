@@ -1,0 +1,495 @@
+"""The driver: packs are made, mended, refilled and settled. Without Ray, MLflow in memory."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sweep_files import load, text
+
+from gansweep.config import resolve
+from gansweep.engines import Choice
+from gansweep.progress import Continue, Exploit, Progress, Stop, TrialResult
+from gansweep.sweep.board import Board
+from gansweep.sweep.driver import WORKER_RETRIES, SweepDriver, trial_folder
+from gansweep.sweep.plan import Plan
+from gansweep.sweep.proposals import Listed
+from gansweep.sweep.trials import Trial, planned
+from gansweep.sweep.worker import Answer, Broken, Ended, PackAssigned, Report
+
+CLIPS = {"model.clip": {"grid": [0.01, 0.02, 0.03, 0.04]}}
+TRIAL = {
+    "model": {"name": "wgan"},
+    "network": {"name": "mlp", "width": 8, "depth": 1},
+    "data": {"name": "ring8", "n": 1000},
+    "budget": {"g_steps": 100},
+    "score": {"every": 10},
+}
+ASHA = {"scheduler": "asha", "grace": 10, "reduction": 2}
+
+
+class Store:
+    """In the place of MlflowStore: tags and statuses by run id, which is the trial's name."""
+
+    uri = "the store"
+
+    def __init__(self) -> None:
+        self.tags: dict[str, dict[str, str]] = {}
+        self.statuses: dict[str, list[str]] = {}
+        self.texts: dict[str, str] = {}
+        self.broken = False
+        self.told: list[Any] = []
+
+    def trial_run(
+        self, experiment: str, parent: str, key: str, name: str, params: Any, tags: Any
+    ) -> str:
+        assert (experiment, parent) == ("experiment", "parent")
+        if self.broken:
+            raise ConnectionError("the store\nis gone")
+        return f"run {key}"
+
+    def set_tags(self, run: str, tags: Mapping[str, str]) -> None:
+        self.tags.setdefault(run, {}).update(tags)
+
+    def settle(self, run: str, status: str) -> None:
+        self.statuses.setdefault(run, []).append(status)
+
+    def log_text(self, run: str, text: str, artifact: str) -> None:
+        self.texts[run] = text
+
+    def trials(self, name: str) -> list[Any]:
+        return self.told
+
+
+class Sweeping:
+    """A driver with all that it drives."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        space: Any = None,
+        workers: int = 1,
+        plan: Plan | None = None,
+        **file: Any,
+    ) -> None:
+        sections = {"space": space or CLIPS, "trial": TRIAL, **file}
+        self.folder = folder
+        self.sweep = load(folder, text(**sections))
+        self.trials = planned(self.sweep)
+        self.plan = plan or Plan(folder / "plan.json", self.sweep.name)
+        self.store = Store()
+        self.proposals = Listed(self.trials)
+        self.board = Board(self.plan, total=len(self.trials), workers=workers)
+        self.driver = SweepDriver(
+            self.sweep,
+            self.plan,
+            self.board,
+            self.store,  # type: ignore[arg-type]
+            self.proposals,
+            experiment="experiment",
+            parent="parent",
+            folder=folder,
+            tags={"host": "here"},
+            advice={self.trials[0].key: ["be careful"]},
+            budget=100,
+        )
+
+    def begin(self, name: str) -> list[str]:
+        """The keys of a pack that begins."""
+        pack = self.driver.begin(name)
+        return [trial.key for trial in pack.trials] if pack else []
+
+    def states(self) -> list[str]:
+        return [self.plan.entries[t.key].state for t in self.trials if t.key in self.plan.entries]
+
+    def end(
+        self, pack: str, key: str, state: Any = "completed", reason: str = "", g_steps: int = 100
+    ) -> dict[str, Answer]:
+        result = TrialResult(state, reason, g_steps, 5.0, {"score/swd": 0.5})
+        return self.driver.hear(pack, Ended(key, result))
+
+    def score(self, pack: str, g_steps: int, values: Mapping[str, float]) -> dict[str, Answer]:
+        return self.driver.hear(pack, report(g_steps, values))
+
+
+def report(g_steps: int, values: Mapping[str, float], *, scored: bool = True) -> Report:
+    return Report(
+        {
+            key: Progress(g_steps, 100, g_steps / 10, {"score/swd": value}, scored)
+            for key, value in values.items()
+        }
+    )
+
+
+def keys(trials: list[Trial]) -> list[str]:
+    return [trial.key for trial in trials]
+
+
+# --- packs
+
+
+def test_a_pack_is_told_all_of_its_trials(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, workers=2, resources={"engine": "interleaved"})
+    pack = one.driver.begin("p")
+    assert isinstance(pack, PackAssigned)
+    assert (pack.engine, pack.waits) == ("interleaved", False)
+    assert [trial.key for trial in pack.trials] == keys(one.trials[:2])
+    for trial, told in zip(one.trials, pack.trials, strict=False):
+        assert resolve(told.tree, []) == trial.config
+        assert (told.run_id, told.uri) == (f"run {trial.key}", "the store")
+        assert told.folder == str(trial_folder(tmp_path, trial.key))
+        assert told.generation == 0
+        assert one.store.statuses[told.run_id] == ["RUNNING"]
+        tags = one.store.tags[told.run_id]
+        assert (tags["host"], tags["state"], tags["seed"]) == ("here", "waiting", "0")
+        assert json.loads(tags["point"]) == trial.point
+        assert ("warning" in tags) == (trial is one.trials[0])
+    assert Plan.load(one.plan.path, one.sweep.name).entries == one.plan.entries
+    assert one.states() == ["running"] * 2
+
+
+def test_trials_are_spread_over_the_workers_first(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, workers=3)
+    packs = [one.begin(name) for name in "abc"]
+    assert [len(pack) for pack in packs] == [2, 1, 1]
+    assert [key for pack in packs for key in pack] == keys(one.trials)
+    assert one.begin("d") == []
+    assert one.driver.busy
+
+
+def test_a_pack_is_of_one_shape(tmp_path: Path) -> None:
+    space = {"network.width": {"grid": [8, 9]}, "model.clip": {"grid": [0.01, 0.02]}}
+    one = Sweeping(tmp_path, space=space)
+    packs = [one.begin(name) for name in "ab"]
+    assert sorted(key for pack in packs for key in pack) == sorted(keys(one.trials))
+    shapes = {trial.key: trial.config.shape for trial in one.trials}
+    assert [len({shapes[key] for key in pack}) for pack in packs] == [1, 1]
+
+
+def test_a_note_says_how_packs_train(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path)
+    one.begin("p")
+    for _ in range(2):
+        assert one.driver.hear("p", Choice(True, False, "as set")) == {}
+    assert one.board.notes == ["packs of 4: stacked, eager: as set"]
+
+
+# --- reports and ends
+
+
+def test_reports_reach_plan_and_board(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path)
+    a, b, *_ = one.begin("p")
+    assert one.driver.hear("p", report(20, {a: 0.5, b: math.nan}, scored=False)) == {}
+    entries = one.plan.entries
+    assert (entries[a].g_steps, entries[a].seconds, entries[a].metrics) == (
+        20, 2.0, {"score/swd": 0.5},
+    )  # fmt: skip
+    assert entries[b].metrics == {"score/swd": None}
+    assert [row.rate for row in one.board.rows][:2] == [10.0, 10.0]
+
+
+def test_an_end_is_settled_and_frees_a_place(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, resources={"pack": 2})
+    a, b = one.begin("p")
+    answers = one.end("p", a, "diverged", "loss/d was nan at g_step 7", g_steps=7)
+    (refill,) = answers["p"].refills
+    assert (refill.key, answers["p"].closed) == (one.trials[2].key, 0)
+    entry = one.plan.entries[a]
+    assert (entry.state, entry.reason, entry.g_steps) == (
+        "diverged", "loss/d was nan at g_step 7", 7,
+    )  # fmt: skip
+    assert one.plan.entries[refill.key].state == "running"
+    saved = Plan.load(one.plan.path, one.sweep.name).entries
+    assert saved == one.plan.entries
+    last = one.end("p", b)["p"]
+    assert [trial.key for trial in last.refills] == [one.trials[3].key]
+    for key in (refill.key, one.trials[3].key):
+        assert one.end("p", key) == {"p": Answer(closed=1)}
+    assert one.driver.over("p", "") == {}
+    assert not one.driver.busy
+    assert one.states() == ["diverged", "completed", "completed", "completed"]
+
+
+def test_a_place_is_filled_by_a_trial_of_its_shape_or_not_at_all(tmp_path: Path) -> None:
+    space = {"network.width": {"grid": [8, 9]}, "model.clip": {"grid": [0.01, 0.02, 0.03]}}
+    one = Sweeping(tmp_path, space=space, resources={"pack": 2})
+    shapes = {trial.key: trial.config.shape for trial in one.trials}
+    a, b = one.begin("p")
+    (third,) = one.end("p", a)["p"].refills
+    assert shapes[third.key] == shapes[a]
+    assert one.end("p", b)["p"] == Answer(closed=1)  # though three of the other shape wait
+    assert one.proposals.waiting == 3
+    assert {shapes[key] for key in one.begin("q")} == set(shapes.values()) - {shapes[a]}
+
+
+def test_a_trial_that_failed_to_begin_keeps_its_earlier_progress(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path)
+    a, *_ = one.begin("p")
+    one.driver.hear("p", report(20, {a: 0.5}, scored=False))
+    one.end("p", a, "failed", "its data are gone", g_steps=0)
+    assert (one.plan.entries[a].g_steps, one.plan.entries[a].seconds) == (20, 2.0)
+
+
+# --- what breaks
+
+
+def halves(one: Sweeping, name: str, reason: str, *, by_message: bool) -> None:
+    if by_message:
+        assert one.driver.hear(name, Broken(reason)) == {}
+        assert one.driver.over(name, "") == {}
+    else:
+        assert one.driver.over(name, reason) == {}
+
+
+@pytest.mark.parametrize("by_message", [True, False])
+def test_a_broken_pack_comes_again_in_half_the_size(by_message: bool, tmp_path: Path) -> None:
+    """Whether it said so or its worker died; down to single trials, which fail in the end."""
+    one = Sweeping(tmp_path)
+    assert sorted(one.begin("whole")) == sorted(keys(one.trials))
+    halves(one, "whole", "out of memory", by_message=by_message)
+    assert one.driver.busy
+    assert one.states() == ["running"] * 4
+    first, second = one.begin("first"), one.begin("second")
+    assert (len(first), len(second)) == (2, 2)
+    assert sorted(first + second) == sorted(keys(one.trials))
+    halves(one, "first", "out of memory", by_message=by_message)
+    for key in second:
+        assert one.end("second", key)["second"] == Answer(closed=1)
+    one.driver.over("second", "")
+    for attempt in range(WORKER_RETRIES + 1):
+        alone = [one.begin(f"{attempt} {i}") for i in range(2)]
+        assert sorted(alone) == sorted([key] for key in first)
+        assert one.begin("none") == []
+        for i in range(2):
+            halves(one, f"{attempt} {i}", "out of memory", by_message=by_message)
+    assert one.begin("none") == []
+    assert not one.driver.busy
+    for key in first:
+        assert one.plan.entries[key].state == "failed"
+        assert one.plan.entries[key].reason.endswith("out of memory")
+    assert sorted(one.states()) == ["completed", "completed", "failed", "failed"]
+
+
+def test_a_trial_that_died_and_then_trained_is_well(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, resources={"pack": 1})
+    for attempt in range(WORKER_RETRIES):
+        (key,) = one.begin(str(attempt))
+        one.driver.over(str(attempt), "killed")
+    assert one.begin("last") == [key]
+    one.end("last", key)
+    one.driver.over("last", "")
+    assert one.plan.entries[key].state == "completed"
+
+
+def test_trials_of_a_broken_pack_come_before_new_ones(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, resources={"pack": 2})
+    first = one.begin("p")
+    one.driver.over("p", "killed")
+    assert [*one.begin("q"), *one.begin("r")] == first
+    assert one.begin("s") == keys(one.trials[2:])
+
+
+def test_a_pack_that_ended_well_leaves_nothing_to_mend(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path)
+    for key in one.begin("p"):
+        one.end("p", key)
+    assert one.driver.over("p", "the worker left in a hurry") == {}
+    assert one.states() == ["completed"] * 4
+    assert not one.driver.busy
+
+
+def test_where_no_run_can_be_made_nothing_more_begins(tmp_path: Path) -> None:
+    """And nobody waits for what would come again: the sweep ends."""
+    one = Sweeping(tmp_path, resources={"pack": 2})
+    one.begin("p")
+    one.store.broken = True
+    one.driver.over("p", "killed")
+    assert one.begin("q") == []
+    assert one.driver.trouble == "ConnectionError: the store"
+    assert not one.driver.busy
+    one.store.broken = False
+    assert one.begin("r") == []
+
+
+def test_a_refill_that_cannot_be_made_closes_the_place(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, resources={"pack": 2})
+    a, b = one.begin("p")
+    one.store.broken = True
+    assert one.end("p", a) == {"p": Answer(closed=1)}
+    assert one.driver.trouble == "ConnectionError: the store"
+    assert one.driver.busy
+    assert one.end("p", b) == {"p": Answer(closed=1)}
+    one.driver.over("p", "")
+    assert not one.driver.busy
+
+
+def test_an_interrupt_begins_nothing_and_counts_no_death(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, resources={"pack": 1})
+    for attempt in range(WORKER_RETRIES):
+        (key,) = one.begin(str(attempt))
+        one.driver.over(str(attempt), "killed")
+    one.begin("p")
+    one.driver.interrupted = True
+    assert one.begin("q") == []
+    assert one.driver.over("p", "") == {}
+    one.store.told = [SimpleNamespace(key=key, tags={"state": "interrupted", "g_steps": "30"})]
+    one.driver.settle()
+    entry = one.plan.entries[key]
+    assert (entry.state, entry.reason) == ("interrupted", "interrupted at g_step 30")
+    assert one.store.statuses[f"run {key}"][-1] == "KILLED"
+    assert one.store.tags[f"run {key}"]["state"] == "interrupted"
+
+
+def test_a_place_is_closed_while_the_sweep_stops(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, resources={"pack": 2})
+    a, _ = one.begin("p")
+    one.driver.interrupted = True
+    assert one.end("p", a, "interrupted", "interrupted at g_step 7", 7) == {"p": Answer(closed=1)}
+
+
+# --- schedulers
+
+
+def test_a_verdict_goes_to_the_pack_where_its_trial_is(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, workers=2, search=ASHA)
+    pack = one.driver.begin("p")
+    assert pack is not None
+    assert pack.waits
+    a, b = (trial.key for trial in pack.trials)
+    c, d = one.begin("q")
+    assert one.score("p", 10, {a: 1.0, b: 0.5}) == {
+        "p": Answer(verdicts={a: Continue(), b: Continue()})
+    }
+    answer = one.score("q", 10, {c: 9.0})
+    assert set(answer) == {"q"}
+    stop = answer["q"].verdicts[c]
+    assert isinstance(stop, Stop)
+    assert stop.reason.startswith("asha: 9 is not in the best 1/2")
+    assert one.driver.hear("q", report(10, {d: 9.0}, scored=False)) == {}
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
+def test_a_value_that_is_not_finite_is_the_worst(
+    mode: str, value: float | None, tmp_path: Path
+) -> None:
+    search = {**ASHA, "mode": mode}
+    one = Sweeping(tmp_path, search=search)
+    a, b, *_ = one.begin("p")
+    bad = 1e29 if mode == "min" else -1e29
+    one.score("p", 10, {a: bad})
+    metrics = {} if value is None else {"score/swd": value}
+    message = Report({b: Progress(10, 100, 1.0, metrics, True)})
+    assert isinstance(one.driver.hear("p", message)["p"].verdicts[b], Stop)
+
+
+def test_the_last_score_of_a_budget_is_not_judged(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, search=ASHA)
+    a, b, *_ = one.begin("p")
+    assert one.score("p", 100, {a: 1.0, b: 9.0}) == {}
+
+
+POPULATION: dict[str, Any] = {
+    "space": {
+        "optimizer.lr": {"loguniform": [1e-4, 1e-1]},
+        "model.clip": {"uniform": [0.01, 0.1]},
+    },
+    "search": {
+        "method": "random",
+        "samples": 4,
+        "scheduler": "pbt",
+        "interval": 20,
+        "resample": 0,
+    },
+}
+
+
+def generation(one: Sweeping, packs: Mapping[str, list[str]], g_steps: int) -> dict[str, Answer]:
+    """All members report; the later the worse. What the last report is answered with."""
+    answers: dict[str, Answer] = {}
+    place = 0
+    for name, members in packs.items():
+        for key in members:
+            assert answers == {}
+            place += 1
+            answers = one.score(name, g_steps, {key: float(place)})
+    return answers
+
+
+def test_a_generation_is_answered_as_a_whole_and_recorded(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, workers=2, **POPULATION)
+    packs = {name: one.begin(name) for name in "pq"}
+    (a, b), (c, d) = packs.values()
+    answers = generation(one, packs, 20)
+    assert {name: set(answer.verdicts) for name, answer in answers.items()} == {
+        "p": {a, b}, "q": {c, d},
+    }  # fmt: skip
+    exploit = answers["q"].verdicts[d]
+    assert isinstance(exploit, Exploit)
+    assert (exploit.donor, exploit.folder) == (a, str(trial_folder(tmp_path, a)))
+    assert answers["q"].verdicts[c] == Continue()
+    entry = one.plan.entries[d]
+    (step,) = entry.lineage
+    assert (step["g_step"], step["from"]) == (20, a)
+    donors = one.plan.entries[a].point
+    for name, bounds in (("optimizer.lr", (1e-4, 1e-1)), ("model.clip", (0.01, 0.1))):
+        near = [donors[name] * factor for factor in (0.8, 1.2)]  # and rounded to 4 digits
+        value = step["settings"][name]
+        assert value in bounds or value in [pytest.approx(each, rel=1e-3) for each in near]
+    config = resolve(exploit.tree, [])
+    assert config is not None
+    assert config.model.settings.clip == step["settings"]["model.clip"]
+    assert config.d_optimizer.settings.lr == step["settings"]["optimizer.lr"]
+    assert config.run.seed == entry.seed
+    tags = one.store.tags[f"run {d}"]
+    assert json.loads(tags["lineage"]) == entry.lineage
+    assert tags["donor"] == f"run {a}"
+    assert Plan.load(one.plan.path, one.sweep.name).entries[d].lineage == entry.lineage
+
+
+def test_a_population_writes_its_generations(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, **POPULATION)
+    pack = one.driver.begin("p")
+    assert pack is not None
+    assert pack.waits
+    assert [trial.generation for trial in pack.trials] == [20] * 4
+
+
+def test_an_interrupted_population_goes_on_as_it_would_have(tmp_path: Path) -> None:
+    """The next run knows the settings that were explored, and decides alike."""
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    whole = Sweeping(tmp_path / "whole", **POPULATION)
+    packs = {"p": whole.begin("p")}
+    generation(whole, packs, 20)
+    expected = generation(whole, packs, 40)["p"].verdicts
+    first = Sweeping(tmp_path / "parts", **POPULATION)
+    packs = {"p": first.begin("p")}
+    generation(first, packs, 20)
+    for key in packs["p"]:
+        first.end("p", key, "interrupted", "interrupted at g_step 30", 30)
+    second = Sweeping(tmp_path / "parts", **POPULATION, plan=first.plan)
+    assert second.begin("p") == packs["p"]
+    found = generation(second, packs, 40)["p"].verdicts
+    assert {k: getattr(v, "tree", v) for k, v in found.items()} == {
+        k: getattr(v, "tree", v) for k, v in expected.items()
+    }
+    assert any(isinstance(verdict, Exploit) for verdict in found.values())
+
+
+def test_the_end_of_one_lets_a_generation_go_on(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, workers=2, **POPULATION)
+    (a, b), (c, d) = one.begin("p"), one.begin("q")
+    assert one.score("p", 20, {a: 1.0, b: 2.0}) == {}
+    assert one.score("q", 20, {c: 3.0}) == {}
+    answers = one.end("q", d, "failed", "its network broke", g_steps=15)
+    assert set(answers["p"].verdicts) == {a, b}
+    assert set(answers["q"].verdicts) == {c}
+    assert answers["q"].closed == 1

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sweep_files import load, text
+
+from gansweep.sweep.judge import Judge
+from gansweep.sweep.schedulers.base import Answers, Continue, Exploit, Stop
+from gansweep.sweep.schedulers.catalogue import make_scheduler
+
+SPACE = {"optimizer.lr": {"loguniform": [1e-4, 1e-1]}, "model.clip": {"uniform": [0.01, 0.1]}}
+SEARCHES: dict[str, dict[str, Any]] = {
+    "asha": {"scheduler": "asha", "grace": 2, "reduction": 2},
+    "median": {"scheduler": "median", "grace": 2},
+    "pbt": {"scheduler": "pbt", "interval": 2},
+}
+BUDGET = 10
+
+
+def judge(folder: Path, kind: str) -> Judge:
+    search = {"method": "random", "samples": 4, **SEARCHES.get(kind, {})}
+    sweep = load(folder, text(space=SPACE, search=search))
+    scheduler = make_scheduler(sweep.search, BUDGET, space=sweep.space)
+    return Judge(scheduler, folder / "decisions.jsonl")
+
+
+def events() -> list[tuple[Any, ...]]:
+    """Four trials, the later the worse; the third one ends early and the last one begins late."""
+    happened: list[tuple[Any, ...]] = [
+        ("begin", key, {"optimizer.lr": 1e-3 * (i + 1), "model.clip": 0.02 * (i + 1)})
+        for i, key in enumerate("abc")
+    ]
+    for g_steps in (2, 4, 6, 8):
+        happened += [("report", key, g_steps, i + 1 / g_steps) for i, key in enumerate("abc")]
+        if g_steps == 4:
+            happened += [("ended", "c"), ("begin", "d", {"optimizer.lr": 0.05, "model.clip": 0.1})]
+        if g_steps >= 6:
+            happened.remove(("report", "c", g_steps, 2 + 1 / g_steps))
+            happened += [("report", "d", g_steps, 9.0)]
+    return [*happened, ("ended", "a"), ("ended", "b"), ("ended", "d")]
+
+
+def play(judge: Judge, happened: list[tuple[Any, ...]]) -> list[Answers]:
+    return [getattr(judge, name)(*arguments) or [] for name, *arguments in happened]
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_a_break_anywhere_changes_no_decision(kind: str, tmp_path: Path) -> None:
+    """The journal alone brings the scheduler back to where it was."""
+    (tmp_path / "whole").mkdir()
+    whole = judge(tmp_path / "whole", kind)
+    expected = play(whole, events())
+    decisions = [decision for answers in expected for _, decision in answers]
+    assert any(isinstance(each, Exploit if kind == "pbt" else Stop) for each in decisions)
+    assert any(isinstance(each, Continue) for each in decisions)
+    ran = 0
+    for cut in range(len(events()) + 1):
+        folder = tmp_path / str(cut)
+        folder.mkdir()
+        first = play(judge(folder, kind), events()[:cut])
+        second = play(judge(folder, kind), events()[cut:])
+        assert first + second == expected
+        ran += 1
+    assert ran == len(events()) + 1
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_the_same_report_after_a_break_has_the_same_answer(kind: str, tmp_path: Path) -> None:
+    """As of a trial that went on from a checkpoint before its last scores."""
+    told: dict[tuple[str, int], Any] = {}
+    for (name, *arguments), answers in zip(
+        events()[:-3], play(judge(tmp_path, kind), events()[:-3]), strict=True
+    ):
+        if name == "report":
+            told |= {(key, arguments[1]): decision for key, decision in answers}
+    again = judge(tmp_path, kind)
+    asked = [(key, 8) for key in "abd"]
+    assert set(asked) <= set(told)
+    for key, g_steps in asked:
+        assert again.report(key, g_steps, 1e9) == [(key, told[key, g_steps])]
+
+
+def test_what_a_killed_run_left_half_written_is_passed_over(tmp_path: Path) -> None:
+    first = judge(tmp_path, "asha")
+    play(first, events()[:6])
+    journal = tmp_path / "decisions.jsonl"
+    whole = journal.read_text()
+    expected = first.report("a", 4, 0.5)
+    journal.write_text(whole + '{"report": "a", "g_st')
+    assert judge(tmp_path, "asha").report("a", 4, 0.5) == expected
+    lines = journal.read_text().splitlines()
+    assert json.loads(lines[-1]) == {"report": "a", "g_steps": 4, "value": 0.5}
+    assert judge(tmp_path, "asha").report("a", 4, 1e9) == expected  # that report is not lost
+
+
+def test_it_is_written_before_it_is_decided(tmp_path: Path) -> None:
+    class Breaks:
+        waits = True
+
+        def begin(self, key: str, settings: Any) -> None:
+            pass
+
+        def report(self, key: str, g_steps: int, value: float) -> Answers:
+            raise OSError("broken")
+
+    journal = tmp_path / "journal"
+    one = Judge(Breaks(), journal)  # type: ignore[arg-type]
+    one.begin("a", {"x": 1})
+    with pytest.raises(OSError, match="broken"):
+        one.report("a", 4, 0.5)
+    assert [json.loads(line) for line in journal.read_text().splitlines()] == [
+        {"begin": "a", "settings": {"x": 1}},
+        {"report": "a", "g_steps": 4, "value": 0.5},
+    ]
+
+
+def test_nothing_is_written_where_nobody_waits(tmp_path: Path) -> None:
+    one = judge(tmp_path, "none")
+    assert not one.waits
+    play(one, events())
+    assert not (tmp_path / "decisions.jsonl").exists()

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from gansweep.sweep.file import Resources, Search
+from gansweep.sweep.packing import MOST_ON_CPU, MOST_ON_GPU, TPE_ROUNDS, pack_size
+
+CPU, GPU = Resources(), Resources(gpu=1.0)
+GRID, TPE, PBT = Search(), Search(method="tpe"), Search(scheduler="pbt")
+
+SIZES = [
+    # resources, search, waiting, total, workers without a pack -> trials
+    (CPU, GRID, 4, 4, 2, 2),  # spread first: a worker that idles saves no time
+    (CPU, GRID, 5, 8, 2, 3),
+    (CPU, GRID, 2, 16, 1, 2),
+    (CPU, GRID, 2, 2, 8, 1),
+    (CPU, GRID, 1, 16, 4, 1),
+    (CPU, GRID, 0, 16, 4, 1),
+    (CPU, GRID, 100, 100, 2, MOST_ON_CPU),
+    (GPU, GRID, 100, 100, 2, MOST_ON_GPU),
+    (GPU, GRID, 10, 10, 1, 10),
+    (Resources(pack=3), GRID, 100, 100, 2, 3),
+    (Resources(pack=3), GRID, 2, 2, 2, 3),
+    (Resources(pack=50), PBT, 10, 10, 2, 50),
+    (Resources(pack=2), PBT, 10, 10, 2, 5),  # else members that train wait for some that do not
+    (CPU, TPE, 64, 64, 2, MOST_ON_CPU),
+    (CPU, TPE, 16, 16, 2, 2),  # four rounds: what ended tells it where to look
+    (CPU, TPE, 3, 16, 1, 3),
+    (CPU, TPE, 16, 16, 8, 1),
+    (CPU, PBT, 40, 40, 2, 20),  # the whole population at once
+    (CPU, PBT, 5, 40, 2, 20),
+    (CPU, PBT, 40, 41, 2, 21),
+]
+
+
+@pytest.mark.parametrize(("resources", "search", "waiting", "total", "workers", "size"), SIZES)
+def test_pack_size(
+    resources: Resources, search: Search, waiting: int, total: int, workers: int, size: int
+) -> None:
+    assert pack_size(resources, search, waiting=waiting, total=total, workers=workers) == size
+
+
+def test_no_worker_is_left_without_a_pack() -> None:
+    """Packs made one after the other, each for the workers that have none yet."""
+    ran = 0
+    for trials in range(1, 40):
+        for workers in range(1, 7):
+            waiting, packs = trials, []
+            while waiting and len(packs) < workers:
+                free = workers - len(packs)
+                size = pack_size(CPU, GRID, waiting=waiting, total=trials, workers=free)
+                packs.append(min(size, waiting))
+                waiting -= packs[-1]
+            assert len(packs) == min(trials, workers)
+            assert max(packs) - min(packs) <= 1
+            ran += 1
+    assert ran == 39 * 6
+
+
+def test_the_rounds_of_tpe() -> None:
+    size = pack_size(GPU, TPE, waiting=64, total=64, workers=1)
+    assert 64 / size == TPE_ROUNDS

@@ -1,0 +1,94 @@
+"""Ray's start, as far as it can be tried without Ray."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from ray.tune.execution import class_cache
+
+from gansweep.errors import ConfigError
+from gansweep.sweep import startup
+from gansweep.sweep.file import Resources
+
+SLOTS = [
+    (1.0, 0.0, None, {"CPU": 8.0}, 8),
+    (3.0, 0.0, None, {"CPU": 8.0}, 2),
+    (0.5, 0.0, None, {"CPU": 2.0}, 4),
+    (0.1, 0.0, None, {"CPU": 0.3}, 3),  # 0.3 / 0.1 is 2.9999...
+    (1.0, 0.25, None, {"CPU": 8.0, "GPU": 1.0}, 4),
+    (1.0, 1.0, None, {"CPU": 2.0, "GPU": 8.0}, 2),
+    (1.0, 1.0, None, {"CPU": 8.0}, 1),
+    (1.0, 0.0, 3, {"CPU": 8.0}, 3),
+    (1.0, 0.0, 30, {"CPU": 8.0}, 8),
+    (4.0, 0.0, None, {"CPU": 2.0}, 1),
+    (1.0, 0.0, None, {}, 1),
+]
+
+
+@pytest.mark.parametrize(("cpu", "gpu", "concurrent", "have", "count"), SLOTS)
+def test_slots(
+    cpu: float, gpu: float, concurrent: int | None, have: dict[str, float], count: int
+) -> None:
+    assert startup.slots(Resources(cpu=cpu, gpu=gpu, concurrent=concurrent), have) == count
+
+
+def test_ray_clients_are_refused_before_anything() -> None:
+    with pytest.raises(ConfigError, match="ray://"):
+        startup.start_ray("ray://host:10001", Resources())
+    ray = startup.RayStart("ray://host:10001", Resources())
+    with pytest.raises(ConfigError, match="ray://"):
+        ray.wait()
+
+
+@pytest.mark.parametrize("cpu", ["0", "a lot", str((os.cpu_count() or 1) + 1)])
+def test_nothing_is_started_ahead_for_a_bad_file(tmp_path: Path, cpu: str) -> None:
+    file = tmp_path / "file.yaml"
+    assert startup.start_ahead(file, []) is None
+    file.write_text(f"resources: {{cpu: {cpu}}}")
+    assert startup.start_ahead(file, []) is None
+    assert not startup.is_under_way()
+
+
+def test_workers_find_the_folder_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["lab", os.getcwd()]))
+    path = startup.worker_environment()["PYTHONPATH"].split(os.pathsep)
+    assert path == [os.getcwd(), os.path.abspath("lab")]
+
+
+def test_tune_asks_for_workers_of_another_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else `_take_warm_workers` is no longer needed, or no longer works."""
+    monkeypatch.setattr(class_cache, "DEFAULT_ENV_VARS", {"PL_DISABLE_FORK": "1"})
+    assert class_cache.DEFAULT_ENV_VARS.items() <= startup.worker_environment().items()
+    startup._take_warm_workers()
+    assert class_cache.DEFAULT_ENV_VARS == {}
+
+
+def test_an_exit_at_once_takes_every_process_below_with_it(tmp_path: Path) -> None:
+    """Those of another session, too, as a raylet's."""
+    below = "import os, subprocess, sys, time; os.setsid(); "
+    grandchild = f"open({str(tmp_path / 'up')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    child = f"subprocess.run([sys.executable, '-c', {below + grandchild!r}])"
+    program = f"""
+import subprocess, sys, time, pathlib
+from gansweep.sweep.startup import exit_at_once
+subprocess.Popen([sys.executable, "-c", {below + child!r}])
+while not (up := pathlib.Path({str(tmp_path / "up")!r})).exists() or not up.read_text():
+    time.sleep(0.05)
+print("flushed", end="")
+exit_at_once(7)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (7, "flushed")
+    pid = int((tmp_path / "up").read_text())
+    end = time.monotonic() + 10
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -1,0 +1,300 @@
+"""A worker: a pack in a thread, with a mailbox each way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from records import equal, record, state
+from trees import small, tree
+
+import gansweep.pack
+import gansweep.tracking.mlflow
+from gansweep.config import TrialConfig
+from gansweep.engines import Choice
+from gansweep.progress import Continue, Stop
+from gansweep.sweep.worker import Answer, Assigned, Broken, Ended, Message, PackAssigned, Worker
+from gansweep.sweep.worker import Report as Reported
+from gansweep.tracking.memory import MemoryTracker
+from gansweep.trial import run_trial
+
+Answers = Callable[[Message], Answer | None]
+
+
+@pytest.fixture(autouse=True)
+def trackers(monkeypatch: pytest.MonkeyPatch) -> dict[str, MemoryTracker]:
+    """The records by run id, in the place of MLflow's."""
+    made: dict[str, MemoryTracker] = {}
+
+    def make(uri: str, run_id: str) -> MemoryTracker:
+        assert uri == "the store"
+        return made.setdefault(run_id, MemoryTracker())
+
+    monkeypatch.setattr(gansweep.tracking.mlflow, "MlflowTracker", make)
+    return made
+
+
+@pytest.fixture
+def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gansweep.pack, "REPORT_SECONDS", 0.0)
+
+
+def configs(count: int, **sections: Any) -> list[TrialConfig]:
+    return [small("gan", "mlp", "ring8", seed=seed, **sections) for seed in range(count)]
+
+
+def assigned(config: TrialConfig, folder: Path) -> Assigned:
+    """What is told of a trial: its run's id is its key."""
+    where = str(folder / config.key)
+    return Assigned(config.key, config.to_dict(), config.key, "the store", where)
+
+
+def worker(
+    trials: Sequence[TrialConfig], folder: Path, *, engine: Any = "interleaved", waits: bool = False
+) -> Worker:
+    given = tuple(assigned(config, folder) for config in trials)
+    return Worker(PackAssigned(given, engine=engine, waits=waits))
+
+
+def closing(message: Message) -> Answer | None:
+    """The answer of a driver that has no more trials, and lets all go on; to scores alone."""
+    if isinstance(message, Ended):
+        return Answer(closed=1)
+    if isinstance(message, Reported):
+        scored = [key for key, progress in message.progress.items() if progress.scored]
+        return Answer(verdicts={key: Continue() for key in scored})
+    return None
+
+
+def drive(one: Worker, answers: Answers = closing, *, seconds: float = 60) -> list[Message]:
+    """All that a worker says, answered as it comes."""
+    heard: list[Message] = []
+    end = time.monotonic() + seconds
+    while True:
+        over = one.over
+        for message in one.take(0.05):
+            heard.append(message)
+            if answer := answers(message):
+                one.answer(answer)
+        if over:
+            return heard
+        assert time.monotonic() < end, heard
+
+
+def ends(heard: Sequence[Message]) -> dict[str, str]:
+    found = [message for message in heard if isinstance(message, Ended)]
+    assert len({message.key for message in found}) == len(found)
+    return {message.key: message.result.state for message in found}
+
+
+def test_a_pack_says_how_it_trains_how_it_stands_and_how_it_ended(
+    tmp_path: Path, trackers: dict[str, MemoryTracker]
+) -> None:
+    pair = configs(2)
+    heard = drive(worker(pair, tmp_path))
+    assert ends(heard) == {config.key: "completed" for config in pair}
+    assert isinstance(heard[0], Choice)
+    assert not any(isinstance(message, Choice | Broken) for message in heard[1:])
+    reports = [message.progress for message in heard if isinstance(message, Reported)]
+    scored = [(key, p.g_steps) for r in reports for key, p in r.items() if p.scored]
+    assert sorted(scored) == sorted((c.key, g) for c in pair for g in (4, 8, 12))
+    for config in pair:
+        alone = MemoryTracker()
+        run_trial(config, alone, folder=tmp_path / "alone" / config.key)
+        assert equal(record(trackers[config.key]), record(alone))
+        assert trackers[config.key].status == "FINISHED"
+        saved, theirs = (state(f / config.key) for f in (tmp_path, tmp_path / "alone"))
+        assert equal(saved["module"], theirs["module"])
+    assert torch.get_num_threads() == 1
+
+
+def test_free_places_are_filled_as_the_driver_says(tmp_path: Path) -> None:
+    """One place is filled twice, the other one is closed."""
+    trials = configs(4)
+    waiting = trials[2:]
+
+    def answers(message: Message) -> Answer | None:
+        if isinstance(message, Ended):
+            if waiting:
+                return Answer(refills=[assigned(waiting.pop(0), tmp_path)])
+            return Answer(closed=1)
+        return None
+
+    heard = drive(worker(trials[:2], tmp_path), answers)
+    assert ends(heard) == {config.key: "completed" for config in trials}
+    assert sum(isinstance(message, Choice) for message in heard) == 1
+
+
+def test_a_pack_waits_for_word_of_its_last_places(tmp_path: Path) -> None:
+    """However late the answer comes: it may be a trial."""
+    trials = configs(2)
+    one = worker(trials[:1], tmp_path)
+    heard: list[Message] = []
+    while not any(isinstance(message, Ended) for message in heard):
+        heard += one.take(0.2)
+    time.sleep(0.2)
+    assert not one.over
+    one.answer(Answer(verdicts={"x": Continue()}))  # no word of a place
+    one.answer(Answer(refills=[assigned(trials[1], tmp_path)]))
+    rest = drive(one)
+    assert ends([*heard, *rest]) == {config.key: "completed" for config in trials}
+
+
+def test_verdicts_are_carried_out(tmp_path: Path) -> None:
+    trials = configs(3)
+    stopped = trials[1].key
+
+    def answers(message: Message) -> Answer | None:
+        if isinstance(message, Reported) and any(p.scored for p in message.progress.values()):
+            verdict = {key: Stop("too bad") if key == stopped else Continue() for key in
+                       message.progress}  # fmt: skip
+            return Answer(verdicts=verdict)
+        return closing(message)
+
+    heard = drive(worker(trials, tmp_path, waits=True), answers)
+    completed = {config.key: "completed" for config in trials}
+    assert ends(heard) == {**completed, stopped: "stopped"}
+    (end,) = [m for m in heard if isinstance(m, Ended) and m.key == stopped]
+    assert (end.result.reason, end.result.g_steps) == ("too bad at g_step 4", 4)
+
+
+@pytest.mark.usefixtures("every_step")
+@pytest.mark.parametrize("engine", ["interleaved", "stacked"])
+def test_trials_rest_for_their_own_verdict(engine: str, tmp_path: Path) -> None:
+    """The answers come one by one; nobody goes past a score that was not answered."""
+    trials = configs(2)
+    first, second = (config.key for config in trials)
+    reached = dict.fromkeys((first, second), 0)
+
+    def answers(message: Message) -> Answer | None:
+        if isinstance(message, Ended):
+            return Answer(closed=1)
+        if not isinstance(message, Reported):
+            return None
+        for key, progress in message.progress.items():
+            reached[key] = progress.g_steps
+            assert not (key == second and reached[first] < 8 and progress.g_steps > 4)
+        verdicts: dict[str, Any] = {}
+        for key, progress in message.progress.items():
+            if progress.scored and not (key == second and progress.g_steps == 4):
+                verdicts[key] = Continue()
+            if key == first and progress.g_steps == 8:
+                verdicts[second] = Continue()
+        return Answer(verdicts=verdicts)
+
+    heard = drive(worker(trials, tmp_path, engine=engine, waits=True), answers)
+    assert ends(heard) == dict.fromkeys((first, second), "completed")
+
+
+@pytest.mark.parametrize("engine", ["interleaved", "stacked"])
+def test_an_interrupt_puts_all_aside_with_checkpoints(
+    engine: str, tmp_path: Path, trackers: dict[str, MemoryTracker]
+) -> None:
+    """They rest after a score, so that it is known where."""
+    trials = configs(2)
+    one = worker(trials, tmp_path, engine=engine, waits=True)
+    while not any(isinstance(m, Reported) and any(p.scored for p in m.progress.values())
+                  for m in one.take(0.2)):  # fmt: skip
+        pass
+    one.interrupt()
+    assert one.over
+    assert ends(drive(one)) == {config.key: "interrupted" for config in trials}
+    for config in trials:
+        assert state(tmp_path / config.key)["module"]["g_step"] == 4
+        assert trackers[config.key].status == "KILLED"
+    heard = drive(worker(trials, tmp_path, engine=engine, waits=True))
+    assert ends(heard) == {config.key: "completed" for config in trials}
+    for config in trials:
+        alone = MemoryTracker()
+        run_trial(config, alone, folder=tmp_path / "alone" / config.key)
+        calls, images = record(trackers[config.key])
+        assert [step for step, _ in calls] == [step for step, _ in record(alone)[0]]
+        assert len(images) == 3
+
+
+def test_an_interrupt_in_mid_training(tmp_path: Path) -> None:
+    trials = configs(2, budget={"g_steps": 10**6})
+    one = worker(trials, tmp_path)
+    one.take(30)
+    one.interrupt()
+    assert one.over
+    heard = drive(one)
+    assert ends(heard) == {config.key: "interrupted" for config in trials}
+    for end in [message for message in heard if isinstance(message, Ended)]:
+        g_step = state(tmp_path / end.key)["module"]["g_step"]
+        assert 0 < end.result.g_steps == g_step < 10**6
+
+
+def test_an_interrupt_while_a_place_is_open(tmp_path: Path) -> None:
+    one = worker(configs(1), tmp_path)
+    while not any(isinstance(message, Ended) for message in one.take(0.2)):
+        pass
+    assert not one.over
+    one.interrupt()
+    assert one.over
+    one.interrupt()  # no harm
+
+
+def test_a_broken_pack_says_so(tmp_path: Path, trackers: dict[str, MemoryTracker]) -> None:
+    """Its trials have not ended: they stand as their checkpoints do."""
+    trials = [
+        small("gan", "own_parts:Fragile", "ring8", seed=seed, network={"fail_at": 20})
+        for seed in range(2)
+    ]
+    heard = drive(worker(trials, tmp_path, engine="stacked"))
+    assert ends(heard) == {}
+    assert heard[-1] == Broken("RuntimeError: the network broke")
+    for config in trials:
+        assert state(tmp_path / config.key)["module"]["g_step"] == 4
+        assert trackers[config.key].status is None
+
+
+@pytest.mark.parametrize("unreadable", [1, 2])
+def test_a_trial_that_cannot_be_read_has_failed_alone(unreadable: int, tmp_path: Path) -> None:
+    trials = configs(2)
+    wrong = tree("gan", "mlp", "ring8", model={"name": "none"})
+    given = [assigned(config, tmp_path) for config in trials]
+    for i in range(unreadable):
+        given[i] = Assigned(given[i].key, wrong, "run", "the store", given[i].folder)
+    heard = drive(Worker(PackAssigned(tuple(given), engine="auto", waits=False)))
+    expected = ["failed"] * unreadable + ["completed"] * (2 - unreadable)
+    assert list(ends(heard).values()) == expected
+    reasons = [m.result.reason for m in heard if isinstance(m, Ended)]
+    assert all("none" in reason for reason in reasons[:unreadable])
+
+
+def test_a_refill_that_cannot_be_read_leaves_the_place_free(tmp_path: Path) -> None:
+    trials = configs(3)
+    wrong = tree("gan", "mlp", "ring8", model={"name": "none"})
+    waiting = [
+        Assigned(trials[1].key, wrong, "run", "the store", str(tmp_path / "x")),
+        assigned(trials[2], tmp_path),
+    ]
+
+    def answers(message: Message) -> Answer | None:
+        if isinstance(message, Ended):
+            return Answer(refills=[waiting.pop(0)]) if waiting else Answer(closed=1)
+        return None
+
+    heard = drive(worker(trials[:1], tmp_path), answers)
+    assert list(ends(heard).values()) == ["completed", "failed", "completed"]
+
+
+def test_taking_waits_no_longer_than_told(tmp_path: Path) -> None:
+    one = worker(configs(1), tmp_path)
+    while not any(isinstance(message, Ended) for message in one.take(0.2)):
+        pass
+    began = time.monotonic()
+    assert one.take(0.1) == []
+    assert 0.05 < time.monotonic() - began < 5
+    one.answer(Answer(closed=1))
+    drive(one)
+    began = time.monotonic()
+    assert one.take(30) == []
+    assert time.monotonic() - began < 5
+    assert "pack" not in {thread.name for thread in threading.enumerate()}
