@@ -265,7 +265,10 @@ class SweepDriver(Driver):
         return assigned
 
     def _broken(self, pack: str, reason: str) -> dict[str, Answer]:
-        """Its trials go on from their checkpoints in packs of half the size, or have failed."""
+        """Its trials go on from their checkpoints in packs of half the size, or have failed.
+
+        Those of a population go on together: in more packs than workers they would wait for ever.
+        """
         packed = self._packs[pack]
         if self.interrupted:  # `settle` says how its trials stand
             packed.keys = set()
@@ -273,13 +276,13 @@ class SweepDriver(Driver):
         decisions: schedulers.Answers = []
         for key in [key for key in self._trials if key in packed.keys]:  # in their order
             entry = self._plan.entries[key]
-            if packed.size > 1:
+            if packed.size > 1 and not self._population:
                 log.warning("%s: %s; it goes on in a smaller pack", entry.name, reason)
                 self._returned.append((self._trials[key], packed.size // 2))
                 continue
             self._deaths[key] += 1
             if self._deaths[key] <= WORKER_RETRIES:
-                self._returned.append((self._trials[key], 1))
+                self._returned.append((self._trials[key], packed.size))
                 continue
             decisions += self._scheduler.ended(key)
             self._settle_entry(entry, "failed", reason)

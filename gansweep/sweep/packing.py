@@ -22,10 +22,10 @@ def pack_size(
     They are spread first over the `workers` that are, or soon will be, without a pack: one that
     leaves a worker idle saves no time.
     """
-    if search.scheduler == "pbt":  # the whole population trains at once, or waits for itself
-        return max(resources.pack or 1, math.ceil(total / workers))
     if resources.pack:
         return resources.pack
+    if search.scheduler == "pbt":  # the whole population trains at once
+        return math.ceil(total / workers)
     most = MOST_ON_GPU if resources.gpu else MOST_ON_CPU
     share = math.ceil(waiting / workers)
     if search.method == "tpe":

@@ -17,7 +17,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from gansweep.sweep.file import Resources
-from gansweep.sweep.worker import Answer, Message, PackAssigned, Worker
+from gansweep.sweep.worker import Answer, Ended, Message, PackAssigned, Worker
 
 log = logging.getLogger("gansweep")
 
@@ -147,6 +147,8 @@ class _Watch(tune.Callback):  # type: ignore[misc]
                     actor.answer.remote(answer)
         except Exception:
             log.exception("the driver could not take note of %.200r", what)
+            if isinstance(what, Ended):  # else its worker would wait for ever
+                self._tasks[pack].temporary_state.ray_actor.answer.remote(Answer(closed=1))
 
 
 def run_packs(

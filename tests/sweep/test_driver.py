@@ -484,6 +484,20 @@ def test_an_interrupted_population_goes_on_as_it_would_have(tmp_path: Path) -> N
     assert any(isinstance(verdict, Exploit) for verdict in found.values())
 
 
+def test_a_broken_pack_of_a_population_comes_again_whole(tmp_path: Path) -> None:
+    """In halves, one worker's members would wait for those that no worker trains."""
+    one = Sweeping(tmp_path, workers=2, **POPULATION)
+    first, other = one.begin("p"), one.begin("q")
+    for attempt in range(WORKER_RETRIES):
+        assert one.driver.over("p", "killed") == {}
+        assert one.begin("p") == first, attempt
+    assert one.score("q", 20, dict.fromkeys(other, 1.0)) == {}
+    answers = one.driver.over("p", "killed")
+    assert set(answers["q"].verdicts) == set(other)  # they wait for the dead no longer
+    assert [one.plan.entries[key].state for key in first] == ["failed"] * 2
+    assert one.begin("p") == []
+
+
 def test_the_end_of_one_lets_a_generation_go_on(tmp_path: Path) -> None:
     one = Sweeping(tmp_path, workers=2, **POPULATION)
     (a, b), (c, d) = one.begin("p"), one.begin("q")

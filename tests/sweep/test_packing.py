@@ -22,7 +22,6 @@ SIZES = [
     (Resources(pack=3), GRID, 100, 100, 2, 3),
     (Resources(pack=3), GRID, 2, 2, 2, 3),
     (Resources(pack=50), PBT, 10, 10, 2, 50),
-    (Resources(pack=2), PBT, 10, 10, 2, 5),  # else members that train wait for some that do not
     (CPU, TPE, 64, 64, 2, MOST_ON_CPU),
     (CPU, TPE, 16, 16, 2, 2),  # four rounds: what ended tells it where to look
     (CPU, TPE, 3, 16, 1, 3),

@@ -91,7 +91,7 @@ def test_searcher_hands_out_packs_until_none_can_come_any_more() -> None:
 
 def test_watch_passes_messages_on_and_answers_to_their_packs() -> None:
     one, other, gone = Task("one"), Task("other"), Task("gone", alive=False)
-    answers = {"one": Answer(closed=1), "other": Answer(closed=2), "gone": Answer(closed=3)}
+    answers = {"gone": Answer(closed=3), "one": Answer(closed=1), "other": Answer(closed=2)}
     driver = Note(answers=answers)
     watch = tune._Watch(driver)
     for task in (other, gone):
