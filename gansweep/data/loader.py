@@ -12,7 +12,6 @@ from torch import Tensor
 from gansweep.data.base import Samples, to_float
 from gansweep.data.stream import BatchOrder
 
-
 MOST_AS_FLOATS = 32 * 1024**2
 """Bytes of the largest data set that is kept as floats; of images these take four times as much."""
 
