@@ -9,8 +9,9 @@ from gansweep.config import TrialConfig
 from gansweep.data.base import Samples
 from gansweep.data.prepare import prepare
 from gansweep.dataspec import Condition, DataSpec
-from gansweep.errors import ConfigError
+from gansweep.errors import ConfigError, Problem
 from gansweep.modules.alternating import AlternatingModule
+from gansweep.modules.stacked_step import obstacle
 from gansweep.seeding import stream_seed
 
 
@@ -98,6 +99,22 @@ def check_fit(config: TrialConfig, spec: DataSpec) -> list[str]:
         optimizer=config.d_optimizer.cls(config.d_optimizer.settings),
         discriminator=discriminator,
     )
+
+
+def check_engine(config: TrialConfig, spec: DataSpec, *, stacked: bool) -> None:
+    """ConfigError where a stack or compiling is asked for and such trials can have neither."""
+    asked = {"resources.engine": stacked, "trial.compile": config.run.compile == "true"}
+    if not any(asked.values()):
+        return
+    with torch.device("meta"):
+        reason = obstacle(build_module(config, spec))
+    if reason:
+        problems = [
+            Problem(where, f"is impossible for these trials: {reason}", "leave it at auto")
+            for where, wanted in asked.items()
+            if wanted
+        ]
+        raise ConfigError(problems)
 
 
 def _example_labels(condition: Condition | None) -> Tensor | None:

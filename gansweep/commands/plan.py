@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gansweep.commands.folders import sweep_folder
+from gansweep.settings import dump
 from gansweep.sweep.file import load_sweep
 from gansweep.sweep.plan import Plan
 from gansweep.sweep.trials import check_data, planned
@@ -20,14 +21,14 @@ def plan_command(path: Path, overrides: Sequence[str], *, root: Path, as_json: b
     """Print trials, keys and resources; nothing is started or written but the data cache."""
     sweep = load_sweep(path, overrides)
     trials = planned(sweep)
-    advice = check_data(trials)
+    advice = check_data(trials, stacked=sweep.resources.engine == "stacked")
     known = Plan.load(sweep_folder(root, sweep.name) / "plan.json", sweep.name).entries
     resources = sweep.resources
     if as_json:
         tree = {
             "name": sweep.name,
             "method": sweep.search.method,
-            "resources": {"cpu": resources.cpu, "gpu": resources.gpu},
+            "resources": dump(resources),
             "trials": [
                 {
                     "key": trial.key,
@@ -56,7 +57,8 @@ def plan_command(path: Path, overrides: Sequence[str], *, root: Path, as_json: b
         total = sweep.search.samples * len(sweep.seeds)
         what = f"{total} trials that TPE will choose; above are examples that span the space"
     console.print(
-        f"{sweep.name}: {what}, each with {resources.cpu:g} cores and {resources.gpu:g} GPUs"
+        f"{sweep.name}: {what}, in packs of {resources.pack or 'what fits'}, "
+        f"each pack with {resources.cpu:g} cores and {resources.gpu:g} GPUs"
     )
     for line in sorted({line for lines in advice.values() for line in lines}):
         console.print(f"note: {escape(line)}")

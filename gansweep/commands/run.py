@@ -84,7 +84,7 @@ def _checked(
         sweep = load_sweep(path, overrides)
         problems.extend(_cluster_problems(address) if address else _local_problems(sweep.resources))
         trials = planned(sweep)
-        advice = check_data(trials)
+        advice = check_data(trials, stacked=sweep.resources.engine == "stacked")
     except ConfigError as error:
         problems = [*error.problems, *problems]
     if problems or sweep is None or trials is None or store is None or advice is None:

@@ -154,6 +154,7 @@ class SweepDriver(Driver):
             self._scheduler.begin(member.key, self._swept(self._plan.add(member)))
             self._returned.append((member, size))
             self._population.add(member.key)
+        self._scheduler.forget_all_but(self._population)
 
     def _assign(self, trial: Trial) -> Assigned:
         """Make the trial's run, and say what a worker is told of it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, final
 
@@ -22,12 +22,14 @@ class Judge:
         self._scheduler = scheduler
         self._journal = journal
         self.waits = scheduler.waits
+        self._living: set[str] = set()
         if self.waits and journal.exists():
             self._replay()
 
     def begin(self, key: str, settings: Mapping[str, Any]) -> None:
         """A trial starts or resumes, with its swept settings by dotted key."""
         self._note(begin=key, settings=dict(settings))
+        self._living.add(key)
         self._scheduler.begin(key, settings)
 
     def report(self, key: str, g_steps: int, value: float) -> Answers:
@@ -38,7 +40,13 @@ class Judge:
     def ended(self, key: str) -> Answers:
         """A trial is over."""
         self._note(ended=key)
+        self._living.discard(key)
         return self._scheduler.ended(key)
+
+    def forget_all_but(self, keys: Set[str]) -> None:
+        """Trials of an earlier run that the sweep does not mean any more are over: none waits."""
+        for key in sorted(self._living - keys):
+            self.ended(key)
 
     def _note(self, **event: Any) -> None:
         if self.waits:
@@ -57,8 +65,10 @@ class Judge:
                 continue
             match event:
                 case {"begin": key, "settings": settings}:
+                    self._living.add(key)
                     self._scheduler.begin(key, settings)
                 case {"report": key, "g_steps": g_steps, "value": value}:
                     self._scheduler.report(key, g_steps, value)
                 case {"ended": key}:
+                    self._living.discard(key)
                     self._scheduler.ended(key)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from gansweep.assembly import check_fit, load_samples
+from gansweep.assembly import check_engine, check_fit, load_samples
 from gansweep.config import ROLES, TrialConfig, resolve
 from gansweep.dataspec import DataSpec
 from gansweep.errors import ConfigError, Problem
@@ -167,10 +167,11 @@ def _device_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:
     return []
 
 
-def check_data(trials: Sequence[Trial]) -> dict[str, list[str]]:
+def check_data(trials: Sequence[Trial], *, stacked: bool = False) -> dict[str, list[str]]:
     """Prepares every data set and tries every network on it: advice by trial key.
 
-    Raises ConfigError with every mistake in data and networks.
+    stacked: whether the trials are to train stacked. Raises ConfigError with every mistake in data,
+    networks and engine.
     """
     problems: list[Problem] = []
     specs: dict[str, DataSpec | None] = {}
@@ -193,6 +194,7 @@ def check_data(trials: Sequence[Trial]) -> dict[str, list[str]]:
             verdicts[shape] = []
             try:
                 verdicts[shape] = check_fit(config, spec)
+                check_engine(config, spec, stacked=stacked)
             except ConfigError as error:
                 problems.extend(error.problems)
         advice[trial.key] = verdicts[shape]

@@ -24,7 +24,9 @@ def test_prints_trials_keys_and_resources_and_writes_nothing(
     assert lines[1:5] == [
         [trial.key, *trial.name.split(), "5", "waiting"] for trial in planned(sweep)
     ]
-    assert out.splitlines()[5] == "small: 4 trials, each with 0.5 cores and 0 GPUs"
+    assert out.splitlines()[5] == (
+        "small: 4 trials, in packs of what fits, each pack with 0.5 cores and 0 GPUs"
+    )
     assert os.listdir(".") == []
 
 
@@ -39,7 +41,9 @@ def test_json_and_states_of_an_earlier_run(gansweep: Gansweep, tmp_path: Path) -
     assert code == 0
     tree = json.loads(out)
     assert (tree["name"], tree["method"]) == ("small", "grid")
-    assert tree["resources"] == {"cpu": 1.0, "gpu": 0.0}
+    assert tree["resources"] == {
+        "cpu": 1.0, "gpu": 0.0, "concurrent": None, "pack": None, "engine": "auto",
+    }  # fmt: skip
     first, second = tree["trials"]
     assert (first["key"], first["state"]) == (trials[0].key, "completed")
     assert (second["key"], second["state"]) == (trials[1].key, "waiting")
@@ -69,5 +73,5 @@ def test_shipped_sweeps_can_be_planned(gansweep: Gansweep) -> None:
     for file in files:
         code, out, err = gansweep("plan", file)
         assert (code, err) == (0, ""), file
-        assert " trials, each with " in out or "TPE will choose" in out
+        assert " trials, in packs of " in out or "TPE will choose" in out
     assert len(files) >= 6

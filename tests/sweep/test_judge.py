@@ -122,3 +122,16 @@ def test_nothing_is_written_where_nobody_waits(tmp_path: Path) -> None:
     assert not one.waits
     play(one, events())
     assert not (tmp_path / "decisions.jsonl").exists()
+
+
+def test_members_that_the_sweep_no_longer_means_hold_up_no_generation(tmp_path: Path) -> None:
+    first = judge(tmp_path, "pbt")
+    for key in "abc":
+        first.begin(key, {"optimizer.lr": 1e-3, "model.clip": 0.02})
+    again = judge(tmp_path, "pbt")
+    again.forget_all_but({"a", "b"})
+    assert again.report("a", 2, 1.0) == []
+    assert [key for key, _ in again.report("b", 2, 2.0)] == ["a", "b"]
+    third = judge(tmp_path, "pbt")  # it was written down
+    assert third.report("a", 4, 1.0) == []
+    assert [key for key, _ in third.report("b", 4, 2.0)] == ["a", "b"]

@@ -226,6 +226,30 @@ def test_data_and_networks_are_tried(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("stacked", "compile", "keys"),
+    [
+        (False, "auto", []),
+        (True, "auto", ["resources.engine"]),
+        (False, "true", ["trial.compile"]),
+        (True, "true", ["resources.engine", "trial.compile"]),
+    ],
+)
+def test_what_cannot_be_stacked_is_found_before_anything_starts(
+    tmp_path: Path, stacked: bool, compile: str, keys: list[str]
+) -> None:
+    dropping = {**TRIAL, "network": {"name": "mlp", "dropout": 0.5}, "compile": compile}
+    trials = planned(load(tmp_path, text(trial=dropping)))
+    if not keys:
+        check_data(trials, stacked=stacked)
+        return
+    with pytest.raises(ConfigError, match="dropout") as caught:
+        check_data(trials, stacked=stacked)
+    assert [problem.where for problem in caught.value.problems] == keys
+    plain = {**TRIAL, "network": {"name": "mlp"}, "compile": compile}
+    check_data(planned(load(tmp_path, text(trial=plain))), stacked=stacked)
+
+
 def test_advice_by_trial(tmp_path: Path) -> None:
     trials = planned(load(tmp_path, text(space={"optimizer.name": {"grid": ["rmsprop", "adam"]}})))
     advice = check_data(trials)
