@@ -1,0 +1,115 @@
+"""Packs on a real Ray: a stacked one whose worker is killed, and a population."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from .command import Place, wait_for
+from .conftest import CLUSTER
+from .record import Record
+
+STACKED = """
+name: stacked
+trial:
+  model: {name: wgan, n_critic: 2, burst_first: 0, burst_every: 0, clip: 0.1}
+  network: {name: mlp, width: 32, depth: 1}
+  latent: {dim: 32}
+  optimizer: {name: rmsprop}
+  data: {name: digits, batch_size: 32}
+  budget: {g_steps: 600}
+  samples: {every: 300, rows: 2, columns: 2}
+  score: {samples: 64}
+  log: {every: 20}
+  checkpoint: {every: 40}
+  compile: false
+space:
+  optimizer.lr: {grid: [1.0e-5, 3.0e-5, 1.0e-4, 3.0e-4]}
+resources: {concurrent: 1, engine: stacked}
+"""
+
+POPULATION = """
+name: population
+trial:
+  model: {name: wgan_gp, n_critic: 1}
+  network: {name: mlp, width: 16, depth: 1}
+  latent: {dim: 4}
+  optimizer: {name: adam}
+  data: {name: ring8, batch_size: 32}
+  budget: {g_steps: 40}
+  samples: {every: 10}
+  score: {samples: 64}
+  log: {every: 10}
+  compile: false
+space:
+  optimizer.lr: {loguniform: [1.0e-5, 1.0e-1]}
+search: {method: random, samples: 6, scheduler: pbt, interval: 10}
+resources: {engine: stacked}
+"""
+
+
+def plan(place: Place, name: str) -> list[dict[str, object]]:
+    tree = json.loads((place.folder / "runs" / name / "plan.json").read_text())
+    return list(tree["trials"])
+
+
+def test_a_killed_worker_costs_a_pack_nothing_but_time(new_place: Callable[..., Place]) -> None:
+    """Its trials go on from their checkpoints in packs of half the size, each in its own run."""
+    place = new_place("stacked")
+    path = place.folder / "stacked.yaml"
+    path.write_text(STACKED)
+    driver = place.start("run", path)
+
+    def worker() -> object:
+        saved = list(place.folder.glob("runs/stacked/trials/*/checkpoint.pt"))
+        packs = [p for p in place.processes() if "PackWorker" in " ".join(p.cmdline())]
+        return packs[0] if len(saved) == 4 and packs else None
+
+    wait_for(worker, seconds=120, what="a checkpoint of each trial").kill()
+    assert driver.wait(timeout=150) == 0, place.log()
+    assert place.left_after(20) == []
+    record = Record(place.uri, "stacked")
+    assert len(record.trials) == 4
+    for run in record.trials.values():
+        assert (run.status, run.tags["gansweep.state"]) == ("FINISHED", "completed")
+        assert run.steps("loss/d") == list(range(20, 601, 20)), "a step is missing or twice"
+    assert "goes on in a smaller pack" in place.log()
+
+
+def test_a_population_exploits_and_records_its_lineage(
+    new_place: Callable[..., Place], cluster: str
+) -> None:
+    places: list[Place] = []
+    for name in ("first", "second"):
+        places.append(new_place(name, **CLUSTER))
+        path = places[-1].folder / "population.yaml"
+        path.write_text(POPULATION)
+        places[-1].run("run", path, "--address", cluster)
+    lineages = [{e["key"]: e["lineage"] for e in plan(place, "population")} for place in places]
+    assert lineages[0] == lineages[1], "a population is deterministic"
+    steps = [step for lineage in lineages[0].values() for step in lineage]
+    assert sorted({step["g_step"] for step in steps}) == [10, 20, 30]
+    record = Record(places[0].uri, "population")
+    assert len(record.trials) == 6
+    ran = 0
+    for key, run in record.trials.items():
+        assert run.tags["gansweep.state"] == "completed"
+        assert run.steps("loss/d") == [10, 20, 30, 40]
+        if lineages[0][key]:
+            assert json.loads(run.tags["gansweep.lineage"]) == lineages[0][key]
+            donor = lineages[0][key][-1]["from"]
+            assert run.tags["gansweep.donor"] == record.trials[donor].id
+            ran += 1
+    assert ran >= 1
+
+
+def test_a_population_that_has_no_room_is_refused(
+    new_place: Callable[..., Place], cluster: str
+) -> None:
+    place = new_place("room", **CLUSTER)
+    path = Path(place.folder / "population.yaml")
+    path.write_text(POPULATION)
+    ended = place.run("run", path, "--address", cluster, "resources.pack=1", code=2)
+    assert "resources.pack" in ended.text
+    assert "trains at once" in ended.text
