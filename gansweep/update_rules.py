@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+import torch
 from torch import Tensor
 
 Columns = Mapping[str, Tensor]
@@ -41,7 +42,9 @@ class UpdateRule(ABC):
         step: Tensor,
         columns: Columns,
     ) -> None:
-        """Move `theta` [K, P] in place along `grad` [K, P], and its state with it.
+        """Move `theta` [K, P] in place, and its state, along `grad` [K, P], which is used up.
+
+        A temporary is as large as all networks together, so there is one at most.
 
         step: float [K, 1], the number of this step, counted from 1.
         """
@@ -70,10 +73,10 @@ class SGDRule(UpdateRule):
     ) -> None:
         c = {name: column.to(theta.dtype) for name, column in columns.items()}
         if self.with_decay:
-            grad = grad + c["weight_decay"] * theta
+            grad.add_(c["weight_decay"] * theta)
         if self.with_momentum:
-            grad = state["momentum_buffer"].mul_(c["momentum"]).add_(grad)
-        theta.sub_(c["lr"] * grad)
+            grad.copy_(state["momentum_buffer"].mul_(c["momentum"]).add_(grad))
+        theta.sub_(grad.mul_(c["lr"]))
 
 
 @final
@@ -98,13 +101,14 @@ class RMSpropRule(UpdateRule):
     ) -> None:
         c = {name: column.to(theta.dtype) for name, column in columns.items()}
         if self.with_decay:
-            grad = grad + c["weight_decay"] * theta
+            grad.add_(c["weight_decay"] * theta)
         square = state["square_avg"]
-        square.mul_(c["alpha"]).add_(grad * grad * (1 - columns["alpha"]).to(theta.dtype))
-        direction = grad / (square.sqrt() + c["eps"])
+        spare = grad.square().mul_((1 - columns["alpha"]).to(theta.dtype))
+        square.mul_(c["alpha"]).add_(spare)
+        grad.div_(spare.copy_(square).sqrt_().add_(c["eps"]))
         if self.with_momentum:
-            direction = state["momentum_buffer"].mul_(c["momentum"]).add_(direction)
-        theta.sub_(c["lr"] * direction)
+            grad.copy_(state["momentum_buffer"].mul_(c["momentum"]).add_(grad))
+        theta.sub_(grad.mul_(c["lr"]))
 
 
 @final
@@ -131,11 +135,13 @@ class AdamRule(UpdateRule):
         if self.with_decay and self.decoupled:
             theta.mul_((1 - columns["lr"] * columns["weight_decay"]).to(theta.dtype))
         elif self.with_decay:
-            grad = grad + c["weight_decay"] * theta
+            grad.add_(c["weight_decay"] * theta)
         mean, square = state["exp_avg"], state["exp_avg_sq"]
         mean.lerp_(grad, (1 - columns["beta1"]).to(theta.dtype))
-        square.mul_(c["beta2"]).add_(grad * grad * (1 - columns["beta2"]).to(theta.dtype))
+        grad.square_().mul_((1 - columns["beta2"]).to(theta.dtype))
+        square.mul_(c["beta2"]).add_(grad)
         unbiased = 1 - columns["beta1"] ** step.double()
         scale = (1 - columns["beta2"] ** step.double()).sqrt()
         size = (columns["lr"] / unbiased).to(theta.dtype)
-        theta.sub_(size * mean / (square.sqrt() / scale.to(theta.dtype) + c["eps"]))
+        grad.copy_(square).sqrt_().div_(scale.to(theta.dtype)).add_(c["eps"])
+        theta.sub_(torch.div(mean, grad).mul_(size))

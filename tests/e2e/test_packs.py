@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from .command import Place, wait_for
 from .conftest import CLUSTER
 from .record import Record
@@ -54,6 +56,7 @@ def plan(place: Place, name: str) -> list[dict[str, object]]:
     return list(tree["trials"])
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_a_pack_nothing_but_time(new_place: Callable[..., Place]) -> None:
     """Its trials go on from their checkpoints in packs of half the size, each in its own run."""
     place = new_place("stacked")
@@ -80,6 +83,7 @@ def test_a_killed_worker_costs_a_pack_nothing_but_time(new_place: Callable[..., 
 def test_a_population_exploits_and_records_its_lineage(
     new_place: Callable[..., Place], cluster: str
 ) -> None:
+    """Two runs of one sweep, which decide alike."""
     places: list[Place] = []
     for name in ("first", "second"):
         places.append(new_place(name, **CLUSTER))
