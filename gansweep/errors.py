@@ -38,7 +38,3 @@ def nearest(word: str, choices: Sequence[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return f"valid: {', '.join(sorted(choices))}" if choices else ""
-
-
-class TrialNotBegunError(Exception):
-    """The record of a trial could not be made in mid-sweep; no further trial was begun."""
