@@ -81,7 +81,7 @@ class Pace:
 
 
 PACES = {
-    # Measured on one core of an AMD EPYC with AVX-512 (docs/PERFORMANCE.md).
+    # Fitted to steps of MLPs of width 64 to 256 on one core of an AMD EPYC with AVX-512.
     "cpu": Pace(
         operation_s=6e-6,
         stacked_overhead=2.5,
@@ -90,7 +90,7 @@ PACES = {
         compile_s=15.0,
         convolutions_alone=True,
     ),
-    # Not measured: launches of about 6 us, against arithmetic that small networks never notice.
+    # A guess, measured nowhere yet.
     "cuda": Pace(
         operation_s=8e-6,
         stacked_overhead=1.5,
@@ -114,7 +114,7 @@ def choose(
     """The engine for `replicas` trials like `module` with `g_steps` to go, each.
 
     A probe counts the operations of a step on a copy of `module`, which is left as it is; no clock
-    takes part, so that all packs of a sweep choose alike. `batch` is data of one generator step.
+    takes part, so that packs of one shape and size choose alike. `batch` is data of one generator step.
     Raises ValueError where what is asked for is impossible.
     """
     reason = obstacle(module)
