@@ -114,8 +114,8 @@ def choose(
     """The engine for `replicas` trials like `module` with `g_steps` to go, each.
 
     A probe counts the operations of a step on a copy of `module`, which is left as it is; no clock
-    takes part, so that packs of one shape and size choose alike. `batch` is data of one generator step.
-    Raises ValueError where what is asked for is impossible.
+    takes part, so that packs of one shape and size choose alike. `batch` is data of one generator
+    step. Raises ValueError where what is asked for is impossible.
     """
     reason = obstacle(module)
     if reason and (engine == "stacked" or compile == "true"):
