@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from types import FunctionType, MethodType
 from typing import Any, final
 
 import torch
@@ -15,6 +14,7 @@ from torch.nn.utils import parametrize
 
 from gansweep.formulation import Formulation
 from gansweep.modules.alternating import AlternatingModule
+from gansweep.modules.compiled import Compiled, describe
 from gansweep.optimizers import OptimizerSpec
 
 Tensors = dict[str, Tensor]
@@ -104,23 +104,6 @@ class NetworkRows:
         return [self.theta, self.buffers, self.steps, *self.state.values()]
 
 
-def _compiled(step: StackedStep, method: Callable[..., Tensors]) -> Callable[..., Tensors]:
-    """A method of `step`, compiled whole.
-
-    Without the guards on its networks, which never change and cost as much as a small layer; so
-    it has a code object of its own, to be no other step's match.
-    """
-    code = method.__code__.replace(co_name=f"{method.__name__}_of_{id(step)}")
-    own = FunctionType(code, method.__globals__, closure=method.__closure__)
-    compiled: Callable[..., Tensors] = torch.compile(
-        MethodType(own, step),
-        fullgraph=True,
-        dynamic=False,
-        options={"guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe},
-    )
-    return compiled
-
-
 def obstacle(module: AlternatingModule) -> str | None:
     """Why trials like `module` cannot be stacked; None where nothing is known against it."""
     for spec in module.specs:
@@ -157,11 +140,6 @@ class StackedStep:
         if reason:
             raise ValueError(f"cannot be stacked: {reason}")
         self.compiled = compile
-        self.train_discriminator: Callable[..., Tensors] = self._discriminator_step
-        self.train_generator: Callable[..., Tensors] = self._generator_step
-        if compile:
-            self.train_discriminator = _compiled(self, StackedStep._discriminator_step)
-            self.train_generator = _compiled(self, StackedStep._generator_step)
         self._cls = type(example)
         self._settings = example.settings
         self.discriminator = NetworkPlan(example.discriminator, example.specs[0])
@@ -169,6 +147,30 @@ class StackedStep:
         constraint = example.formulation.constraint
         self._timing = constraint.timing if constraint else None
         self._constrained = _constrained(example)
+        self.train_discriminator: Callable[..., Tensors] = self._discriminator_step
+        self.train_generator: Callable[..., Tensors] = self._generator_step
+        if compile:
+            about = self._description()
+            for_d, for_g = StackedStep._discriminator_step, StackedStep._generator_step
+            self.train_discriminator = Compiled(for_d, self, about=about)
+            self.train_generator = Compiled(for_g, self, about=about)
+
+    def _description(self) -> str | None:
+        """All here that a trace of a step depends on, but sources; None where it cannot be told."""
+        networks = [describe(plan.skeleton) for plan in (self.discriminator, self.generator)]
+        settings = {
+            field.name: getattr(self._settings, field.name)
+            for field in dataclasses.fields(self._settings)
+        }
+        for name in scalars(self._settings):
+            del settings[name]
+        parts = [
+            f"{self._cls.__module__}.{self._cls.__qualname__}",
+            repr(settings),
+            repr((self.discriminator.rule, self.generator.rule)),
+            repr((self._timing, self._constrained)),
+        ]
+        return None if None in networks else "\n".join([*parts, *map(str, networks)])
 
     def _discriminator_step(
         self,

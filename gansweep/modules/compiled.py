@@ -1,0 +1,240 @@
+"""A function compiled whole by torch.compile, and kept on disk for the processes to come.
+
+Tracing a step takes seconds, and so does the check of what the compiler may use; a small sweep
+trains for as long. What was compiled is therefore kept as a whole beside Inductor's own cache, with
+the sources that it was traced from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import io
+import json
+import logging
+import os
+import platform
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from types import FunctionType
+from typing import Any, Final, final
+
+import torch
+from torch import Tensor, nn
+
+log = logging.getLogger("gansweep")
+
+FOLDER: Final = "gansweep"
+"""Within Inductor's cache: what it compiled lies there too, and is of no use alone."""
+
+
+@final
+class Compiled:
+    """The method `function` of `subject`, compiled at its first call, for such arguments alone.
+
+    Nothing is looked at between two calls that would say otherwise: the caller answers for it, and
+    for a subject that stays as it is.
+    """
+
+    def __init__(self, function: Callable[..., Any], subject: Any, *, about: str | None) -> None:
+        """`about`: all in `subject` that a trace depends on, but sources; None: who can tell."""
+        self._function = function
+        self._subject = subject
+        self._about = about
+        self._run: Callable[..., Any] | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._run is None:
+            self._run = self._prepared(arguments)
+        return self._run(self._subject, *arguments)
+
+    def _prepared(self, arguments: tuple[Any, ...]) -> Callable[..., Any]:
+        if self._about is not None:
+            about = f"{self._function.__qualname__}\n{self._about}\n{_kind(arguments)}"
+            try:
+                return _kept(self._function, about, (self._subject, *arguments))
+            except Exception as error:  # torch calls this way of compiling experimental
+                log.warning("what is compiled cannot be kept: %s: %s", type(error).__name__, error)
+        return _compile(self._function)
+
+
+def describe(network: nn.Module) -> str | None:
+    """All in `network` that a trace of it depends on, but sources; None where it cannot be told."""
+    parts = []
+    for name, part in network.named_modules():
+        if not _has_source(type(part)):
+            return None
+        parts.append(f"{name}: {type(part).__module__}.{type(part).__qualname__}")
+        for key, value in sorted(vars(part).items()):
+            plain = _plain(value)
+            if plain is not None:
+                parts.append(f"  {key}={plain}")
+            elif key not in _OF_EVERY_MODULE:
+                return None
+        parts.extend(f"  {n} {_kind(t)}" for n, t in part.named_parameters(recurse=False))
+        parts.extend(f"  {n} {_kind(t)}" for n, t in part.named_buffers(recurse=False))
+    return "\n".join(parts)
+
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+
+
+def _plain(value: Any) -> str | None:
+    """A value in words that are the same in another process; None for other values."""
+    if value is None or isinstance(value, (bool, int, float, str, torch.dtype, torch.Size)):
+        return repr(value)
+    if isinstance(value, (tuple, list)):
+        items = [_plain(item) for item in value]
+        return None if None in items else f"[{', '.join(map(str, items))}]"
+    if isinstance(value, FunctionType) and "<" not in value.__qualname__:
+        return f"{value.__module__}.{value.__qualname__}"
+    return None
+
+
+def _has_source(kind: type) -> bool:
+    try:
+        return bool(inspect.getsource(kind))
+    except (OSError, TypeError):
+        return False
+
+
+def _kind(value: Any) -> str:
+    """What a trace sees of an argument: shapes and types, numbers as they are."""
+    if isinstance(value, Tensor):
+        return f"{value.dtype}{list(value.shape)}{list(value.stride())}{value.device}"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name}: {_kind(each)}' for name, each in value.items())}}}"
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(map(_kind, value))}]"
+    fields = getattr(value, "__dataclass_fields__", None)
+    if fields:
+        return f"{type(value).__qualname__}{_kind({f: getattr(value, f) for f in fields})}"
+    return repr(value)
+
+
+def _surroundings() -> dict[str, Any]:
+    """What compiling depends on outside of the function."""
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "cpu": [torch.backends.cpu.get_cpu_capability(), torch.cpu.get_capabilities()],
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_initialized() else None,
+        "threads": torch.get_num_threads(),
+        "dtype": str(torch.get_default_dtype()),
+        "matmul": torch.get_float32_matmul_precision(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "autocast": [
+            [torch.is_autocast_enabled(device), str(torch.get_autocast_dtype(device))]
+            for device in ("cpu", "cuda")
+        ],
+        "environment": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith(("TORCHINDUCTOR_", "ATEN_")) and name != "TORCHINDUCTOR_CACHE_DIR"
+        },
+    }
+
+
+def _kept(function: Callable[..., Any], about: str, arguments: tuple[Any, ...]) -> Any:
+    """From disk, or else compiled and put there. Of several processes one compiles at a time."""
+    from filelock import FileLock
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    folder = Path(cache_dir()) / FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    whole = json.dumps([about, _surroundings()], sort_keys=True, default=str)
+    path = folder / hashlib.sha256(whole.encode()).hexdigest()
+    with FileLock(path.with_suffix(".lock")):
+        return _load(path) or _make(function, arguments, path)
+
+
+def _make(function: Callable[..., Any], arguments: tuple[Any, ...], path: Path) -> Any:
+    made = _compile(function).aot_compile((arguments, {}))  # type: ignore[attr-defined]
+    made.disable_guard_check()
+    names = {source.module for source in made.source_info().inlined_sources}
+    names = {name for name in names if name.partition(".")[0] != "torch"}
+    beside = {
+        "sources": {name: _digest(name) for name in sorted(names)},
+        "vectors": _may_use_all_vectors(),
+    }
+    if None not in beside["sources"].values():
+        made.save_compiled_function(str(path))
+        draft = path.with_suffix(".draft")
+        draft.write_text(json.dumps(beside))
+        draft.replace(path.with_suffix(".json"))
+    return made
+
+
+def _load(path: Path) -> Any:
+    """What was kept; None where there is nothing, or its sources have changed."""
+    try:
+        beside = json.loads(path.with_suffix(".json").read_text())
+        if any(_digest(name) != digest for name, digest in beside["sources"].items()):
+            return None
+        if beside["vectors"]:
+            _use_all_vectors()
+        made = torch.compiler.load_compiled_function(io.BytesIO(path.read_bytes()))
+        made.disable_guard_check()  # type: ignore[attr-defined]
+    except FileNotFoundError:
+        return None
+    except Exception as error:
+        log.info("compiled anew: what was kept in %s cannot be used: %s", path, error)
+        return None
+    return made
+
+
+def _digest(module: str) -> str | None:
+    """Of the source of a module; None where it has none."""
+    try:
+        return hashlib.sha256(
+            inspect.getsource(importlib.import_module(module)).encode()
+        ).hexdigest()
+    except (OSError, TypeError, ImportError):
+        return None
+
+
+def _may_use_all_vectors() -> bool:
+    """Whether the compiler was found to use all vector instructions that this CPU says it has."""
+    try:
+        return all(_vectors())
+    except Exception:
+        return False
+
+
+def _use_all_vectors() -> None:
+    """Spare Inductor a second of starting programs that show what is known already."""
+    config = torch._inductor.config.cpp
+    if config.vec_isa_ok is None:
+        config.vec_isa_ok = True
+
+
+def _vectors() -> Iterator[bool]:
+    from torch._inductor import cpu_vec_isa
+
+    have = cpu_vec_isa.x86_isa_checker()
+    for isa in cpu_vec_isa.supported_vec_isa_list:
+        if all(flag in have for flag in str(isa).split()):
+            yield bool(isa)
+
+
+def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    """torch.compile's of `function`, without guards, and with a code object that is its own.
+
+    Guards would cost as much as a small layer at each call; another function's code must not match
+    in their place.
+    """
+    code = function.__code__.replace(co_name=f"{function.__name__}_{next(_numbers)}")
+    own = FunctionType(code, function.__globals__, closure=function.__closure__)
+    compiled: Callable[..., Any] = torch.compile(
+        own,
+        fullgraph=True,
+        dynamic=False,
+        options={"guard_filter_fn": torch.compiler.skip_all_guards_unsafe},
+    )
+    return compiled
+
+
+
+_numbers = count()
