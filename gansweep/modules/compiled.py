@@ -54,7 +54,8 @@ class Compiled:
         if self._about is not None:
             about = f"{self._function.__qualname__}\n{self._about}\n{_kind(arguments)}"
             try:
-                return _kept(self._function, about, (self._subject, *arguments))
+                kept: Callable[..., Any] = _kept(self._function, about, (self._subject, *arguments))
+                return kept
             except Exception as error:  # torch calls this way of compiling experimental
                 log.warning("what is compiled cannot be kept: %s: %s", type(error).__name__, error)
         return _compile(self._function)
@@ -120,7 +121,7 @@ def _surroundings() -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "cpu": [torch.backends.cpu.get_cpu_capability(), torch.cpu.get_capabilities()],
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_initialized() else None,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
         "dtype": str(torch.get_default_dtype()),
         "matmul": torch.get_float32_matmul_precision(),
@@ -155,14 +156,11 @@ def _make(function: Callable[..., Any], arguments: tuple[Any, ...], path: Path) 
     made.disable_guard_check()
     names = {source.module for source in made.source_info().inlined_sources}
     names = {name for name in names if name.partition(".")[0] != "torch"}
-    beside = {
-        "sources": {name: _digest(name) for name in sorted(names)},
-        "vectors": _may_use_all_vectors(),
-    }
-    if None not in beside["sources"].values():
+    sources = {name: _digest(name) for name in sorted(names)}
+    if None not in sources.values():
         made.save_compiled_function(str(path))
         draft = path.with_suffix(".draft")
-        draft.write_text(json.dumps(beside))
+        draft.write_text(json.dumps({"sources": sources, "vectors": _may_use_all_vectors()}))
         draft.replace(path.with_suffix(".json"))
     return made
 
@@ -234,7 +232,6 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
         options={"guard_filter_fn": torch.compiler.skip_all_guards_unsafe},
     )
     return compiled
-
 
 
 _numbers = count()

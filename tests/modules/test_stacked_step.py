@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -165,7 +167,10 @@ def test_all_built_in_optimizers_have_a_rule() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("float64")
-def test_compiled_it_is_the_same_and_compiled_once() -> None:
+def test_compiled_it_is_the_same_and_compiled_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     settings = [
         tree("gan", optimizer={**ADAM, "lr": lr}, network={"width": 8, "depth": 1})
         for lr in (1e-3, 2e-3)
@@ -187,3 +192,12 @@ def test_compiled_it_is_the_same_and_compiled_once() -> None:
     assert counters["stats"]["unique_graphs"] == graphs
     for one, other in zip(expected, again.values(), strict=True):
         assert assert_close(one.module, other.module) == 33
+
+
+@pytest.mark.parametrize("network", [n for n in ARCHITECTURES.names if n != "maxout"])
+def test_a_step_of_our_own_networks_can_be_kept(network: str) -> None:
+    trial = trials([tree("gan", optimizer=ADAM, network={"name": network})])[0]
+    description = StackedStep(trial.module)._description()
+    assert description
+    other = trials([tree("wgan", optimizer=ADAM, network={"name": network})])[0]
+    assert StackedStep(other.module)._description() != description

@@ -1,0 +1,131 @@
+"""What is compiled is kept, found again, and made anew where it would be another."""
+
+from __future__ import annotations
+
+import importlib
+import linecache
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.utils import counters
+
+from gansweep.modules.compiled import FOLDER, Compiled, describe
+
+SOURCE = """
+class Subject:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def step(self, x):
+        return {"y": x * self.factor + 0.5}
+"""
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of what is kept, empty."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    return tmp_path / "inductor" / FOLDER
+
+
+@pytest.fixture
+def subjects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    (tmp_path / "some_subjects.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield importlib.import_module("some_subjects")
+    del sys.modules["some_subjects"]
+
+
+def files(kept: Path) -> list[Path]:
+    return sorted(path for path in kept.iterdir() if path.suffix == ".json")
+
+
+def graphs() -> int:
+    """How often something was traced."""
+    return int(counters["stats"]["unique_graphs"])
+
+
+X = torch.arange(4.0)
+
+
+def test_kept_and_found_again(kept: Path, subjects: Any) -> None:
+    subject = subjects.Subject(3.0)
+    first = Compiled(subjects.Subject.step, subject, about="3")(X)
+    assert torch.equal(first["y"], X * 3 + 0.5)
+    assert len(files(kept)) == 1
+    before = graphs()
+    again = Compiled(subjects.Subject.step, subject, about="3")
+    assert torch.equal(again(X)["y"], first["y"])
+    assert torch.equal(again(X + 1)["y"], (X + 1) * 3 + 0.5)
+    assert graphs() == before
+
+
+def test_another_subject_or_kind_of_argument_is_another(kept: Path, subjects: Any) -> None:
+    step = subjects.Subject.step
+    Compiled(step, subjects.Subject(3.0), about="3")(X)
+    other = Compiled(step, subjects.Subject(4.0), about="4")(X)
+    assert torch.equal(other["y"], X * 4 + 0.5)
+    double = Compiled(step, subjects.Subject(3.0), about="3")(X.double())
+    assert double["y"].dtype == torch.float64
+    assert len(files(kept)) == 3
+
+
+def test_changed_sources_are_compiled_anew(kept: Path, subjects: Any, tmp_path: Path) -> None:
+    Compiled(subjects.Subject.step, subjects.Subject(3.0), about="3")(X)
+    changed = tmp_path / "some_subjects.py"
+    changed.write_text(SOURCE.replace("0.5", "0.75"))
+    linecache.clearcache()
+    importlib.invalidate_caches()
+    shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+    subjects = importlib.reload(subjects)
+    out = Compiled(subjects.Subject.step, subjects.Subject(3.0), about="3")(X)
+    assert torch.equal(out["y"], X * 3 + 0.75)
+    assert len(files(kept)) == 1
+
+
+def test_what_was_damaged_is_compiled_anew(kept: Path, subjects: Any) -> None:
+    subject = subjects.Subject(3.0)
+    Compiled(subjects.Subject.step, subject, about="3")(X)
+    files(kept)[0].with_suffix("").write_bytes(b"torn")
+    before = graphs()
+    out = Compiled(subjects.Subject.step, subject, about="3")(X)
+    assert torch.equal(out["y"], X * 3 + 0.5)
+    assert graphs() == before + 1
+    Compiled(subjects.Subject.step, subject, about="3")(X)
+    assert graphs() == before + 1
+
+
+def test_what_cannot_be_told_is_not_kept(kept: Path, subjects: Any) -> None:
+    out = Compiled(subjects.Subject.step, subjects.Subject(3.0), about=None)(X)
+    assert torch.equal(out["y"], X * 3 + 0.5)
+    assert not kept.exists()
+
+
+class Scaled(nn.Module):
+    def __init__(self, factor: Any) -> None:
+        super().__init__()
+        self.factor = factor
+        self.linear = nn.Linear(2, 3)
+
+
+def test_describe_tells_networks_apart() -> None:
+    one = describe(Scaled(0.5))
+    assert one == describe(Scaled(0.5))
+    assert one is not None
+    others = [Scaled(0.6), Scaled((0.5,)), nn.Sequential(Scaled(0.5)), Scaled(0.5).eval()]
+    others += [Scaled(0.5).double()]
+    assert len({one, *map(describe, others)}) == 6
+
+
+def test_describe_gives_up_on_what_it_does_not_know() -> None:
+    assert describe(Scaled(object())) is None
+    assert describe(Scaled(lambda x: x)) is None
+    hidden: Any = type("Hidden", (nn.Module,), {})  # without a source
+    assert describe(nn.Sequential(hidden())) is None
