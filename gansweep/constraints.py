@@ -60,5 +60,9 @@ class WeightClip(Constraint):
 
     def project(self, parameters: list[Tensor]) -> None:
         with torch.no_grad():
-            for parameter in parameters:
-                parameter.clamp_min_(-self.bound).clamp_max_(self.bound)
+            if isinstance(self.bound, Tensor):  # under vmap, each replica has its own
+                for parameter in parameters:
+                    parameter.clamp_min_(-self.bound).clamp_max_(self.bound)
+            else:
+                torch._foreach_clamp_min_(parameters, -self.bound)
+                torch._foreach_clamp_max_(parameters, self.bound)

@@ -61,7 +61,7 @@ class SGD(OptimizerSpec):
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         s: SGDSettings = self.settings
         return torch.optim.SGD(
-            parameters, lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay
+            parameters, lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay, foreach=True
         )
 
     @property
@@ -98,6 +98,7 @@ class RMSprop(OptimizerSpec):
             eps=s.eps,
             momentum=s.momentum,
             weight_decay=s.weight_decay,
+            foreach=True,
         )
 
     @property

@@ -6,6 +6,8 @@ import gc
 import subprocess
 import sys
 
+import pytest
+
 from gansweep.imports import importing
 
 LIGHT = [
@@ -47,3 +49,43 @@ def test_the_garbage_collector_rests_while_packages_are_imported():
         assert not gc.isenabled()
     gc.unfreeze()
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "from scipy.signal.windows import hann",
+        "import scipy.signal as signal; signal.butter",
+        "from scipy.signal import convolve",
+        "import scipy; scipy.signal.firwin",
+    ],
+)
+def test_who_needs_scipy_signal_meanwhile_gets_it(use: str) -> None:
+    code = f"""
+import sys
+from gansweep.imports import importing
+with importing():
+    import pytorch_lightning
+    assert "scipy.signal.windows" not in sys.modules
+    {use}
+    assert "scipy.signal.windows" in sys.modules
+import scipy.signal
+assert scipy.signal is sys.modules["scipy.signal"]
+scipy.signal.hilbert, scipy.signal.windows.hann
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_scipy_signal_is_itself_afterwards() -> None:
+    code = """
+import sys
+from gansweep.imports import importing
+with importing():
+    import pytorch_lightning
+import scipy.signal
+assert "scipy.signal.windows" in sys.modules
+assert scipy.signal.hilbert
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

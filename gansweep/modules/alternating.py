@@ -26,6 +26,10 @@ Published = Mapping[str, Mapping[str, Any]]
 """Defaults of a trial's sections, by section and key."""
 
 
+FAKES_AT_ONCE = 8
+"""Discriminator steps whose fakes a separable generator draws in one call: memory is its bound."""
+
+
 @dataclass(frozen=True)
 class VariantSettings:
     """The settings that every variant has."""
@@ -138,11 +142,9 @@ class AlternatingModule(pl.LightningModule, ABC):
         z, noise = self.draw(batch)
         labels = None
         with self._dropout():
-            for step in range(batch.steps):
-                real = batch.real(step)
-                labels = batch.labels(step) if self.settings.conditional else None
+            for step, (labels, fake) in enumerate(self._fakes(batch, z)):
                 self._discriminator_step(
-                    real, labels, z[step], None if noise is None else noise[step]
+                    batch.real(step), labels, fake, None if noise is None else noise[step]
                 )
             self._generator_step(labels, z[batch.steps])
         if self.average is not None:
@@ -167,13 +169,24 @@ class AlternatingModule(pl.LightningModule, ABC):
             self._dropout_rng = generator.get_state()
             generator.set_state(before)
 
+    def _fakes(self, batch: Batch, z: Tensor) -> Iterator[tuple[Tensor | None, Tensor]]:
+        """Labels and samples [B, *shape] of each discriminator step, as they are asked for."""
+        at_once = FAKES_AT_ONCE if getattr(self.generator, "separable", False) else 1
+        for start in range(0, batch.steps, at_once):
+            end = min(start + at_once, batch.steps)
+            labels = [
+                batch.labels(step) if self.settings.conditional else None
+                for step in range(start, end)
+            ]
+            with torch.no_grad():
+                fake = self._generate(z[start:end].flatten(0, 1), _cat(labels))
+            yield from zip(labels, torch.split(fake, batch.size), strict=True)
+
     def _discriminator_step(
-        self, real: Tensor, labels: Tensor | None, z: Tensor, noise: Tensor | None
+        self, real: Tensor, labels: Tensor | None, fake: Tensor, noise: Tensor | None
     ) -> None:
         formulation = self.formulation
         constraint = formulation.constraint
-        with torch.no_grad():
-            fake = self._generate(z, labels)
         if constraint and constraint.timing == "before":
             constraint.project(self._constrained)
         loss = formulation.discriminator_loss(
@@ -335,6 +348,11 @@ def _floats(network: nn.Module) -> list[Tensor]:
 
 def _counts(network: nn.Module) -> list[Tensor]:
     return [buffer for buffer in network.buffers() if not buffer.is_floating_point()]
+
+
+def _cat(labels: list[Tensor | None]) -> Tensor | None:
+    given = [y for y in labels if y is not None]
+    return torch.cat(given) if given else None
 
 
 def _joined(values: list[Tensor]) -> Tensor:

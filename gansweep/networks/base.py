@@ -23,6 +23,10 @@ class Architecture(ABC):
     def __init__(self, settings: Any) -> None:
         self.settings = settings
 
+    # A generator may say `separable = True`: in training too, a sample of it depends on its own z
+    # and label alone, and a call changes nothing. The fakes of all discriminator steps that share
+    # its weights are then drawn in one call.
+
     @abstractmethod
     def generator(
         self, *, latent_dim: int, spec: DataSpec, condition: Condition | None

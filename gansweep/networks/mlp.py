@@ -80,6 +80,7 @@ class MLPGenerator(nn.Module):
         layers += [nn.Linear(width, math.prod(spec.shape))]
         layers += [nn.Tanh()] if spec.is_image else []
         self.body = nn.Sequential(*layers, nn.Unflatten(1, spec.shape))
+        self.separable = settings.generator_norm != "batch"
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         x: Tensor = self.body(self.join(z, labels))
