@@ -45,11 +45,14 @@ class Choice:
 @final
 @dataclass(frozen=True)
 class Work:
-    """What one generator step of one trial is made of, with its discriminator steps."""
+    """What one generator step of one trial is made of, with its discriminator steps.
+
+    stacked_operations: of the step of a stack, however many trials it holds.
+    """
 
     operations: int
+    stacked_operations: int
     flop: int
-    convolutional: bool
 
 
 @final
@@ -58,8 +61,8 @@ class Pace:
     """How fast a kind of device works, about. The figures decide between engines, nothing else.
 
     operation_s: overhead of an operation when run eagerly; under vmap and compiled it is that
-    times a factor. flop_per_s: eagerly, stacked eagerly, compiled. convolutions_alone: whether
-    convolutions do best each by itself, in the layout that its library likes.
+    times a factor. flop_per_s: by engine. convolutions_alone: whether convolutions do best each by
+    itself, in the layout that its library likes.
     """
 
     operation_s: float
@@ -72,21 +75,26 @@ class Pace:
     def seconds(self, work: Work, *, stacked: bool, compiled: bool, replicas: int) -> float:
         """Time of one generator step of one of `replicas` trials."""
         overhead = work.operations * self.operation_s
-        if compiled:
-            overhead *= self.compiled_overhead
-        elif stacked:
-            overhead *= self.stacked_overhead
-        kind = "compiled" if compiled else "stacked" if stacked else "eager"
+        if compiled or stacked:
+            overhead = work.stacked_operations * self.operation_s
+            overhead *= self.compiled_overhead if compiled else self.stacked_overhead
+        kind = "stacked" if stacked else "in turns"
+        kind += ", compiled" if compiled else ""
         return overhead / (replicas if stacked else 1) + work.flop / self.flop_per_s[kind]
 
 
 PACES = {
-    # Fitted to steps of MLPs of width 64 to 256 on one core of an AMD EPYC with AVX-512.
+    # Fitted to `python -m benchmarks --only engines` on one core of an AMD EPYC with AVX-512.
     "cpu": Pace(
-        operation_s=6e-6,
-        stacked_overhead=2.5,
-        compiled_overhead=0.14,
-        flop_per_s={"eager": 40e9, "stacked": 30e9, "compiled": 51e9},
+        operation_s=11.4e-6,
+        stacked_overhead=2.7,
+        compiled_overhead=0.093,
+        flop_per_s={
+            "in turns": 57e9,
+            "stacked": 41e9,
+            "in turns, compiled": 61e9,
+            "stacked, compiled": 52e9,
+        },
         compile_s=15.0,
         convolutions_alone=True,
     ),
@@ -95,7 +103,12 @@ PACES = {
         operation_s=8e-6,
         stacked_overhead=1.5,
         compiled_overhead=0.25,
-        flop_per_s={"eager": 15e12, "stacked": 15e12, "compiled": 20e12},
+        flop_per_s={
+            "in turns": 15e12,
+            "stacked": 15e12,
+            "in turns, compiled": 20e12,
+            "stacked, compiled": 20e12,
+        },
         compile_s=40.0,
         convolutions_alone=False,
     ),
@@ -123,17 +136,21 @@ def choose(
         raise ValueError(f"{asked} is impossible here: {reason}")
     if reason:
         return Choice(False, False, reason)
+    if engine != "auto" and compile != "auto":
+        return Choice(engine == "stacked", compile == "true", "as set")
     pace = PACES.get(module.device.type, PACES["cpu"])
+    alone = pace.convolutions_alone and any(
+        isinstance(part, torch.nn.modules.conv._ConvNd) for part in module.modules()
+    )
+    if alone and engine != "stacked":
+        return Choice(False, compile == "true", "convolutions do best one by one")
     try:
         work = count(module, batch)
     except Exception as error:  # it raises in training too, and ends its trial there
         why = f"a probe failed: {type(error).__name__}: {error}".splitlines()[0][:300]
         return Choice(engine == "stacked", compile == "true", why)
-    alone = work.convolutional and pace.convolutions_alone
-    stacking = [False] if alone or replicas == 1 else [False, True]
-    stacking = {"stacked": [True], "interleaved": [False]}.get(engine, stacking)
-    compiling = [False] if alone else [False, True]
-    compiling = {"true": [True], "false": [False]}.get(compile, compiling)
+    stacking = {"stacked": [True], "interleaved": [False]}.get(engine, [False, replicas > 1])
+    compiling = {"true": [True], "false": [False]}.get(compile, [False, not alone])
 
     def seconds(stacked: bool, compiled: bool) -> float:
         step = pace.seconds(work, stacked=stacked, compiled=compiled, replicas=replicas)
@@ -143,10 +160,6 @@ def choose(
         ((s, c) for s in stacking for c in compiling), key=lambda x: seconds(*x)
     )
     why = f"{work.operations} operations and {_rounded(work.flop)} FLOP a step"
-    if engine != "auto" and compile != "auto":
-        why = "as set"
-    elif alone:
-        why = "convolutions do best one by one"
     return Choice(stacked, compiled, why)
 
 
@@ -171,15 +184,29 @@ def build(choice: Choice, example: AlternatingModule, *, slots: int, shape: str)
 
 
 def count(module: AlternatingModule, batch: Batch) -> Work:
-    """What a generator step on `batch` is made of, from one step of a copy of `module`."""
-    copy = deepcopy(module)
-    copy.setup("fit")
-    copy.configure_optimizers()
-    with _Counter() as counter:
-        copy.training_step(batch, 0)
-    conv = torch.nn.modules.conv._ConvNd
-    convolutional = any(isinstance(part, conv) for part in module.modules())
-    return Work(counter.operations, math.ceil(counter.flop), convolutional)
+    """What a generator step on `batch` is made of, from steps of copies of `module`.
+
+    `module` can be stacked.
+    """
+
+    def fresh() -> AlternatingModule:
+        copy = deepcopy(module)
+        copy.setup("fit")
+        copy.configure_optimizers()
+        return copy
+
+    alone, member = fresh(), fresh()
+    stack = Stack(StackedStep(member), member, slots=LEAST_STACK)
+    stack.put(0, member)
+    with _Counter() as in_turns:
+        alone.training_step(batch, 0)
+    with _Counter() as stacked:
+        stack.step({0: batch})
+    return Work(
+        operations=in_turns.operations,
+        stacked_operations=stacked.operations,
+        flop=math.ceil(in_turns.flop),
+    )
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
