@@ -73,11 +73,13 @@ class RayStart:
         return self._have
 
     def stop(self) -> None:
-        """Leave the cluster; a local Ray ends."""
-        self._up.wait()
-        ray.shutdown()
+        """Leave the cluster. A local Ray begins to end, which takes seconds: none waits for it.
+
+        `exit_at_once` ends what is left of it.
+        """
         self._over.set()
-        self._thread.join()
+        if not self.is_local:
+            self._thread.join()
 
     def _live(self) -> None:
         if self.is_local:
@@ -90,6 +92,7 @@ class RayStart:
             return
         self._up.set()
         self._over.wait()
+        ray.shutdown()
 
 
 def is_under_way() -> bool:
