@@ -6,6 +6,7 @@ object serves one trial, a pack of replicas under `vmap`, and a float64 test.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -42,14 +43,16 @@ class Formulation:
         noise: Tensor | None = None,
         *,
         D_pure: Discriminator | None = None,
+        D_both: Callable[[Tensor, Tensor], tuple[Tensor, ...]] | None = None,
     ) -> Loss:
         """D's loss on real and generated samples [N, ...]; `fake` must be detached.
 
         Real and generated samples pass through D as separate batches, so that BatchNorm sees
-        each alone. `noise` is what `penalty.draw` gave. `D_pure` is D without side effects on
-        its buffers, for the penalty's derivative; D itself where None.
+        each alone; where that makes no difference, `D_both` may pass them as one. `noise` is what
+        `penalty.draw` gave. `D_pure` is D without side effects on its buffers, for the penalty's
+        derivative; D itself where None.
         """
-        real_logits, fake_logits = D(real), D(fake)
+        real_logits, fake_logits = D_both(real, fake) if D_both else (D(real), D(fake))
         game = self.objective.discriminator(real_logits, fake_logits)
         watch = self.objective.diagnostics(real_logits.detach(), fake_logits.detach())
         if self.penalty is None:

@@ -171,7 +171,7 @@ class AlternatingModule(pl.LightningModule, ABC):
 
     def _fakes(self, batch: Batch, z: Tensor) -> Iterator[tuple[Tensor | None, Tensor]]:
         """Labels and samples [B, *shape] of each discriminator step, as they are asked for."""
-        at_once = FAKES_AT_ONCE if getattr(self.generator, "separable", False) else 1
+        at_once = FAKES_AT_ONCE if is_separable(self.generator) else 1
         for start in range(0, batch.steps, at_once):
             end = min(start + at_once, batch.steps)
             labels = [
@@ -190,7 +190,12 @@ class AlternatingModule(pl.LightningModule, ABC):
         if constraint and constraint.timing == "before":
             constraint.project(self._constrained)
         loss = formulation.discriminator_loss(
-            self._bound(labels), real, fake, noise, D_pure=self._bound_pure(labels)
+            self._bound(labels),
+            real,
+            fake,
+            noise,
+            D_pure=self._bound_pure(labels),
+            D_both=self._both(labels) if is_separable(self.discriminator) else None,
         )
         _descend(loss.total, self._d_parameters, self.d_optimizer)
         if constraint and constraint.timing == "after":
@@ -228,6 +233,9 @@ class AlternatingModule(pl.LightningModule, ABC):
 
     def _bound(self, labels: Tensor | None) -> Discriminator:
         return lambda x: self.discriminator(x, labels).to(x.dtype)
+
+    def _both(self, labels: Tensor | None) -> Both:
+        return lambda real, fake: on_both(self.discriminator, real, fake, labels)
 
     def _bound_pure(self, labels: Tensor | None) -> Discriminator | None:
         if not self._d_buffers:
@@ -334,6 +342,27 @@ def _descend(
 
 def _nothing() -> None:
     pass
+
+
+Both = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+"""D with its labels bound: real and generated samples [N, ...] -> logits of each, [N]."""
+
+
+def is_separable(network: nn.Module) -> bool:
+    """Whether `network` says so of itself, as `Architecture` explains it."""
+    return bool(getattr(network, "separable", False))
+
+
+def on_both(
+    discriminator: Callable[[Tensor, Tensor | None], Tensor],
+    real: Tensor,
+    fake: Tensor,
+    labels: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """Logits of real and of generated samples, which go through D as one batch."""
+    both = None if labels is None else torch.cat([labels, labels])
+    logits = discriminator(torch.cat([real, fake]), both).to(real.dtype)
+    return torch.split(logits, len(real))
 
 
 def averaged(network: nn.Module) -> nn.Module:

@@ -13,7 +13,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.utils import parametrize
 
 from gansweep.formulation import Formulation
-from gansweep.modules.alternating import AlternatingModule
+from gansweep.modules.alternating import AlternatingModule, is_separable, on_both
 from gansweep.modules.compiled import Compiled, describe
 from gansweep.optimizers import OptimizerSpec
 
@@ -145,6 +145,7 @@ class StackedStep:
         self.discriminator = NetworkPlan(example.discriminator, example.specs[0])
         self.generator = NetworkPlan(example.generator, example.specs[1])
         constraint = example.formulation.constraint
+        self._separable = is_separable(example.discriminator)
         self._timing = constraint.timing if constraint else None
         self._constrained = _constrained(example)
         self.train_discriminator: Callable[..., Tensors] = self._discriminator_step
@@ -289,8 +290,19 @@ class StackedStep:
             copies = {name: buffer.clone() for name, buffer in buffers.items()}
             return self._logits({**parameters, **copies}, x, given)
 
+        def logits_of_both(real: Tensor, fake: Tensor) -> tuple[Tensor, ...]:
+            def whole(x: Tensor, labels: Tensor | None) -> Tensor:
+                return self._logits({**parameters, **buffers}, x, _given(labels=labels))
+
+            return on_both(whole, real, fake, given.get("labels"))
+
         loss = self._formulation(settings).discriminator_loss(
-            logits, real, fake, given.get("noise"), D_pure=pure_logits
+            logits,
+            real,
+            fake,
+            given.get("noise"),
+            D_pure=pure_logits,
+            D_both=logits_of_both if self._separable else None,
         )
         return loss.total, loss.metrics, buffers
 

@@ -23,9 +23,10 @@ class Architecture(ABC):
     def __init__(self, settings: Any) -> None:
         self.settings = settings
 
-    # A generator may say `separable = True`: in training too, a sample of it depends on its own z
+    # A network may say `separable = True`: in training too, each output depends on its own input
     # and label alone, and a call changes nothing. The fakes of all discriminator steps that share
-    # its weights are then drawn in one call.
+    # a generator's weights are then drawn in one call, and a discriminator sees real and generated
+    # samples as one batch.
 
     @abstractmethod
     def generator(

@@ -105,6 +105,7 @@ class MLPDiscriminator(nn.Module):
             ]
             width = settings.width
         self.body = nn.Sequential(*layers, nn.Linear(width, 1))
+        self.separable = settings.discriminator_norm != "batch"
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         logits: Tensor = self.body(self.join(x.flatten(1), labels))
