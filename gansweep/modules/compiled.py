@@ -236,5 +236,4 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
-
 _numbers = count()
