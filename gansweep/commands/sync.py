@@ -68,8 +68,8 @@ def what_is_left(left: Backlog, folder: Path, name: str) -> str:
     """One line for a person."""
     reason = f" ({left.reason})" if left.reason else ""
     return (
-        f"{left.records} records of {_trials(left.runs)} are not in MLflow yet{reason}; they lie in "
-        f"{folder}, and the same command again or `gansweep sync {name}` delivers them"
+        f"{left.records} records of {_trials(left.runs)} are not in MLflow yet{reason}; they lie "
+        f"in {folder}, and the same command again or `gansweep sync {name}` delivers them"
     )
 
 

@@ -103,6 +103,9 @@ class SweepDriver(Driver):
         self.backlog = Backlog()
         """What could not be delivered by the time that all was settled."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles what it is given; nobody reads it, the plan is the durable state
+
     @property
     def busy(self) -> bool:
         return bool(self._packs or (self._returned and not self.trouble))

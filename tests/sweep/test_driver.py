@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from gansweep.sweep.plan import Plan, trial_folder
 from gansweep.sweep.proposals import Listed
 from gansweep.sweep.trials import Trial, planned
 from gansweep.sweep.worker import Answer, Broken, Ended, PackAssigned, Report
-from gansweep.tracking.mlflow import Backlog
+from gansweep.tracking.mlflow import Backlog, Courier
 from gansweep.tracking.spool import SpoolTracker
 
 CLIPS = {"model.clip": {"grid": [0.01, 0.02, 0.03, 0.04]}}
@@ -380,6 +381,16 @@ def test_a_place_is_closed_while_the_sweep_stops(tmp_path: Path) -> None:
 
 
 # --- records
+
+
+def test_a_driver_with_threads_and_locks_can_be_pickled(tmp_path: Path) -> None:
+    """Ray Tune insists."""
+    one = Sweeping(tmp_path)
+    courier = Courier("sqlite:////nowhere/mlflow.db")
+    one.driver._courier = courier
+    with pytest.raises(TypeError):
+        pickle.dumps(courier)
+    assert pickle.dumps(one.driver)
 
 
 def test_the_driver_delivers_what_its_trials_record(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from gansweep.tracking.mlflow.client import open_client
-from gansweep.tracking.mlflow.delivery import ArtifactsAwayError, Delivery
+from gansweep.tracking.mlflow.delivery import Delivery
+from gansweep.tracking.mlflow.run_writer import ArtifactsAwayError
 from gansweep.tracking.mlflow.uri import sqlite_file
 
 _log = logging.getLogger(__name__)
