@@ -202,7 +202,9 @@ class SweepDriver(Driver):
             entry.run_id, yaml.safe_dump({"trial": tree}, sort_keys=False), "config.yaml"
         )
         folder = trial_folder(self._folder, trial.key)
-        if not self._workers_deliver:
+        if self._workers_deliver:
+            self._courier.forget(folder)  # which may lie there from an earlier run
+        else:
             self._courier.add(entry.run_id, folder)
         entry.state, entry.reason = "running", ""
         if trial.key not in self._population:

@@ -80,6 +80,9 @@ class Deliveries:
     def add(self, run_id: str, folder: Path) -> None:
         self.runs[folder] = run_id
 
+    def forget(self, folder: Path) -> None:
+        self.runs.pop(folder, None)
+
     def drain(self) -> Backlog:
         self.meanwhile()
         return self.left
@@ -409,6 +412,7 @@ def test_the_driver_delivers_what_its_trials_record(tmp_path: Path) -> None:
 def test_what_is_left_of_workers_that_deliver_themselves_is_delivered(tmp_path: Path) -> None:
     """That of one that died, say; where the driver can see its disk."""
     one = Sweeping(tmp_path, workers_deliver=True)
+    one.courier.add("its run", trial_folder(tmp_path, one.trials[0].key))  # from an earlier run
     pack = one.driver.begin("p")
     assert pack is not None
     assert pack.delivers

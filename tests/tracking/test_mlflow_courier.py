@@ -245,6 +245,26 @@ tracker.finish("FINISHED")
         assert _status(uri, run) == "FINISHED"
 
 
+def test_a_spool_that_is_forgotten_is_left_to_another_courier(
+    uri: str, run_id: str, trial: Path, make: MakeCourier
+) -> None:
+    courier, other = make(), make()
+    courier.add(run_id, trial)
+    tracker = SpoolTracker(trial)
+    _log(tracker, range(4))
+    tracker.flush()
+    courier.drain()
+    courier.forget(trial)
+    _log(tracker, range(4, 8))
+    tracker.finish("FINISHED")
+    assert courier.drain() == NOTHING
+    assert _history(uri, run_id, "a/b")[-1] == (3, 3.0)
+    other.add(run_id, trial)
+    assert other.drain() == NOTHING
+    assert _history(uri, run_id, "a/b") == [(s, float(s)) for s in range(8)]
+    assert _pictures(uri, run_id) == [("samples~ema", 0), ("samples~ema", 4)]
+
+
 # --- once, and in order
 
 

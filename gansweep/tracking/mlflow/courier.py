@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
-from gansweep.tracking.mlflow.client import open_client
+from gansweep.tracking.mlflow.client import open_client, reason
 from gansweep.tracking.mlflow.delivery import Delivery
 from gansweep.tracking.mlflow.run_writer import ArtifactsAwayError
 from gansweep.tracking.mlflow.uri import sqlite_file
@@ -94,6 +94,11 @@ class Courier:
                 self._thread = threading.Thread(target=self._work, name="courier", daemon=True)
                 self._thread.start()
 
+    def forget(self, folder: Path) -> None:
+        """Leave the spool in the trial's folder to someone else."""
+        with self._changed:
+            self._deliveries.pop(folder, None)
+
     def backlog(self) -> Backlog:
         """What lies undelivered now."""
         counts = [count for each in self._all() if (count := each.waiting)]
@@ -164,7 +169,7 @@ class Courier:
         except Exception as error:
             if not self._reason:
                 _log.info("MLflow run %s: will try again: %s", delivery.run_id, error)
-            self._reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            self._reason = reason(error)
             delivery.delay = _doubled(delivery.delay)
             delivery.retry_at = time.monotonic() + delivery.delay
             if not isinstance(error, ArtifactsAwayError):  # likely the same for every run
