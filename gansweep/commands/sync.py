@@ -11,8 +11,15 @@ from rich.console import Console
 from gansweep.commands.folders import PLAN_FILE, sole_use, sweep_folder
 from gansweep.errors import ConfigError, nearest
 from gansweep.sweep.plan import Plan, trials_folder
-from gansweep.sweep.settle import settle_run
-from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore, noted_run, tracking_uri
+from gansweep.sweep.settle import is_settled, settle_run
+from gansweep.tracking.mlflow import (
+    Backlog,
+    Courier,
+    MlflowStore,
+    TrialRecord,
+    noted_run,
+    tracking_uri,
+)
 from gansweep.tracking.spool import spools
 
 
@@ -77,26 +84,30 @@ def deliver_spools(store: MlflowStore, courier: Courier, folder: Path, plan: Pla
     """Deliver what earlier commands left in the sweep's `folder`, and settle the runs of `plan`."""
     store.warm_up()  # here, lest two threads import MLflow at a time
     elsewhere = 0
-    try:
-        runs = {record.run_id for record in store.trials(plan.sweep)}
-    except ConfigError:  # no such experiment
-        runs = set()
-    entries = []
+    runs = _records(store, plan)
     for trial in spools(trials_folder(folder)):
         entry = plan.entries.get(trial.name)
         run_id = entry.run_id if entry and entry.run_id else noted_run(trial)
-        if run_id not in runs:
+        if run_id in runs:
+            courier.add(run_id, trial)
+        else:
             elsewhere += 1
-            continue
-        courier.add(run_id, trial)
-        if entry:
-            entries.append(entry)
     before = courier.backlog()
     left = courier.drain()
     if not left.records:
-        for entry in entries:
-            settle_run(store, entry)
+        for run_id, record in _records(store, plan).items():
+            entry = plan.entries.get(record.key)
+            if entry and entry.run_id == run_id and not is_settled(record, entry):
+                settle_run(store, entry)
     return Synced(before.records - left.records, before.runs - left.runs, left, elsewhere)
+
+
+def _records(store: MlflowStore, plan: Plan) -> dict[str, TrialRecord]:
+    """The sweep's trials in this store, by run; none where it has no such experiment."""
+    try:
+        return {record.run_id: record for record in store.trials(plan.sweep)}
+    except ConfigError:
+        return {}
 
 
 def _trials(count: int) -> str:

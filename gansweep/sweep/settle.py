@@ -6,9 +6,16 @@ import logging
 
 from gansweep.progress import RUN_STATUS
 from gansweep.sweep.plan import Entry
-from gansweep.tracking.mlflow import MlflowStore
+from gansweep.tracking.mlflow import MlflowStore, TrialRecord
 
 log = logging.getLogger("gansweep")
+
+
+def is_settled(record: TrialRecord, entry: Entry) -> bool:
+    """Whether the run says what the plan says, or the plan does not say how the trial ended."""
+    if entry.state not in RUN_STATUS:
+        return True
+    return (record.status, record.tags.get("state")) == (RUN_STATUS[entry.state], entry.state)
 
 
 def settle_run(store: MlflowStore, entry: Entry) -> None:
