@@ -701,10 +701,10 @@ def test_artifacts_wait_while_the_store_itself_is_away(
     tracker.flush()
     assert courier.drain() == NOTHING
     tracker.log_image("x", torch.zeros(1, 2, 2).byte(), step=1)
-    tracker.flush()
     with monkeypatch.context() as patch:
         tries = _fails_first(patch, "log_image", math.inf)
         _fails_first(patch, "get_run", math.inf)
+        tracker.flush()
         assert courier.drain(0.5).records == 1
         assert len(tries) > 1
     tracker.finish("FINISHED")
