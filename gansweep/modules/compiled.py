@@ -236,4 +236,5 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
+
 _numbers = count()
