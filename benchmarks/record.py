@@ -1,9 +1,9 @@
 """Figure `record`: what tracking, samples, scores and checkpoints add to a trial, seconds.
 
 The trials of two shipped sweeps, whole `run_trial` calls in one process. With: MLflow on a SQLite
-store, a folder for checkpoints, the sweep file's own intervals. Without: a tracker in memory, no
-folder, and intervals beyond the budget, so that one grid, one score and one reading of the meters
-remain, at the last step.
+store, until all has arrived, a folder for checkpoints, the sweep file's own intervals. Without: a
+tracker in memory, no folder, and intervals beyond the budget, so that one grid, one score and one
+reading of the meters remain, at the last step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from gansweep.config import TrialConfig
 from gansweep.sweep.file import load_sweep
 from gansweep.tracking.base import Tracker
 from gansweep.tracking.memory import MemoryTracker
-from gansweep.tracking.mlflow import MlflowStore, MlflowTracker, tracking_uri
+from gansweep.tracking.mlflow import Courier, MlflowStore, tracking_uri
+from gansweep.tracking.spool import SpoolTracker
 from gansweep.trial import run_trial
 
 WITH, WITHOUT = "with its record", "without"
@@ -49,8 +50,15 @@ def measure(sweep: str, g_steps: int, plan: Plan) -> Case:
         def with_record(turn: int) -> float:
             config = workloads.resolved({**tree, "seed": turn + 1}, budget={"g_steps": g_steps})
             run_id = store.trial_run(experiment, None, config.key, "bench", {})
-            tracker = MlflowTracker(store.uri, run_id)
-            return seconds(config, tracker, folder=folder / config.key)
+            own = folder / config.key
+            courier = Courier(store.uri)
+            courier.add(run_id, own)
+            spent = seconds(config, SpoolTracker(own), folder=own)
+            start = time.perf_counter()
+            left = courier.drain()
+            assert not left.records, left
+            courier.close()
+            return spent + time.perf_counter() - start
 
         def without(turn: int) -> float:
             bare: dict[str, Any] = {**tree, "seed": turn + 1}

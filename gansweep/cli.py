@@ -161,6 +161,21 @@ def show(
 
 
 @app.command()
+def sync(
+    name: Annotated[str, typer.Argument(help="The sweep's name.", metavar="NAME")],
+    tracking_uri: Uri = None,
+    root: Root = RUNS,
+) -> None:
+    """Deliver to MLflow what a sweep's trials recorded while it was away."""
+    from gansweep.imports import importing
+
+    with importing():
+        from gansweep.commands.sync import sync_command
+
+    raise typer.Exit(sync_command(name, uri=tracking_uri, root=root))
+
+
+@app.command()
 def ui(
     name: Annotated[
         Optional[str],  # noqa: UP045

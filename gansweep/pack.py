@@ -252,7 +252,7 @@ class Pack:
             return False
 
     def _save(self, slots: Sequence[int]) -> None:
-        """Write the checkpoints that are due, once all their records are stored."""
+        """Write the checkpoints that are due, once their records are on disk."""
         due = {slot: self._replicas[slot].checkpoints_due() for slot in slots}
         self._flush([slot for slot, names in due.items() if names])
         for slot, names in due.items():
@@ -263,7 +263,7 @@ class Pack:
                 self._replicas[slot].fail(error)
 
     def _flush(self, slots: Sequence[int]) -> None:
-        """All at a time: each waits for its store."""
+        """All at a time: each waits for the disk."""
         list(self._recorders.map(lambda slot: self._replicas[slot].tracker.flush(), slots))
 
     def _obey(self, verdicts: Mapping[str, Verdict]) -> None:

@@ -16,6 +16,8 @@ LIGHT = [
     "gansweep.modules.catalogue",
     "gansweep.config",
     "gansweep.trial",
+    "gansweep.sweep.worker",
+    "gansweep.tracking.spool",
 ]
 
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, final
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markup import escape
 
-from gansweep.commands.folders import sweep_folder
+from gansweep.commands.folders import PLAN_FILE, sole_use, sweep_folder
+from gansweep.commands.sync import deliver_spools, what_is_left
 from gansweep.errors import ConfigError, Problem
 from gansweep.imports import importing
 from gansweep.provenance import environment_text, version_tags
@@ -21,18 +21,19 @@ from gansweep.report.ranking import PointResult, rank
 from gansweep.report.table import ranked_table
 from gansweep.sweep.board import Board
 from gansweep.sweep.file import Resources, Search, Sweep, load_sweep
-from gansweep.sweep.plan import Entry, Plan
+from gansweep.sweep.plan import Entry, Plan, trials_folder
 from gansweep.sweep.proposals import Listed, Proposals, TreeParzen
 from gansweep.sweep.schedulers.pbt import generation_interval
 from gansweep.sweep.startup import RayStart, slots
 from gansweep.sweep.trials import Trial, check_data, planned
 from gansweep.terminal import Display, clock, quiet
-from gansweep.tracking.mlflow import MlflowStore, tracking_uri
+from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore, tracking_uri
+from gansweep.tracking.spool import spools
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 """Exit codes: all well; a trial failed; there is more to go. 2 is a mistake in the input."""
 
-PLAN_FILE, LOG_FILE, SHEET_FILE = "plan.json", "driver.log", "samples.png"
+LOG_FILE, SHEET_FILE = "driver.log", "samples.png"
 
 
 def run_command(
@@ -52,21 +53,9 @@ def run_command(
     sweep, trials, store, advice = _checked(path, overrides, uri=uri, address=address)
     folder = sweep_folder(root, sweep.name)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ConfigError.single(
-            str(folder), "another gansweep drives this sweep", "wait for it, or use another --dir"
-        ) from None
-    try:
-        with quiet(folder / LOG_FILE) as console:
-            run = _Run(
-                sweep, trials, store, folder, console, advice=advice, retry_failed=retry_failed
-            )
-            return run.go(lambda: ray or RayStart(address, sweep.resources))
-    finally:
-        lock.release()
+    with sole_use(folder), quiet(folder / LOG_FILE) as console:
+        run = _Run(sweep, trials, store, folder, console, advice=advice, retry_failed=retry_failed)
+        return run.go(lambda: ray or RayStart(address, sweep.resources))
 
 
 def _checked(
@@ -158,6 +147,8 @@ class _Run:
         self.folder = folder
         self.console = console
         self.advice = advice
+        self.courier = Courier(store.uri)
+        self.backlog = Backlog()
         self.budget = max(trial.config.budget.g_steps for trial in trials)
         self.plan = Plan.load(folder / PLAN_FILE, sweep.name)
         population = _population(sweep.search, self.budget)
@@ -195,16 +186,28 @@ class _Run:
         """Train what is left, conclude, and return the exit code."""
         for line in sorted({line for lines in self.advice.values() for line in lines}):
             self.console.print(f"[yellow]note[/]: {escape(line)}")
-        trouble = ""
-        if self.proposals.total:
-            self.console.print(
-                f"[bold]{self.sweep.name}[/]: {self.proposals.total} trials to train; "
-                f"the log is {self.folder / LOG_FILE}"
-            )
-            trouble = self._train(start())
-        else:
-            self.console.print(f"[bold]{self.sweep.name}[/]: every trial is finished already")
+        try:
+            self._deliver_earlier()
+            trouble = ""
+            if self.proposals.total:
+                self.console.print(
+                    f"[bold]{self.sweep.name}[/]: {self.proposals.total} trials to train; "
+                    f"the log is {self.folder / LOG_FILE}"
+                )
+                trouble = self._train(start())
+            else:
+                self.console.print(f"[bold]{self.sweep.name}[/]: every trial is finished already")
+        finally:
+            self.courier.close()
         return self._conclude(trouble)
+
+    def _deliver_earlier(self) -> None:
+        """Bring into MLflow what an earlier run could not."""
+        if spools(trials_folder(self.folder)):
+            synced = deliver_spools(self.store, self.courier, self.folder, self.plan)
+            self.backlog = synced.left
+            if synced.records:
+                self.console.print(f"[dim]delivered {synced} from an earlier run[/]")
 
     def _train(self, ray: RayStart) -> str:
         """Train the proposals on Ray; what ended it before its time, or nothing."""
@@ -238,6 +241,8 @@ class _Run:
             board,
             self.store,
             self.proposals,
+            self.courier,
+            workers_deliver=not ray.is_local,
             experiment=experiment,
             parent=self._parent_run(experiment, tags),
             folder=self.folder,
@@ -266,6 +271,7 @@ class _Run:
         finally:
             driver.settle()
             ray.stop()
+        self.backlog = driver.backlog
         for note in board.notes:
             self.console.print(f"[dim]{escape(note)}[/]")
         if driver.trouble:
@@ -322,7 +328,12 @@ class _Run:
             status, code = "FAILED", FAILED
         if trouble or to_go:
             status, code = "KILLED", INTERRUPTED
-        self._record_end(results, status)
+        if self.backlog.records:  # the store is away
+            line = what_is_left(self.backlog, self.folder, self.sweep.name)
+            console.print(line, style="yellow", markup=False)
+            code = INTERRUPTED
+        else:
+            self._record_end(results, status)
         console.print(f"compare gansweep ui {self.sweep.name}")
         for entry in failed[:5]:
             console.print(f"[red]failed[/]  {escape(entry.name)}: {escape(entry.reason)}")

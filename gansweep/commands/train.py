@@ -13,16 +13,18 @@ from rich.markup import escape
 
 from gansweep.assembly import check_fit, load_samples
 from gansweep.commands.folders import sweep_folder
+from gansweep.commands.sync import what_is_left
 from gansweep.config import resolve
 from gansweep.errors import ConfigError, Problem
 from gansweep.progress import Continue, Progress, Report, Verdict
 from gansweep.provenance import environment_text, version_tags
 from gansweep.sweep.file import load_sweep
 from gansweep.sweep.params import trial_params
+from gansweep.sweep.plan import trial_folder
 from gansweep.terminal import clock
-from gansweep.tracking.base import Tracker
 from gansweep.tracking.memory import MemoryTracker
-from gansweep.tracking.mlflow import MlflowStore, MlflowTracker, tracking_uri
+from gansweep.tracking.mlflow import Courier, MlflowStore, tracking_uri
+from gansweep.tracking.spool import SpoolTracker
 from gansweep.trial import run_trial
 
 LINE_SECONDS = 5.0
@@ -41,7 +43,9 @@ def train_command(
     console = Console(soft_wrap=True)
     for line in advice:
         console.print(f"[yellow]note[/]: {escape(line)}")
-    tracker: Tracker = MemoryTracker()
+    folder = sweep_folder(root, sweep.name)
+    own = trial_folder(folder, config.key)
+    report = _printer(console)
     if record:
         store = MlflowStore(tracking_uri(uri))
         store.check()
@@ -55,15 +59,24 @@ def train_command(
         tree = yaml.safe_dump({"trial": config.to_dict()}, sort_keys=False)
         store.log_text(run_id, tree, "config.yaml")
         store.log_text(run_id, environment_text(), "environment.txt")
-        tracker = MlflowTracker(store.uri, run_id)
-    folder = sweep_folder(root, sweep.name) / "trials" / config.key
-    result = run_trial(config, tracker, _printer(console), folder=folder)
+        courier = Courier(store.uri, alone=True)
+        courier.add(run_id, own)
+        try:
+            result = run_trial(config, SpoolTracker(own), report, folder=own)
+        finally:
+            left = courier.drain()
+            courier.close()
+            if left.records:
+                line = what_is_left(left, folder, sweep.name)
+                console.print(line, style="yellow", markup=False)
+    else:
+        result = run_trial(config, MemoryTracker(), report, folder=own)
     scores = [f"{name} {value:.4g}" for name, value in result.metrics.items() if "score" in name]
     console.print(
         f"{result.state} at g_step {result.g_steps} after {clock(result.seconds)} "
         f"{' '.join(scores)} {escape(result.reason)}".rstrip()
     )
-    console.print(f"checkpoint {folder / 'checkpoint.pt'}")
+    console.print(f"checkpoint {own / 'checkpoint.pt'}")
     if record:
         console.print(f"compare    gansweep ui {sweep.name}")
     return 1 if result.state == "failed" else 0

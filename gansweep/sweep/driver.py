@@ -14,22 +14,24 @@ from typing import Any, final
 import yaml
 
 from gansweep.engines import Choice
-from gansweep.progress import RUN_STATUS, Continue, Exploit, Stop, Verdict
+from gansweep.progress import Continue, Exploit, Stop, Verdict
 from gansweep.sweep.board import Board
 from gansweep.sweep.file import Sweep
 from gansweep.sweep.judge import Judge
 from gansweep.sweep.packing import pack_size
 from gansweep.sweep.params import flatten, trial_params
-from gansweep.sweep.plan import Entry, Plan
+from gansweep.sweep.plan import Entry, Plan, trial_folder, trials_folder
 from gansweep.sweep.proposals import Proposals
 from gansweep.sweep.schedulers import base as schedulers
 from gansweep.sweep.schedulers.catalogue import make_scheduler
 from gansweep.sweep.schedulers.pbt import generation_interval
+from gansweep.sweep.settle import settle_run
 from gansweep.sweep.space import apply
 from gansweep.sweep.trials import Trial
 from gansweep.sweep.tune import Driver
 from gansweep.sweep.worker import Answer, Assigned, Broken, Ended, Message, PackAssigned, Report
-from gansweep.tracking.mlflow import MlflowStore
+from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore
+from gansweep.tracking.spool import spools
 
 log = logging.getLogger("gansweep")
 
@@ -51,7 +53,11 @@ class _Packed:
 
 @final
 class SweepDriver(Driver):
-    """Keeps plan, board, scheduler and MLflow in step with the workers."""
+    """Keeps plan, board, scheduler and MLflow in step with the workers.
+
+    workers_deliver: each worker brings its records into MLflow itself, since its disk may be its
+    own; else `courier` does, which delivers what a worker left as well.
+    """
 
     def __init__(
         self,
@@ -60,7 +66,9 @@ class SweepDriver(Driver):
         board: Board,
         store: MlflowStore,
         proposals: Proposals,
+        courier: Courier,
         *,
+        workers_deliver: bool,
         experiment: str,
         parent: str,
         folder: Path,
@@ -73,6 +81,8 @@ class SweepDriver(Driver):
         self._board = board
         self._store = store
         self._proposals = proposals
+        self._courier = courier
+        self._workers_deliver = workers_deliver
         self._experiment = experiment
         self._parent = parent
         self._folder = folder
@@ -90,6 +100,11 @@ class SweepDriver(Driver):
         self._one_ended = False
         self.trouble = ""
         self.interrupted = False
+        self.backlog = Backlog()
+        """What could not be delivered by the time that all was settled."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles what it is given; nobody reads it, the plan is the durable state
 
     @property
     def busy(self) -> bool:
@@ -113,7 +128,10 @@ class SweepDriver(Driver):
         self._plan.save()
         self._board.message = ""
         return PackAssigned(
-            assigned, engine=self._sweep.resources.engine, waits=self._scheduler.waits
+            assigned,
+            engine=self._sweep.resources.engine,
+            waits=self._scheduler.waits,
+            delivers=self._workers_deliver,
         )
 
     def _next(self) -> tuple[list[Trial], int]:
@@ -183,6 +201,11 @@ class SweepDriver(Driver):
         self._store.log_text(
             entry.run_id, yaml.safe_dump({"trial": tree}, sort_keys=False), "config.yaml"
         )
+        folder = trial_folder(self._folder, trial.key)
+        if self._workers_deliver:
+            self._courier.forget(folder)  # which may lie there from an earlier run
+        else:
+            self._courier.add(entry.run_id, folder)
         entry.state, entry.reason = "running", ""
         if trial.key not in self._population:
             self._scheduler.begin(trial.key, self._swept(entry))
@@ -191,7 +214,7 @@ class SweepDriver(Driver):
             tree=tree,
             run_id=entry.run_id,
             uri=self._store.uri,
-            folder=str(trial_folder(self._folder, trial.key)),
+            folder=str(folder),
             generation=self._generation,
         )
 
@@ -347,9 +370,21 @@ class SweepDriver(Driver):
         self._proposals.tell(self._trials[entry.key], entry)
 
     def settle(self) -> None:
-        """After the workers are gone: every run begun gets the status that its trial ended with."""
+        """After the workers are gone: every run begun gets the status that its trial ended with.
+
+        First of all, what the trials recorded is delivered. Where the store is away, the plan alone
+        is settled; who delivers the rest settles the runs.
+        """
+        for folder in spools(trials_folder(self._folder)):
+            if folder.name in self._trials:
+                self._courier.add(self._plan.entries[folder.name].run_id, folder)
+        try:
+            self.backlog = self._courier.drain()
+        except KeyboardInterrupt:  # someone has waited for long enough
+            self.backlog = self._courier.backlog()
+        reachable = not self.backlog.records
         open_ones = [key for key in self._trials if self._plan.entries[key].state == "running"]
-        told = self._told() if open_ones else {}
+        told = self._told() if open_ones and reachable else {}
         for key in self._trials:
             entry = self._plan.entries[key]
             if entry.state == "running":
@@ -357,13 +392,8 @@ class SweepDriver(Driver):
                 if tags.get("state") == "interrupted":  # it went on after its last report
                     entry.g_steps = int(tags.get("g_steps", entry.g_steps))
                 entry.state, entry.reason = "interrupted", f"interrupted at g_step {entry.g_steps}"
-            try:
-                self._store.set_tags(
-                    entry.run_id, {"state": entry.state, "reason": entry.reason[:5000]}
-                )
-                self._store.settle(entry.run_id, RUN_STATUS[entry.state])  # type: ignore[index]
-            except Exception:
-                log.exception("the status of trial %s could not be recorded", entry.name)
+            if reachable:
+                settle_run(self._store, entry)
         self._plan.save()
 
     def _told(self) -> dict[str, Mapping[str, str]]:
@@ -373,11 +403,6 @@ class SweepDriver(Driver):
         except Exception:
             log.exception("the trials' own record could not be read")
             return {}
-
-
-def trial_folder(folder: Path, key: str) -> Path:
-    """Where a trial of the sweep in `folder` keeps its checkpoint."""
-    return folder / "trials" / key
 
 
 def _storable(metrics: Mapping[str, float]) -> dict[str, float | None]:

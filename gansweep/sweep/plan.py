@@ -109,3 +109,13 @@ class Plan:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self.path)
+
+
+def trials_folder(folder: Path) -> Path:
+    """Where the trials of the sweep in `folder` have their folders."""
+    return folder / "trials"
+
+
+def trial_folder(folder: Path, key: str) -> Path:
+    """Where a trial of the sweep in `folder` keeps its checkpoint and its spool."""
+    return trials_folder(folder) / key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import queue
@@ -9,7 +10,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from gansweep.config import resolve
 from gansweep.engines import Choice, EngineName
@@ -17,6 +18,10 @@ from gansweep.errors import ConfigError, Problem
 from gansweep.pack import Pack
 from gansweep.progress import Interrupt, Progress, TrialResult, Verdict
 from gansweep.replica import Job
+from gansweep.tracking.spool import SpoolTracker
+
+if TYPE_CHECKING:
+    from gansweep.tracking.mlflow import Courier
 
 log = logging.getLogger("gansweep")
 
@@ -40,11 +45,13 @@ class PackAssigned:
     """What a worker is told of its pack.
 
     waits: whether trials rest after each score until a scheduler's verdict comes.
+    delivers: whether the worker's process brings its records into MLflow; else the driver does.
     """
 
     trials: tuple[Assigned, ...]
     engine: EngineName
     waits: bool
+    delivers: bool = False
 
 
 @final
@@ -146,22 +153,38 @@ class Worker:
         except BaseException as error:
             log.exception("the pack broke")
             self._messages.put(Broken(f"{type(error).__name__}: {error}".splitlines()[0][:500]))
+        if self._assigned.delivers:
+            self._deliver()
+
+    def _deliver(self) -> None:
+        """Let the records arrive: nobody else may see this machine's disk."""
+        for uri in {trial.uri for trial in self._assigned.trials}:
+            left = _courier(uri).drain()
+            if left.records:
+                log.warning(
+                    "%d records of %d trials are not in %s and lie on this machine: %s",
+                    left.records,
+                    left.runs,
+                    uri,
+                    left.reason,
+                )
 
     def _job(self, trial: Assigned) -> Job | None:
-        from gansweep.tracking.mlflow import MlflowTracker
-
         problems: list[Problem] = []
         try:
             config = resolve(trial.tree, problems)
             if config is None:
                 raise ConfigError(problems)
+            folder = Path(trial.folder)
+            tracker = SpoolTracker(folder)
+            if self._assigned.delivers:
+                _courier(trial.uri).add(trial.run_id, folder)
         except Exception as error:
-            log.exception("the trial %s cannot be read", trial.key)
+            log.exception("the trial %s cannot be begun", trial.key)
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             self.ended(trial.key, TrialResult("failed", reason, 0, 0.0, {}))
             return None
-        tracker = MlflowTracker(trial.uri, trial.run_id)
-        return Job(config, tracker, Path(trial.folder), trial.generation)
+        return Job(config, tracker, folder, trial.generation)
 
     # The conductor's part, called from the pack's thread.
 
@@ -204,3 +227,11 @@ class Worker:
 
     def chose(self, choice: Choice) -> None:
         self._messages.put(choice)
+
+
+@functools.cache
+def _courier(uri: str) -> Courier:
+    """This process's own, which outlives its packs."""
+    from gansweep.tracking.mlflow import Courier
+
+    return Courier(uri, alone=True)

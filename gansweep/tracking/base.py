@@ -11,7 +11,7 @@ RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class Tracker(Protocol):
-    """One trial's record. Every step is in g_steps. Calls return at once; `flush` waits."""
+    """One trial's record. Every step is in g_steps. No call waits for a store."""
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Scalars at `step`; names are `group/name`. Non-finite values are allowed."""
@@ -26,7 +26,7 @@ class Tracker(Protocol):
         """Tags; a later value replaces an earlier one."""
 
     def flush(self) -> None:
-        """Wait until all that was logged is stored. Raises nothing for a lost connection."""
+        """Make all that was logged outlast this process and this machine's power."""
 
     def finish(self, status: RunStatus) -> None:
         """Flush and end the run with `status`."""

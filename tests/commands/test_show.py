@@ -12,7 +12,9 @@ from PIL import Image
 from sweep_files import TEXT, load
 
 from gansweep.report.contact_sheet import CELL, MARGIN
-from gansweep.tracking.mlflow import MlflowStore, MlflowTracker
+from gansweep.tracking.base import Tracker
+from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore
+from gansweep.tracking.spool import SpoolTracker
 from gansweep.trial import TrialResult
 
 Gansweep = Callable[..., tuple[int, str, str]]
@@ -41,13 +43,18 @@ def record(
             "g_steps": "30", "reason": "",
         },
     )  # fmt: skip
-    tracker = MlflowTracker(store.uri, run_id)
+    folder = Path(store.uri.removeprefix("sqlite:///")).parent / "trials" / run_id
+    tracker = SpoolTracker(folder)
     if value is not None:
         tracker.log_metrics({"score/swd": 9.0, "loss/d": 1.0}, step=10)
         tracker.log_metrics({"score/swd": value, "loss/d": 100 - value}, step=30)
     if grey is not None:
         tracker.log_image("samples", torch.full((3, 8, 8), grey, dtype=torch.uint8), step=30)
     tracker.finish("FINISHED")
+    courier = Courier(store.uri)
+    courier.add(run_id, folder)
+    assert courier.drain() == Backlog()
+    courier.close()
     return run_id
 
 
@@ -126,7 +133,7 @@ def test_trials_of_train_are_not_averaged(
 ) -> None:
     load(tmp_path, TEXT)
 
-    def trained(config: Any, tracker: MlflowTracker, *rest: Any, **more: Any) -> TrialResult:
+    def trained(config: Any, tracker: Tracker, *rest: Any, **more: Any) -> TrialResult:
         tracker.log_metrics({"score/swd": config.network.settings.width}, step=5)
         tracker.finish("FINISHED")
         return TrialResult("completed", "", 5, 0.1, {})

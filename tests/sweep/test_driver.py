@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import pickle
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,11 +17,13 @@ from gansweep.config import resolve
 from gansweep.engines import Choice
 from gansweep.progress import Continue, Exploit, Progress, Stop, TrialResult
 from gansweep.sweep.board import Board
-from gansweep.sweep.driver import WORKER_RETRIES, SweepDriver, trial_folder
-from gansweep.sweep.plan import Plan
+from gansweep.sweep.driver import WORKER_RETRIES, SweepDriver
+from gansweep.sweep.plan import Plan, trial_folder
 from gansweep.sweep.proposals import Listed
 from gansweep.sweep.trials import Trial, planned
 from gansweep.sweep.worker import Answer, Broken, Ended, PackAssigned, Report
+from gansweep.tracking.mlflow import Backlog, Courier
+from gansweep.tracking.spool import SpoolTracker
 
 CLIPS = {"model.clip": {"grid": [0.01, 0.02, 0.03, 0.04]}}
 TRIAL = {
@@ -66,6 +69,28 @@ class Store:
         return self.told
 
 
+class Deliveries:
+    """In the place of a courier: the runs by folder, and what it leaves in the end."""
+
+    def __init__(self) -> None:
+        self.runs: dict[Path, str] = {}
+        self.left = Backlog()
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def add(self, run_id: str, folder: Path) -> None:
+        self.runs[folder] = run_id
+
+    def forget(self, folder: Path) -> None:
+        self.runs.pop(folder, None)
+
+    def drain(self) -> Backlog:
+        self.meanwhile()
+        return self.left
+
+    def backlog(self) -> Backlog:
+        return Backlog(1, 1, "asked again")
+
+
 class Sweeping:
     """A driver with all that it drives."""
 
@@ -76,6 +101,7 @@ class Sweeping:
         space: Any = None,
         workers: int = 1,
         plan: Plan | None = None,
+        workers_deliver: bool = False,
         **file: Any,
     ) -> None:
         sections = {"space": space or CLIPS, "trial": TRIAL, **file}
@@ -84,6 +110,7 @@ class Sweeping:
         self.trials = planned(self.sweep)
         self.plan = plan or Plan(folder / "plan.json", self.sweep.name)
         self.store = Store()
+        self.courier = Deliveries()
         self.proposals = Listed(self.trials)
         self.board = Board(self.plan, total=len(self.trials), workers=workers)
         self.driver = SweepDriver(
@@ -92,6 +119,8 @@ class Sweeping:
             self.board,
             self.store,  # type: ignore[arg-type]
             self.proposals,
+            self.courier,  # type: ignore[arg-type]
+            workers_deliver=workers_deliver,
             experiment="experiment",
             parent="parent",
             folder=folder,
@@ -352,6 +381,88 @@ def test_a_place_is_closed_while_the_sweep_stops(tmp_path: Path) -> None:
     a, _ = one.begin("p")
     one.driver.interrupted = True
     assert one.end("p", a, "interrupted", "interrupted at g_step 7", 7) == {"p": Answer(closed=1)}
+
+
+# --- records
+
+
+def test_a_driver_with_threads_and_locks_can_be_pickled(tmp_path: Path) -> None:
+    """Ray Tune insists."""
+    one = Sweeping(tmp_path)
+    courier = Courier("sqlite:////nowhere/mlflow.db")
+    one.driver._courier = courier
+    with pytest.raises(TypeError):
+        pickle.dumps(courier)
+    assert pickle.dumps(one.driver)
+
+
+def test_the_driver_delivers_what_its_trials_record(tmp_path: Path) -> None:
+    """From their assignment on, so that curves are seen as they grow; a refill's as well."""
+    one = Sweeping(tmp_path, resources={"pack": 2})
+    pack = one.driver.begin("p")
+    assert pack is not None
+    assert not pack.delivers
+    (refill,) = one.end("p", pack.trials[0].key)["p"].refills
+    assert one.courier.runs == {
+        trial_folder(tmp_path, key): f"run {key}"
+        for key in (*(trial.key for trial in pack.trials), refill.key)
+    }
+
+
+def test_what_is_left_of_workers_that_deliver_themselves_is_delivered(tmp_path: Path) -> None:
+    """That of one that died, say; where the driver can see its disk."""
+    one = Sweeping(tmp_path, workers_deliver=True)
+    one.courier.add("its run", trial_folder(tmp_path, one.trials[0].key))  # from an earlier run
+    pack = one.driver.begin("p")
+    assert pack is not None
+    assert pack.delivers
+    assert one.courier.runs == {}
+    key, *_ = (trial.key for trial in pack.trials)
+    SpoolTracker(trial_folder(tmp_path, key)).finish("KILLED")
+    SpoolTracker(trial_folder(tmp_path, "of another sweep file"))
+    one.driver.settle()
+    assert one.courier.runs == {trial_folder(tmp_path, key): f"run {key}"}
+
+
+def test_all_is_delivered_before_anything_is_settled(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, resources={"pack": 2})
+    a, b = one.begin("p")
+    one.driver.interrupted = True
+    one.end("p", a, "interrupted", "interrupted at g_step 7", 7)
+
+    def deliver() -> None:
+        assert one.store.statuses == {f"run {key}": ["RUNNING"] for key in (a, b)}
+        tags = {"state": "interrupted", "g_steps": "9"}
+        one.store.told = [SimpleNamespace(key=b, tags=tags)]
+
+    one.courier.meanwhile = deliver
+    one.driver.settle()
+    assert one.driver.backlog == Backlog()
+    assert one.plan.entries[b].reason == "interrupted at g_step 9"
+    assert {run: found[-1] for run, found in one.store.statuses.items()} == {
+        f"run {key}": "KILLED" for key in (a, b)
+    }
+
+
+@pytest.mark.parametrize("impatient", [True, False])
+def test_where_the_store_is_away_the_plan_alone_is_settled(impatient: bool, tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, resources={"pack": 2})
+    a, b = one.begin("p")
+    one.driver.interrupted = True
+    one.end("p", a, "interrupted", "interrupted at g_step 7", 7)
+    one.courier.left = Backlog(5, 2, "the server is away")
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    if impatient:
+        one.courier.meanwhile = interrupt
+    before = {run: list(found) for run, found in one.store.statuses.items()}
+    one.driver.settle()
+    assert one.driver.backlog.records == (1 if impatient else 5)
+    assert one.store.statuses == before
+    saved = Plan.load(one.plan.path, one.sweep.name).entries
+    assert [saved[key].state for key in (a, b)] == ["interrupted"] * 2
 
 
 # --- schedulers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,13 +17,15 @@ from trees import small, tree
 
 import gansweep.engines
 import gansweep.pack
-import gansweep.tracking.mlflow
+import gansweep.sweep.worker
 from gansweep.config import TrialConfig
 from gansweep.engines import Choice
 from gansweep.progress import Continue, Stop
 from gansweep.sweep.worker import Answer, Assigned, Broken, Ended, Message, PackAssigned, Worker
 from gansweep.sweep.worker import Report as Reported
 from gansweep.tracking.memory import MemoryTracker
+from gansweep.tracking.mlflow import Backlog
+from gansweep.tracking.spool import is_ended
 from gansweep.trial import run_trial
 
 Answers = Callable[[Message], Answer | None]
@@ -29,14 +33,13 @@ Answers = Callable[[Message], Answer | None]
 
 @pytest.fixture(autouse=True)
 def trackers(monkeypatch: pytest.MonkeyPatch) -> dict[str, MemoryTracker]:
-    """The records by run id, in the place of MLflow's."""
+    """The records by trial key, in the place of spools."""
     made: dict[str, MemoryTracker] = {}
 
-    def make(uri: str, run_id: str) -> MemoryTracker:
-        assert uri == "the store"
-        return made.setdefault(run_id, MemoryTracker())
+    def make(folder: Path) -> MemoryTracker:
+        return made.setdefault(folder.name, MemoryTracker())
 
-    monkeypatch.setattr(gansweep.tracking.mlflow, "MlflowTracker", make)
+    monkeypatch.setattr(gansweep.sweep.worker, "SpoolTracker", make)
     return made
 
 
@@ -287,6 +290,93 @@ def test_a_refill_that_cannot_be_read_leaves_the_place_free(tmp_path: Path) -> N
 
     heard = drive(worker(trials[:1], tmp_path), answers)
     assert list(ends(heard).values()) == ["completed", "failed", "completed"]
+
+
+def test_a_trial_whose_record_cannot_be_written_has_failed_alone(tmp_path: Path) -> None:
+    def refuse(folder: Path) -> MemoryTracker:
+        if folder.name == trials[0].key:
+            raise PermissionError("no permission")
+        return MemoryTracker()
+
+    trials = configs(2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gansweep.sweep.worker, "SpoolTracker", refuse)
+        heard = drive(worker(trials, tmp_path))
+    assert ends(heard) == {trials[0].key: "failed", trials[1].key: "completed"}
+
+
+def test_where_the_driver_delivers_a_worker_imports_no_mlflow(tmp_path: Path) -> None:
+    """Which takes seconds of a core; what it imports as it starts is what Ray has it import."""
+    code = f"""
+import sys
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
+import gansweep.sweep.warm
+from pathlib import Path
+from test_worker import configs, drive, ends, worker
+print(ends(drive(worker(configs(1), Path({str(tmp_path)!r})))))
+print("mlflow" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    trained, mlflow = done.stdout.splitlines()[-2:]
+    assert "completed" in trained
+    assert mlflow == "False"
+    (spool,) = tmp_path.glob("*/spool/records.jsonl")
+    assert is_ended(spool)
+
+
+class Deliveries:
+    """In the place of a courier: what it was told, and what it leaves."""
+
+    def __init__(self, left: Backlog) -> None:
+        self.left = left
+        self.told: list[Any] = []
+
+    def add(self, run_id: str, folder: Path) -> None:
+        self.told.append((run_id, folder))
+
+    def drain(self) -> Backlog:
+        self.told.append("drain")
+        return self.left
+
+
+@pytest.mark.parametrize("left", [Backlog(), Backlog(7, 2, "the server is away")])
+def test_where_the_driver_cannot_see_the_disk_a_worker_delivers(
+    left: Backlog,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """All that its trials recorded, before it is over; a refill's as well."""
+    couriers: dict[str, Deliveries] = {}
+    monkeypatch.setattr(
+        gansweep.sweep.worker, "_courier", lambda uri: couriers.setdefault(uri, Deliveries(left))
+    )
+    trials = configs(3)
+    waiting = [assigned(trials[2], tmp_path)]
+
+    def answers(message: Message) -> Answer | None:
+        if isinstance(message, Ended):
+            return Answer(refills=[waiting.pop()]) if waiting else Answer(closed=1)
+        return None
+
+    given = tuple(assigned(config, tmp_path) for config in trials[:2])
+    one = Worker(PackAssigned(given, engine="interleaved", waits=False, delivers=True))
+    assert set(ends(drive(one, answers)).values()) == {"completed"}
+    (courier,) = couriers.values()
+    expected = [(config.key, tmp_path / config.key) for config in trials]
+    assert courier.told == [*expected, "drain"]
+    words = "7 records of 2 trials are not in the store and lie on this machine: the server is away"
+    assert (words in caplog.text) == bool(left.records)
+
+
+def test_a_process_has_one_courier(monkeypatch: pytest.MonkeyPatch) -> None:
+    courier = gansweep.sweep.worker._courier
+    courier.cache_clear()
+    one = courier("sqlite:////nowhere/mlflow.db")
+    assert courier("sqlite:////nowhere/mlflow.db") is one
+    assert one.uri == "sqlite:////nowhere/mlflow.db"
+    courier.cache_clear()
 
 
 def test_taking_waits_no_longer_than_told(tmp_path: Path) -> None:

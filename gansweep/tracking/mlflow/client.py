@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from typing import Any
 
 _QUIET = {
@@ -37,3 +38,11 @@ def error_code(error: BaseException) -> str | None:
     """MLflow's own word for what went wrong, such as `INVALID_PARAMETER_VALUE`; else None."""
     code = getattr(error, "error_code", None)
     return code if isinstance(code, str) else None
+
+
+def reason(error: BaseException) -> str:
+    """Why a store does not answer, in a few words."""
+    # requests wraps urllib3 wraps the socket's own words, which are the useful ones.
+    text = str(error) or type(error).__name__
+    found = re.search(r"\[Errno -?\d+\] ([^'\")]+)|(timed out)", text)
+    return (found.group(1) or found.group(2)) if found else text.splitlines()[0][:200]

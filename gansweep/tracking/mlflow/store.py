@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 
 from gansweep.errors import ConfigError, Problem, nearest
 from gansweep.tracking.mlflow import tags as tag_names
-from gansweep.tracking.mlflow.client import error_code, open_client
+from gansweep.tracking.mlflow.client import error_code, open_client, reason
 from gansweep.tracking.mlflow.uri import ARTIFACT_FOLDER, is_http, sqlite_file
 
 if TYPE_CHECKING:
@@ -356,7 +356,7 @@ def _server_problem(uri: str) -> Problem | None:
     except MlflowException as error:
         return Problem(
             uri,
-            f"no MLflow server answers ({_reason(error)})",
+            f"no MLflow server answers ({reason(error)})",
             "start one with `gansweep ui`, or correct the tracking uri",
         )
     if answer.status_code in (401, 403):
@@ -373,13 +373,6 @@ def _server_problem(uri: str) -> Problem | None:
     if usable:
         return None
     return Problem(uri, f"is no MLflow server (answers {answer.status_code})", "correct the uri")
-
-
-def _reason(error: BaseException) -> str:
-    # requests wraps urllib3 wraps the socket's own words, which are the useful ones.
-    text = str(error)
-    found = re.search(r"\[Errno -?\d+\] ([^'\")]+)|(timed out)", text)
-    return (found.group(1) or found.group(2)) if found else text[:200]
 
 
 def _database_problem(uri: str) -> Problem | None:

@@ -1,0 +1,29 @@
+"""How a trial stands, told to its run."""
+
+from __future__ import annotations
+
+import logging
+
+from gansweep.progress import RUN_STATUS
+from gansweep.sweep.plan import Entry
+from gansweep.tracking.mlflow import MlflowStore, TrialRecord
+
+log = logging.getLogger("gansweep")
+
+
+def is_settled(record: TrialRecord, entry: Entry) -> bool:
+    """Whether the run says what the plan says, or the plan does not say how the trial ended."""
+    if entry.state not in RUN_STATUS:
+        return True
+    return (record.status, record.tags.get("state")) == (RUN_STATUS[entry.state], entry.state)
+
+
+def settle_run(store: MlflowStore, entry: Entry) -> None:
+    """Tags and status as the plan has them; a store that fails is logged."""
+    if entry.state not in RUN_STATUS:  # it trains, or will
+        return
+    try:
+        store.set_tags(entry.run_id, {"state": entry.state, "reason": entry.reason[:5000]})
+        store.settle(entry.run_id, RUN_STATUS[entry.state])
+    except Exception:
+        log.exception("the status of trial %s could not be recorded", entry.name)

@@ -1,0 +1,197 @@
+"""Brings what trials have spooled into MLflow: one thread for any number of trials."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+from gansweep.tracking.mlflow.client import open_client, reason
+from gansweep.tracking.mlflow.delivery import Delivery
+from gansweep.tracking.mlflow.run_writer import ArtifactsAwayError
+from gansweep.tracking.mlflow.uri import sqlite_file
+
+_log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 60.0
+"""How long `drain` waits without any progress."""
+
+_FIRST_DELAY_SECONDS = 0.1
+_LONGEST_DELAY_SECONDS = 5.0
+_CLOSE_SECONDS = 5.0
+
+
+@final
+@dataclass(frozen=True)
+class Backlog:
+    """What has not arrived: lines of spools, the runs that they are for, and why, if known."""
+
+    records: int = 0
+    runs: int = 0
+    reason: str = ""
+
+
+@final
+class Courier:
+    """Delivers spools to runs that exist in the store `uri`, in order per run and each line once.
+
+    A thread looks for new lines every `interval_s` seconds. While the store is away or locked, it
+    tries again and again in the same order; a run with a trouble of its own holds up no other.
+
+    Dropped with a warning is what the store refuses for good (a run deleted meanwhile, a
+    malformed name), and an image or text that cannot be stored for `artifact_patience_s` seconds
+    while the store itself answers (artifacts may lie elsewhere), since it would hold up the rest.
+    An image whose delivery broke off half-way may appear twice.
+
+    What is delivered is noted in each spool. Where the note is behind (a killed process), and where
+    a trial went beyond its last checkpoint before it broke off and comes by the same steps again,
+    the run's own last steps decide: what it has of a metric or a series of images is not stored
+    twice.
+
+    alone: nothing else in this process relies on MLflow's own retries, which sleep for minutes
+    after a server is back; they are switched off.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        interval_s: float = 1.0,
+        artifact_patience_s: float = PATIENCE_SECONDS / 2,
+        alone: bool = False,
+    ) -> None:
+        self.uri: Final = uri
+        self._interval = interval_s
+        self._artifact_patience = artifact_patience_s
+        self._alone = alone
+        self._deliveries: dict[Path, Delivery] = {}
+        self._changed = threading.Condition()
+        self._wake = threading.Event()
+        self._stop = False
+        self._client: Any = None
+        self._delay = _FIRST_DELAY_SECONDS
+        self._progress = 0.0  # when something was last dealt with
+        self._reason = ""
+        self._thread: threading.Thread | None = None
+
+    def add(self, run_id: str, folder: Path) -> None:
+        """Deliver the spool in the trial's folder from now on; it may be still to come.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        with self._changed:
+            known = self._deliveries.get(folder)
+            if known is None or known.run_id != run_id:
+                self._deliveries[folder] = Delivery(
+                    run_id, folder, artifact_patience_s=self._artifact_patience
+                )
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="courier", daemon=True)
+                self._thread.start()
+
+    def forget(self, folder: Path) -> None:
+        """Leave the spool in the trial's folder to someone else."""
+        with self._changed:
+            self._deliveries.pop(folder, None)
+
+    def backlog(self) -> Backlog:
+        """What lies undelivered now."""
+        counts = [count for each in self._all() if (count := each.waiting)]
+        return Backlog(sum(counts), len(counts), self._reason if counts else "")
+
+    def drain(self, patience_s: float = PATIENCE_SECONDS) -> Backlog:
+        """Wait until all that is written by now is delivered; what is not, in the end.
+
+        It gives up after `patience_s` seconds without progress. Spools that have ended and are
+        delivered are removed.
+        """
+        wanted = [(each, each.complete) for each in self._all()]
+        begun = time.monotonic()
+        for each, _ in wanted:
+            each.retry_at = 0.0
+        self._wake.set()
+        with self._changed:
+            while any(each.offset < size for each, size in wanted):
+                left = max(begun, self._progress) + patience_s - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
+            for folder, each in list(self._deliveries.items()):
+                if each.remove_if_over():
+                    del self._deliveries[folder]
+        return self.backlog()
+
+    def close(self) -> None:
+        """End the thread. What is not delivered stays in the spools."""
+        self._stop = True
+        self._wake.set()
+        if self._thread:
+            self._thread.join(_CLOSE_SECONDS)  # it may be amid a call to a store that is away
+
+    def _all(self) -> list[Delivery]:
+        with self._changed:
+            return list(self._deliveries.values())
+
+    # The rest runs in the thread.
+
+    def _work(self) -> None:
+        while not self._stop:
+            deliveries = [each for each in self._all() if each.has_news]
+            for each in deliveries:
+                if not self._stop and each.retry_at <= time.monotonic():
+                    self._advance(each)
+            self._wait(self._pause(deliveries))
+
+    def _pause(self, deliveries: list[Delivery]) -> float:
+        """Seconds until there is something to do."""
+        now = time.monotonic()
+        due = [each.retry_at - now for each in deliveries if each.has_news]
+        return min(self._interval, max(0.0, min(due, default=self._interval)))
+
+    def _wait(self, seconds: float) -> None:
+        self._wake.wait(seconds)
+        self._wake.clear()
+
+    def _advance(self, delivery: Delivery) -> None:
+        """Deliver a part of one spool, or find that it is not possible now."""
+        try:
+            if self._client is None:
+                self._client = self._open()
+            for _ in delivery.advance(self._client):
+                self._dealt_with(delivery)
+                if self._stop:
+                    return
+        except Exception as error:
+            if not self._reason:
+                _log.info("MLflow run %s: will try again: %s", delivery.run_id, error)
+            self._reason = reason(error)
+            delivery.delay = _doubled(delivery.delay)
+            delivery.retry_at = time.monotonic() + delivery.delay
+            if not isinstance(error, ArtifactsAwayError):  # likely the same for every run
+                self._wait(self._delay)
+                self._delay = _doubled(self._delay)
+
+    def _open(self) -> Any:
+        if self._alone:
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        path = sqlite_file(self.uri)
+        if path and not path.exists():  # MLflow would make an empty one
+            raise FileNotFoundError(f"{path} is not on this machine; use an MLflow server")
+        return open_client(self.uri)
+
+    def _dealt_with(self, delivery: Delivery) -> None:
+        delivery.delay = 0.0
+        with self._changed:
+            self._delay = _FIRST_DELAY_SECONDS
+            self._reason = ""
+            self._progress = time.monotonic()
+            self._changed.notify_all()
+
+
+def _doubled(delay: float) -> float:
+    return min(max(2 * delay, _FIRST_DELAY_SECONDS), _LONGEST_DELAY_SECONDS)

@@ -1,0 +1,233 @@
+"""Puts a trial's records into one run of MLflow: what it has already, what it refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+from gansweep.tracking.mlflow import tags as tag_names
+from gansweep.tracking.mlflow.client import error_code
+from gansweep.tracking.records import End, Image, Metrics, Record, Tags, Text, Unreadable
+
+_log = logging.getLogger(__name__)
+
+PER_CALL = 1000
+"""Metrics and tags in one call, as MLflow has it."""
+
+# What the store will refuse again, however often it is asked.
+_REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"})
+
+
+class ArtifactsAwayError(Exception):
+    """An artifact cannot be stored, though the store itself answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scalar:
+    name: str
+    value: float
+    milliseconds: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Tag:
+    name: str
+    value: str
+
+
+@final
+class RunWriter:
+    """Writes to the run `run_id`; pictures lie in `folder`.
+
+    Calls raise what MLflow raises while the store is away, and ArtifactsAwayError; called again
+    with the same records, they store each once. What the run refuses is dropped, with one warning.
+    """
+
+    def __init__(self, run_id: str, folder: Path, *, artifact_patience_s: float) -> None:
+        self.run_id: Final = run_id
+        self._folder = folder
+        self._steps: dict[str, int] | None = None  # last one of each metric and series, once known
+        self._gone = False
+        self._patience = artifact_patience_s
+        self._artifact_patience = artifact_patience_s
+        self._failing_since: float | None = None
+        self._dropped = 0
+
+    def write(self, client: Any, records: Sequence[Record | Unreadable], *, last: bool) -> None:
+        """Metrics and tags, or one other record; `last`: nothing follows it yet."""
+        if self._steps is None:
+            self._steps = self._last_steps(client)
+        if not self._gone:
+            self._write(client, records, last=last)
+        self._failing_since = None
+
+    def _write(self, client: Any, records: Sequence[Record | Unreadable], *, last: bool) -> None:
+        run_id = self.run_id
+        match records[0]:
+            case Metrics() | Tags():
+                atoms = self._atoms(records)
+                for start in range(0, len(atoms), PER_CALL):
+                    self._send(client, atoms[start : start + PER_CALL])
+            case Image() as image:
+                self._send_image(client, image)
+            case Text(text, artifact) as record:
+                self._attempt(client, lambda: client.log_text(run_id, text, artifact), record)
+            case End(status) as record:
+                if last:  # else the trial went on
+                    end = lambda: client.set_terminated(run_id, status=status)  # noqa: E731
+                    self._attempt(client, end, record)
+            case Unreadable() as record:
+                self._note_drop("no line of this version", record)
+
+    def _atoms(self, records: Sequence[Record | Unreadable]) -> list[_Scalar | _Tag]:
+        """What can be refused by itself, without the steps that the run has already."""
+        assert self._steps is not None
+        atoms: list[_Scalar | _Tag] = []
+        last = dict(self._steps)
+        for record in records:
+            if isinstance(record, Metrics):
+                for name, value in record.values.items():
+                    if record.step > last.get(name, -1):
+                        last[name] = record.step
+                        atoms.append(_Scalar(name, value, record.milliseconds, record.step))
+            elif isinstance(record, Tags):
+                atoms += [_Tag(*item) for item in tag_names.namespaced(record.tags).items()]
+        return atoms
+
+    def _send(self, client: Any, atoms: list[_Scalar | _Tag]) -> None:
+        """One call; where the store refuses it, halves, so that only the culprit is dropped."""
+        from mlflow.entities import Metric, RunTag
+
+        assert self._steps is not None
+        scalars = [atom for atom in atoms if isinstance(atom, _Scalar)]
+        tags = {atom.name: atom.value for atom in atoms if isinstance(atom, _Tag)}
+
+        def call() -> None:
+            client.log_batch(
+                self.run_id,
+                metrics=[Metric(s.name, s.value, s.milliseconds, s.step) for s in scalars],
+                tags=[RunTag(*item) for item in tags.items()],
+                synchronous=True,
+            )
+
+        if self._attempt(client, call, atoms[0] if len(atoms) == 1 else None):
+            self._steps.update((scalar.name, scalar.step) for scalar in scalars)
+        elif len(atoms) > 1 and not self._gone:
+            middle = len(atoms) // 2
+            self._send(client, atoms[:middle])
+            self._send(client, atoms[middle:])
+
+    def _send_image(self, client: Any, image: Image) -> None:
+        import numpy as np
+
+        assert self._steps is not None
+        series = _series(image.key)
+        if image.step <= self._steps.get(series, -1):
+            return
+        try:
+            pixels = np.load(self._folder / image.file, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            self._note_drop(error, image)
+            return
+
+        def call() -> None:
+            client.log_image(
+                self.run_id,
+                pixels,
+                key=image.key,
+                step=image.step,
+                timestamp=image.milliseconds,
+                synchronous=True,
+            )
+
+        if self._attempt(client, call, image):
+            self._steps[series] = image.step
+
+    def _attempt(self, client: Any, call: Callable[[], None], what: object) -> bool:
+        """Whether it is stored; else it is refused, and dropped unless `what` is None."""
+        try:
+            call()
+        except Exception as error:
+            artifact = isinstance(what, (Image, Text))
+            if _refused(error):
+                self._gone = self._is_gone(client)
+            elif not artifact or not self._answers(client):
+                self._failing_since = None
+                raise
+            elif not self._spent():
+                raise ArtifactsAwayError(str(error)) from error
+            if what is not None or self._gone:
+                self._note_drop(error, what or "what it is sent from now on")
+            return False
+        if isinstance(what, (Image, Text)):
+            self._artifact_patience = self._patience
+        return True
+
+    def _answers(self, client: Any) -> bool:
+        try:
+            client.get_run(self.run_id)
+        except Exception:
+            return False
+        return True
+
+    def _spent(self) -> bool:
+        """Whether an artifact has failed for long enough."""
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        if now - self._failing_since < self._artifact_patience:
+            return False
+        self._artifact_patience = 0.0  # the next one gets one try, until one succeeds
+        return True
+
+    def _is_gone(self, client: Any) -> bool:
+        """Whether nothing can be stored in the run."""
+        try:
+            return bool(client.get_run(self.run_id).info.lifecycle_stage == "deleted")
+        except Exception as error:
+            return _refused(error)
+
+    def _last_steps(self, client: Any) -> dict[str, int]:
+        """The last step of each metric and of each series of images in the run."""
+        try:
+            run = client.get_run(self.run_id)
+        except Exception as error:
+            if _refused(error):  # no such run: each call will say so
+                return {}
+            raise
+        steps = {metric.key: metric.step for metric in run.data._metric_objs}
+        with contextlib.suppress(Exception):  # artifacts may lie where nobody answers now
+            for artifact in client.list_artifacts(self.run_id, "images"):
+                series, _, rest = artifact.path.partition("+step+")
+                step = rest.partition("+")[0]
+                if step.isdigit() and artifact.path.endswith(".png"):
+                    steps[series] = max(int(step), steps.get(series, -1))
+        return steps
+
+    def _note_drop(self, reason: object, what: object) -> None:
+        self._dropped += 1
+        if self._dropped == 1:
+            _log.warning(
+                "MLflow run %s: dropped %.200r (further ones without a word): %s",
+                self.run_id,
+                what,
+                reason,
+            )
+
+
+def _series(key: str) -> str:
+    # As MLflow names the files of a series.
+    return f"images/{key.replace('/', '~')}"
+
+
+def _refused(error: BaseException) -> bool:
+    if isinstance(error, (OSError, json.JSONDecodeError)):  # a connection's, a proxy's
+        return False
+    return error_code(error) in _REFUSALS or isinstance(error, (TypeError, ValueError))

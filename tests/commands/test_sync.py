@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+from sweep_files import TEXT, load
+
+import gansweep.commands.sync
+from gansweep.commands.folders import sole_use
+from gansweep.commands.sync import deliver_spools
+from gansweep.progress import TrialResult
+from gansweep.sweep.plan import Plan
+from gansweep.sweep.trials import planned
+from gansweep.tracking.base import Tracker
+from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore
+from gansweep.tracking.spool import SpoolTracker, spools
+
+Gansweep = Callable[..., tuple[int, str, str]]
+
+PATIENCE = 0.5
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Of a sweep, two of whose trials were recorded while the store was away."""
+    return tmp_path / "work" / "runs" / "small"
+
+
+@pytest.fixture
+def plan(tmp_path: Path, folder: Path, store: MlflowStore) -> Plan:
+    experiment = store.experiment("small")
+    plan = Plan(folder / "plan.json", "small")
+    for i, trial in enumerate(planned(load(tmp_path, TEXT))[:2]):
+        entry = plan.add(trial)
+        entry.run_id = store.trial_run(experiment, None, trial.key, trial.name, {})
+        entry.state, entry.reason = ("completed", "") if i == 0 else ("failed", "its worker died")
+        tracker = SpoolTracker(folder / "trials" / trial.key)
+        tracker.set_tags({"state": "running"})
+        for step in range(10):
+            tracker.log_metrics({"a/b": float(step)}, step=step)
+        if i == 0:
+            tracker.set_tags({"state": "completed"})
+            tracker.finish("FINISHED")
+        else:
+            tracker.flush()
+    plan.save()
+    return plan
+
+
+def state(store: MlflowStore, run_id: str) -> tuple[str, str, str, int]:
+    client = MlflowClient(store.uri)
+    run = client.get_run(run_id)
+    tags = run.data.tags
+    steps = [metric.step for metric in client.get_metric_history(run_id, "a/b")]
+    assert steps == list(range(len(steps)))
+    return run.info.status, tags["gansweep.state"], tags.get("gansweep.reason", ""), len(steps)
+
+
+def test_what_lies_undelivered_is_delivered_and_settled(
+    gansweep: Gansweep, folder: Path, plan: Plan, store: MlflowStore
+) -> None:
+    code, out, err = gansweep("sync", "small", "--tracking-uri", store.uri)
+    assert (code, err) == (0, "")
+    assert out.splitlines() == ["small: delivered 24 records of 2 trials"]
+    good, bad = plan.entries.values()
+    assert state(store, good.run_id) == ("FINISHED", "completed", "", 10)
+    assert state(store, bad.run_id) == ("FAILED", "failed", "its worker died", 10)
+    assert spools(folder / "trials") == [folder / "trials" / bad.key]  # it may go on
+    before = [MlflowClient(store.uri).get_run(e.run_id).to_dictionary() for e in (good, bad)]
+    code, out, _ = gansweep("sync", "small", "--tracking-uri", store.uri)
+    assert (code, out) == (0, "small: everything is in MLflow\n")
+    after = [MlflowClient(store.uri).get_run(e.run_id).to_dictionary() for e in (good, bad)]
+    assert after == before
+
+
+def test_a_trial_that_trains_still_is_not_settled(
+    gansweep: Gansweep, plan: Plan, store: MlflowStore
+) -> None:
+    """Its driver was killed; the next run goes on with it."""
+    _, other = plan.entries.values()
+    other.state = "running"
+    plan.save()
+    assert gansweep("sync", "small", "--tracking-uri", store.uri)[0] == 0
+    assert state(store, other.run_id) == ("RUNNING", "running", "", 10)
+
+
+def test_another_store_is_sent_nothing(
+    gansweep: Gansweep, folder: Path, plan: Plan, store: MlflowStore, tmp_path: Path
+) -> None:
+    other = f"sqlite:///{tmp_path}/other.db"
+    for _ in range(2):
+        code, out, _ = gansweep("sync", "small", "--tracking-uri", other)
+        assert code == 1
+        assert out == "2 trials recorded to another store: name it\n"
+        MlflowStore(other).experiment("small")
+    assert len(spools(folder / "trials")) == 2
+    assert gansweep("sync", "small", "--tracking-uri", store.uri)[1].count("delivered 24 ") == 1
+
+
+def test_what_cannot_be_delivered_is_said_and_kept(
+    gansweep: Gansweep,
+    folder: Path,
+    plan: Plan,
+    store: MlflowStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def away(*args: Any, **rest: Any) -> None:
+        raise ConnectionError("the server is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", away)
+        patch.setattr(Courier, "drain", lambda self, real=Courier.drain: real(self, PATIENCE))
+        code, out, _ = gansweep("sync", "small", "--tracking-uri", store.uri)
+    assert code == 1
+    words = re.sub(r"\s+", " ", out)
+    assert (
+        "24 records of 2 trials are not in MLflow yet (the server is away); they lie in "
+        f"{folder}, and the same command again or `gansweep sync small` delivers them"
+    ) in words
+    assert gansweep("sync", "small", "--tracking-uri", store.uri)[0] == 0
+
+
+def test_where_there_is_nothing_it_says_so(
+    gansweep: Gansweep, folder: Path, store: MlflowStore
+) -> None:
+    folder.mkdir(parents=True)
+    code, out, _ = gansweep("sync", "small", "--tracking-uri", store.uri)
+    assert (code, out) == (0, "small: everything is in MLflow\n")
+    code, out, err = gansweep("sync", "smal", "--tracking-uri", store.uri)
+    assert (code, out) == (2, "")
+    assert "smal: no such sweep in runs (did you mean 'small'?)" in err
+
+
+def test_it_keeps_off_a_sweep_that_is_driven(
+    gansweep: Gansweep, folder: Path, plan: Plan, store: MlflowStore
+) -> None:
+    with sole_use(folder):
+        code, _, err = gansweep("sync", "small", "--tracking-uri", store.uri)
+    assert code == 2
+    assert "another gansweep drives this sweep" in err
+    assert len(spools(folder / "trials")) == 2
+
+
+def test_a_trial_of_train_is_found_by_its_note(
+    gansweep: Gansweep,
+    folder: Path,
+    store: MlflowStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is in no plan."""
+    load(tmp_path, TEXT)
+
+    def trained(config: Any, tracker: Tracker, *rest: Any, **more: Any) -> TrialResult:
+        for step in range(3):
+            tracker.log_metrics({"a/b": float(step)}, step=step)
+        tracker.set_tags({"state": "completed"})
+        tracker.finish("FINISHED")
+        return TrialResult("completed", "", 5, 0.1, {})
+
+    def away(*args: Any, **rest: Any) -> None:
+        raise ConnectionError("the server is away")
+
+    monkeypatch.setattr("gansweep.commands.train.run_trial", trained)
+    words = ("train", tmp_path / "file.yaml", "--tracking-uri", store.uri)
+    with monkeypatch.context() as patch:
+        real = MlflowClient.log_batch
+
+        def log_batch(self: Any, run: str, metrics: Any = (), **rest: Any) -> Any:
+            return away() if metrics else real(self, run, metrics=metrics, **rest)
+
+        patch.setattr(MlflowClient, "log_batch", log_batch)
+        patch.setattr(Courier, "drain", lambda self, real=Courier.drain: real(self, PATIENCE))
+        code, out, _ = gansweep(*words)
+    assert code == 0
+    assert "5 records of 1 trial are not in MLflow yet (the server is away)" in out
+    code, out, _ = gansweep("sync", "small", "--tracking-uri", store.uri)
+    assert (code, out) == (0, "small: delivered 5 records of 1 trial\n")
+    (run,) = store.trials("small")
+    assert state(store, run.run_id) == ("FINISHED", "completed", "", 3)
+
+
+def test_runs_are_not_settled_before_all_is_delivered(
+    plan: Plan, folder: Path, store: MlflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled: list[Any] = []
+    monkeypatch.setattr(gansweep.commands.sync, "settle_run", lambda *what: settled.append(what))
+
+    class Away:
+        def add(self, run_id: str, folder: Path) -> None:
+            pass
+
+        def backlog(self) -> Backlog:
+            return Backlog(24, 2)
+
+        def drain(self) -> Backlog:
+            assert settled == []
+            return self.left
+
+        left = Backlog(4, 1)
+
+    courier = Away()
+    synced = deliver_spools(store, courier, folder, plan)  # type: ignore[arg-type]
+    assert (synced.records, synced.runs, settled) == (20, 1, [])
+    courier.left = Backlog()
+    deliver_spools(store, courier, folder, plan)  # type: ignore[arg-type]
+    assert len(settled) == 2

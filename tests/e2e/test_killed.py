@@ -1,0 +1,77 @@
+"""A sweep whose driver is killed: what its trials recorded is neither lost nor stored twice."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from .command import Ended, Place, wait_for
+from .record import Record
+from .story import ADDED, LONGER, NAME, words
+
+COMMAND = words(clips=(ADDED,), g_steps=LONGER)
+
+
+@dataclass(frozen=True)
+class Killed:
+    place: Place
+    left: list[str]
+    synced: Ended
+    midway: Record
+    completed: Record
+
+
+@pytest.fixture(scope="module")
+def killed(new_place: Callable[..., Place]) -> Killed:
+    """Two trials beyond their first checkpoints; the rest comes by `sync`, then by `run`."""
+    place = new_place("killed")
+    lab = place.folder / "lab"
+    (lab / "hold").touch()
+    driver = place.start(*COMMAND)
+    wait_for(
+        lambda: len(list(lab.glob("held.*.2"))) == 2 or driver.poll() is not None,
+        seconds=120,
+        what="the second score on both workers",
+    )
+    assert driver.poll() is None, place.log()
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    left = place.left_after(20)
+    (lab / "hold").unlink()
+    synced = place.run("sync", NAME)
+    midway = Record(place.uri, NAME)
+    place.run(*COMMAND)
+    return Killed(place, left, synced, midway, Record(place.uri, NAME))
+
+
+def test_no_process_outlives_it(killed: Killed) -> None:
+    assert killed.left == []
+
+
+def test_sync_delivers_what_the_trials_wrote(killed: Killed) -> None:
+    assert NAME in killed.synced.text
+    for run in killed.midway.trials.values():
+        assert run.steps("loss/d") == list(range(10, run.steps("loss/d")[-1] + 1, 10))
+        assert run.steps("loss/d")[-1] >= 30  # its checkpoint is of 25
+
+
+def test_the_same_command_completes_it_with_each_step_once(killed: Killed) -> None:
+    for key, run in killed.completed.trials.items():
+        assert run.id == killed.midway.trials[key].id
+        assert run.status == "FINISHED"
+        assert run.tags["gansweep.state"] == "completed"
+        assert run.steps("loss/d") == list(range(10, LONGER + 1, 10))
+        assert run.steps("score/swd") == list(range(20, LONGER + 1, 20))
+        assert {step: len(found) for step, found in run.images.items()} == dict.fromkeys(
+            range(20, LONGER + 1, 20), 1
+        )
+    assert len(killed.completed.trials) == 2
+
+
+def test_only_checkpoints_are_left(killed: Killed) -> None:
+    trials = list((killed.place.folder / "runs" / NAME / "trials").iterdir())
+    assert len(trials) == 2
+    assert [[file.name for file in trial.iterdir()] for trial in trials] == [["checkpoint.pt"]] * 2

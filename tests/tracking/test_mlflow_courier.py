@@ -1,0 +1,751 @@
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
+from mlflow.tracking import MlflowClient
+
+from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore, noted_run
+from gansweep.tracking.mlflow.delivery import NOTE
+from gansweep.tracking.mlflow.uri import sqlite_file
+from gansweep.tracking.spool import FOLDER, LINES, SpoolTracker
+
+BIGGEST = sys.float_info.max
+NOTHING = Backlog()
+
+MakeCourier = Callable[..., Courier]
+
+
+@pytest.fixture
+def make(uri: str) -> Iterator[MakeCourier]:
+    """Makes couriers of the store, which are closed in the end."""
+    made: list[Courier] = []
+
+    def courier(where: str = uri, **settings: Any) -> Courier:
+        made.append(Courier(where, **{"interval_s": 0.05, **settings}))
+        return made[-1]
+
+    yield courier
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Path:
+    """The folder of a trial."""
+    return tmp_path / "trial"
+
+
+@pytest.fixture
+def more(store: MlflowStore, experiment: str) -> Callable[[str], str]:
+    """Makes runs of further trials."""
+    return lambda key: store.trial_run(experiment, None, key, f"trial {key}", {})
+
+
+def _history(uri: str, run_id: str, name: str) -> list[tuple[int, float]]:
+    return [(m.step, m.value) for m in MlflowClient(uri).get_metric_history(run_id, name)]
+
+
+def _status(uri: str, run_id: str) -> str:
+    return str(MlflowClient(uri).get_run(run_id).info.status)
+
+
+def _pictures(uri: str, run_id: str) -> list[tuple[str, int]]:
+    """(key, step) of each picture of a run."""
+    found = [Path(a.path).name for a in MlflowClient(uri).list_artifacts(run_id, "images")]
+    return sorted((n.split("+")[0], int(n.split("+")[2])) for n in found if n.endswith(".png"))
+
+
+def _fails_first(monkeypatch: pytest.MonkeyPatch, name: str, times: float) -> list[int]:
+    """Let the client's method raise its first `times` calls; the list counts all calls."""
+    original: Callable[..., Any] = getattr(MlflowClient, name)
+    calls: list[int] = []
+
+    def call(self: MlflowClient, *args: Any, **kwargs: Any) -> Any:
+        calls.append(len(calls))
+        if len(calls) <= times:
+            raise MlflowException("database is locked", error_code=INTERNAL_ERROR)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, name, call)
+    return calls
+
+
+def _wait(until: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+# --- what arrives
+
+
+def test_everything_arrives(
+    uri: str,
+    run_id: str,
+    tmp_path: Path,
+    trial: Path,
+    make: MakeCourier,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    tracker = SpoolTracker(trial)
+    before = time.time_ns() // 1_000_000
+    for step in range(1, 301):
+        tracker.log_metrics({"loss/g": step / 4, "loss/d": -float(step)}, step=step)
+        if step % 100 == 0:
+            tracker.log_image("samples/ema", torch.full((3, 8, 6), step % 256).byte(), step=step)
+    tracker.log_image("gray", torch.zeros(1, 4, 4, dtype=torch.uint8), step=0)
+    tracker.log_text("a: 1", "config/trial.yaml")
+    tracker.set_tags({"stop": "budget", "mlflow.note.content": "fine"})
+    tracker.set_tags({"stop": "diverged"})
+    logged = time.time_ns() // 1_000_000
+    tracker.finish("FINISHED")
+    time.sleep(0.05)
+    courier = make()
+    courier.add(run_id, trial)
+    assert courier.drain() == NOTHING
+
+    assert _history(uri, run_id, "loss/g") == [(s, s / 4) for s in range(1, 301)]
+    assert _history(uri, run_id, "loss/d") == [(s, -float(s)) for s in range(1, 301)]
+    client = MlflowClient(uri)
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["gansweep.stop"] == "diverged"
+    assert run.data.tags["mlflow.note.content"] == "fine"
+    assert run.data.tags["mlflow.loggedImages"] == "True"
+    stamps = [m.timestamp for m in client.get_metric_history(run_id, "loss/g")]
+    assert before <= stamps[0] <= stamps[-1] <= logged
+    images = [Path(a.path).name for a in client.list_artifacts(run_id, "images")]
+    assert len(images) == 8  # each with its small copy
+    assert _pictures(uri, run_id) == [
+        ("gray", 0), ("samples~ema", 100), ("samples~ema", 200), ("samples~ema", 300),
+    ]  # fmt: skip
+    root = tmp_path / "mlruns" / "sweep" / run_id / "artifacts"
+    assert (root / "config" / "trial.yaml").read_text() == "a: 1"
+    from PIL import Image
+
+    (picture,) = root.glob("images/samples~ema+step+200+*.png")
+    with Image.open(picture) as opened:
+        assert opened.size == (6, 8)
+        assert opened.getpixel((0, 0)) == (200, 200, 200)
+    assert list(trial.iterdir()) == []  # the spool is gone
+
+
+def test_non_finite_values(uri: str, run_id: str, trial: Path, make: MakeCourier) -> None:
+    tracker = SpoolTracker(trial)
+    values = [1.0, math.nan, math.inf, -math.inf, math.nan]
+    for step, value in enumerate(values):
+        tracker.log_metrics({"loss/g": value}, step=step)
+    tracker.finish("FAILED")
+    courier = make()
+    courier.add(run_id, trial)
+    courier.drain()
+    stored = _history(uri, run_id, "loss/g")
+    assert [step for step, _ in stored] == [0, 1, 2, 3, 4]
+    assert [str(v) for _, v in stored] == [
+        str(v) for v in (1.0, math.nan, BIGGEST, -BIGGEST, math.nan)
+    ]
+    assert _status(uri, run_id) == "FAILED"
+
+
+def test_what_is_written_arrives_while_the_trial_goes_on(
+    uri: str, run_id: str, trial: Path, make: MakeCourier
+) -> None:
+    """Also where the courier knows of the spool before there is one."""
+    courier = make()
+    courier.add(run_id, trial)
+    assert courier.drain() == NOTHING
+    tracker = SpoolTracker(trial)
+    for step in range(1, 4):
+        tracker.log_metrics({"a/b": float(step)}, step=step)
+        tracker.log_image("x", torch.zeros(1, 2, 2).byte(), step=step)
+        tracker.flush()
+        _wait(lambda step=step: len(_pictures(uri, run_id)) == step)  # type: ignore[misc]
+        assert _history(uri, run_id, "a/b")[-1] == (step, float(step))
+    assert courier.drain() == NOTHING
+    assert list((trial / FOLDER).glob("*.npy")) == []  # those delivered are not kept
+    assert (trial / FOLDER / LINES).exists()  # it has not ended
+    tracker.finish("FINISHED")
+    assert courier.drain() == NOTHING
+    assert _status(uri, run_id) == "FINISHED"
+    assert not (trial / FOLDER).exists()
+
+
+def test_many_lines_are_few_calls(
+    uri: str, run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = _fails_first(monkeypatch, "log_batch", 0)
+    tracker = SpoolTracker(trial)
+    for step in range(500):
+        tracker.log_metrics({"a/n": 1.0, "a/m": 2.0, "a/o": 3.0}, step=step)
+        tracker.set_tags({"g_steps": str(step)})
+    tracker.finish("FINISHED")
+    courier = make()
+    courier.add(run_id, trial)
+    courier.drain()
+    assert len(_history(uri, run_id, "a/n")) == 500
+    assert MlflowClient(uri).get_run(run_id).data.tags["gansweep.g_steps"] == "499"
+    assert len(calls) == 2
+
+
+def test_more_metrics_in_one_call_than_a_batch_holds(
+    uri: str, run_id: str, trial: Path, make: MakeCourier
+) -> None:
+    tracker = SpoolTracker(trial)
+    tracker.log_metrics({"a/x": 0.0}, step=0)
+    tracker.log_metrics({f"replica/{i}": float(i) for i in range(2500)}, step=1)
+    tracker.log_metrics({}, step=2)
+    tracker.finish("FINISHED")
+    courier = make()
+    courier.add(run_id, trial)
+    courier.drain()
+    assert len(MlflowClient(uri).get_run(run_id).data.metrics) == 2501
+
+
+def test_one_courier_delivers_many_trials(
+    uri: str, more: Callable[[str], str], tmp_path: Path, make: MakeCourier
+) -> None:
+    """While each is written to by a process of its own."""
+    runs = [more(f"k{i}") for i in range(4)]
+    script = """
+import sys, time
+from pathlib import Path
+from gansweep.tracking.spool import SpoolTracker
+tracker = SpoolTracker(Path(sys.argv[1]))
+for step in range(200):
+    tracker.log_metrics({"a/b": float(step), "a/c": step / 2}, step=step)
+    if step % 10 == 0: tracker.flush()
+    time.sleep(0.002)
+tracker.finish("FINISHED")
+"""
+    courier = make()
+    for run in runs:
+        courier.add(run, tmp_path / run)
+    processes = [subprocess.Popen([sys.executable, "-c", script, tmp_path / run]) for run in runs]
+    assert [process.wait(60) for process in processes] == [0] * 4
+    assert courier.drain() == NOTHING
+    for run in runs:
+        assert _history(uri, run, "a/b") == [(s, float(s)) for s in range(200)]
+        assert _history(uri, run, "a/c") == [(s, s / 2) for s in range(200)]
+        assert _status(uri, run) == "FINISHED"
+
+
+def test_a_spool_that_is_forgotten_is_left_to_another_courier(
+    uri: str, run_id: str, trial: Path, make: MakeCourier
+) -> None:
+    courier, other = make(), make()
+    courier.add(run_id, trial)
+    tracker = SpoolTracker(trial)
+    _log(tracker, range(4))
+    tracker.flush()
+    courier.drain()
+    courier.forget(trial)
+    _log(tracker, range(4, 8))
+    tracker.finish("FINISHED")
+    assert courier.drain() == NOTHING
+    assert _history(uri, run_id, "a/b")[-1] == (3, 3.0)
+    other.add(run_id, trial)
+    assert other.drain() == NOTHING
+    assert _history(uri, run_id, "a/b") == [(s, float(s)) for s in range(8)]
+    assert _pictures(uri, run_id) == [("samples~ema", 0), ("samples~ema", 4)]
+
+
+# --- once, and in order
+
+
+def _log(tracker: SpoolTracker, steps: range) -> None:
+    for step in steps:
+        tracker.log_metrics({"a/b": float(step)}, step=step)
+        if step % 4 == 0:
+            tracker.log_image("samples/ema", torch.zeros(1, 2, 2).byte(), step=step)
+
+
+@pytest.mark.parametrize("note", ["lost", "damaged", "behind"])
+def test_nothing_is_twice_where_the_note_is_behind(
+    note: str, uri: str, run_id: str, trial: Path, make: MakeCourier
+) -> None:
+    """A process was killed after a delivery and before its note."""
+    tracker = SpoolTracker(trial)
+    _log(tracker, range(10))
+    tracker.flush()
+    behind = trial / FOLDER / NOTE
+    kept = {path: path.read_bytes() for path in (trial / FOLDER).glob("*.npy")}
+    first = make()
+    first.add(run_id, trial)
+    early = behind.read_bytes()
+    first.drain()
+    first.close()
+    for path, data in kept.items():
+        path.write_bytes(data)
+    if note == "lost":
+        behind.unlink()
+    else:
+        behind.write_bytes(early if note == "behind" else b"{")
+    _log(tracker, range(10, 14))
+    tracker.finish("FINISHED")
+    second = make()
+    second.add(run_id, trial)
+    assert second.backlog().records == 14 + 4 + 1
+    assert second.drain() == NOTHING
+    assert _history(uri, run_id, "a/b") == [(s, float(s)) for s in range(14)]
+    assert _pictures(uri, run_id) == [("samples~ema", s) for s in (0, 12, 4, 8)] or _pictures(
+        uri, run_id
+    ) == [("samples~ema", s) for s in (0, 4, 8, 12)]
+    assert not (trial / FOLDER).exists()
+
+
+def test_what_is_noted_is_not_sent_again(
+    run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another process, of a trial that goes on."""
+    texts = _fails_first(monkeypatch, "log_text", 0)
+    tracker = SpoolTracker(trial)
+    for text in "ab":
+        _log(tracker, range(10))
+        tracker.log_text(text, f"{text}.txt")
+        tracker.flush()
+        courier = make()
+        courier.add(run_id, trial)
+        assert courier.backlog().records == 14
+        assert courier.drain() == NOTHING
+        courier.close()
+    assert len(texts) == 2
+    assert noted_run(trial) == run_id
+
+
+@pytest.mark.parametrize("meanwhile", [True, False])
+def test_a_trial_that_comes_by_the_same_steps_again_has_each_once(
+    meanwhile: bool, uri: str, run_id: str, trial: Path, make: MakeCourier
+) -> None:
+    """It went to step 9, its checkpoint was of step 6. Delivered `meanwhile`, or all at once."""
+    courier = make()
+    if meanwhile:
+        courier.add(run_id, trial)
+    first = SpoolTracker(trial)
+    _log(first, range(10))
+    first.flush()
+    if meanwhile:
+        courier.drain()
+    with (trial / FOLDER / LINES).open("a") as file:
+        file.write('{"v":1,"torn')
+    second = SpoolTracker(trial)
+    _log(second, range(7, 15))
+    second.finish("FINISHED")
+    courier.add(run_id, trial)
+    assert courier.drain() == NOTHING
+    assert _history(uri, run_id, "a/b") == [(s, float(s)) for s in range(15)]
+    assert _pictures(uri, run_id) == [("samples~ema", s) for s in (0, 4, 8, 12)]
+
+
+def test_an_end_is_none_where_the_trial_went_on(
+    uri: str, run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = _fails_first(monkeypatch, "set_terminated", 0)
+    SpoolTracker(trial).finish("KILLED")
+    again = SpoolTracker(trial)
+    again.log_metrics({"a/b": 1.0}, step=1)
+    again.flush()
+    courier = make()
+    courier.add(run_id, trial)
+    courier.drain()
+    assert (len(ends), _status(uri, run_id)) == (0, "RUNNING")
+    again.finish("FINISHED")
+    courier.drain()
+    assert (len(ends), _status(uri, run_id)) == (1, "FINISHED")
+
+
+def test_a_torn_line_is_waited_for_by_nobody(
+    uri: str, run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    courier = make()
+    tracker = SpoolTracker(trial)
+    tracker.log_metrics({"a/b": 1.0}, step=1)
+    tracker.flush()
+    with (trial / FOLDER / LINES).open("a") as file:
+        file.write('{"v":1,"torn')
+    courier.add(run_id, trial)
+    start = time.monotonic()
+    assert courier.drain(30) == NOTHING
+    assert time.monotonic() - start < 15
+    advance = courier._advance
+    monkeypatch.setattr(courier, "_advance", lambda each: (looks.append(1), advance(each)))
+    time.sleep(0.5)
+    assert len(looks) <= 1
+    again = SpoolTracker(trial)
+    again.log_metrics({"a/b": 2.0}, step=2)
+    again.finish("FINISHED")
+    assert courier.drain() == NOTHING
+    assert _history(uri, run_id, "a/b") == [(1, 1.0), (2, 2.0)]
+
+
+def test_a_failing_store_loses_nothing_and_keeps_order(
+    uri: str, run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[list[int]] = []
+    original = MlflowClient.log_batch
+
+    def log_batch(self: MlflowClient, run_id: str, metrics: Any = (), **rest: Any) -> Any:
+        batches.append([m.step for m in metrics])
+        if len(batches) <= 3:
+            raise MlflowException("database is locked", error_code=INTERNAL_ERROR)
+        if len(batches) == 4:  # stored, but the answer gets lost
+            original(self, run_id, metrics=metrics, **rest)
+            raise ConnectionResetError("the server went away")
+        return original(self, run_id, metrics=metrics, **rest)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", log_batch)
+    images = _fails_first(monkeypatch, "log_image", 2)
+    ends = _fails_first(monkeypatch, "set_terminated", 1)
+    courier = make()
+    courier.add(run_id, trial)
+    tracker = SpoolTracker(trial)
+    for step in range(200):
+        tracker.log_metrics({"a/b": float(step)}, step=step)
+        if step == 150:
+            tracker.log_image("x", torch.zeros(1, 2, 2).byte(), step=step)
+        if step % 20 == 0:
+            tracker.flush()
+            time.sleep(0.05)
+    tracker.finish("FINISHED")
+    assert courier.drain() == NOTHING
+    assert _history(uri, run_id, "a/b") == [(s, float(s)) for s in range(200)]
+    assert all(batches[i][: len(batches[0])] == batches[0] for i in range(4))
+    delivered = [step for batch in batches[4:] for step in batch]
+    assert delivered[-1] == 199
+    assert delivered == sorted(set(delivered))
+    assert (len(images), len(ends)) == (3, 2)
+    assert _status(uri, run_id) == "FINISHED"
+
+
+# --- while the store is away
+
+
+def test_an_outage_costs_a_trial_nothing_and_all_arrives_afterwards(
+    uri: str,
+    store: MlflowStore,
+    run_id: str,
+    more: Callable[[str], str],
+    tmp_path: Path,
+    make: MakeCourier,
+) -> None:
+    """Another process has the database for itself."""
+    runs = [run_id, more("k1"), more("k2")]
+    courier = make()
+    trackers = []
+    for run in runs:
+        courier.add(run, tmp_path / run)
+        trackers.append(SpoolTracker(tmp_path / run))
+        trackers[-1].log_metrics({"a/b": 0.0}, step=0)
+        trackers[-1].flush()
+    assert courier.drain() == NOTHING
+    path = sqlite_file(uri)
+    assert path
+    with sqlite3.connect(path, isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        longest = 0.0
+        for step in range(1, 200):
+            for tracker in trackers:
+                start = time.monotonic()
+                tracker.log_metrics({"a/b": float(step)}, step=step)
+                if step % 10 == 0:
+                    tracker.log_image("x", torch.zeros(1, 2, 2).byte(), step=step)
+                    tracker.flush()
+                longest = max(longest, time.monotonic() - start)
+            time.sleep(0.005)
+        start = time.monotonic()
+        for tracker in trackers:
+            tracker.finish("FINISHED")
+        longest = max(longest, time.monotonic() - start)
+        left = courier.drain(1.0)
+        other.execute("ROLLBACK")
+    assert longest < 1.0
+    assert (left.records, left.runs) == (3 * (199 + 19 + 1), 3)
+    assert courier.drain() == NOTHING
+    for run in runs:
+        assert _history(uri, run, "a/b") == [(s, float(s)) for s in range(200)]
+        assert _pictures(uri, run) == [("x", s) for s in range(10, 200, 10)]
+        assert _status(uri, run) == "FINISHED"
+
+
+def test_a_dead_store_is_asked_ever_more_rarely_and_given_up(
+    uri: str,
+    run_id: str,
+    more: Callable[[str], str],
+    tmp_path: Path,
+    make: MakeCourier,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    runs = [run_id, more("k1")]
+    calls = _fails_first(monkeypatch, "log_batch", math.inf)
+    courier = make()
+    for run in runs:
+        tracker = SpoolTracker(tmp_path / run)
+        tracker.log_metrics({"a/b": 1.0}, step=1)
+        tracker.finish("FINISHED")
+        courier.add(run, tmp_path / run)
+    start = time.monotonic()
+    left = courier.drain(1.0)
+    assert 0.9 < time.monotonic() - start < 6
+    assert left == Backlog(4, 2, "INTERNAL_ERROR: database is locked") or (
+        left == Backlog(4, 2, "database is locked")
+    )
+    assert len(calls) < 12
+    assert _status(uri, run_id) == "RUNNING"
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
+    start = time.monotonic()
+    courier.close()
+    assert time.monotonic() - start < 4
+    monkeypatch.undo()
+    later = make()  # by another process, say
+    for run in runs:
+        later.add(noted_run(tmp_path / run), tmp_path / run)
+    assert later.backlog().records == 4
+    assert later.drain() == NOTHING
+    assert _history(uri, run_id, "a/b") == [(1, 1.0)]
+
+
+def test_a_missing_database_is_not_made(tmp_path: Path, make: MakeCourier) -> None:
+    courier = make(f"sqlite:///{tmp_path}/far/mlflow.db")
+    SpoolTracker(tmp_path / "trial").finish("FINISHED")
+    courier.add("0" * 32, tmp_path / "trial")
+    left = courier.drain(0.5)
+    assert left.records == 1
+    assert "is not on this machine" in left.reason
+    assert not (tmp_path / "far").exists()
+
+
+def test_mlflows_own_retries_are_switched_off_where_nobody_else_needs_them(
+    run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    monkeypatch.setenv(name, "7")
+    monkeypatch.delenv(name)
+    SpoolTracker(trial).finish("FINISHED")
+    for alone, expected in ((False, None), (True, "1")):
+        courier = make(alone=alone)
+        courier.add(run_id, trial)
+        (trial / FOLDER / NOTE).unlink(missing_ok=True)
+        SpoolTracker(trial).finish("FINISHED")
+        courier.drain()
+        assert os.environ.get(name) == expected
+
+
+# --- what is refused
+
+
+def test_a_malformed_metric_costs_only_itself(
+    uri: str, run_id: str, trial: Path, make: MakeCourier, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = SpoolTracker(trial)
+    for step in range(50):
+        tracker.log_metrics({"a/b": float(step)}, step=step)
+    tracker.log_metrics({"bad?name*": 1.0, "a/c": 5.0}, step=50)
+    tracker.set_tags({"fine": "yes", "bad\nname": "no"})
+    tracker.log_image("bad?key", torch.zeros(1, 2, 2).byte(), step=50)
+    tracker.log_metrics({"a/b": 51.0}, step=51)
+    tracker.finish("FINISHED")
+    courier = make()
+    courier.add(run_id, trial)
+    assert courier.drain() == NOTHING
+    steps = [*range(50), 51]
+    assert _history(uri, run_id, "a/b") == [(s, float(s)) for s in steps]
+    assert _history(uri, run_id, "a/c") == [(50, 5.0)]
+    assert MlflowClient(uri).get_run(run_id).data.tags["gansweep.fine"] == "yes"
+    assert caplog.text.count("dropped") == 1
+    assert "bad" in caplog.text
+    assert _status(uri, run_id) == "FINISHED"
+
+
+def test_an_unreadable_line_or_picture_costs_only_itself(
+    uri: str, run_id: str, trial: Path, make: MakeCourier, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = SpoolTracker(trial)
+    tracker.log_image("x", torch.zeros(1, 2, 2).byte(), step=1)
+    (picture,) = (trial / FOLDER).glob("*.npy")
+    picture.write_bytes(b"torn")
+    tracker.flush()
+    with (trial / FOLDER / LINES).open("a") as file:
+        file.write("what is this?\n")
+    tracker.log_metrics({"a/b": 1.0}, step=1)
+    tracker.finish("FINISHED")
+    courier = make()
+    courier.add(run_id, trial)
+    assert courier.drain() == NOTHING
+    assert _history(uri, run_id, "a/b") == [(1, 1.0)]
+    assert _pictures(uri, run_id) == []
+    assert caplog.text.count("dropped") == 1
+
+
+@pytest.mark.parametrize("gone", ["deleted", "unknown"])
+def test_a_run_that_is_gone_holds_up_no_other(
+    gone: str,
+    uri: str,
+    run_id: str,
+    more: Callable[[str], str],
+    tmp_path: Path,
+    make: MakeCourier,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    calls = _fails_first(monkeypatch, "log_batch", 0)
+    lost = more("lost") if gone == "deleted" else "0" * 32
+    if gone == "deleted":
+        MlflowClient(uri).delete_run(lost)
+    courier = make()
+    for run in (lost, run_id):
+        tracker = SpoolTracker(tmp_path / run)
+        for step in range(3000):
+            tracker.log_metrics({"a/b": float(step)}, step=step)
+        tracker.finish("FINISHED")
+        courier.add(run, tmp_path / run)
+    start = time.monotonic()
+    assert courier.drain() == NOTHING
+    assert time.monotonic() - start < 60
+    assert len(_history(uri, run_id, "a/b")) == 3000
+    assert _status(uri, run_id) == "FINISHED"
+    assert caplog.text.count("dropped") == 1
+    assert len(calls) < 1000  # not one a metric: it is known to be gone
+    assert not (tmp_path / lost / FOLDER).exists()
+
+
+def test_a_run_with_a_trouble_of_its_own_holds_up_no_other(
+    uri: str,
+    run_id: str,
+    more: Callable[[str], str],
+    tmp_path: Path,
+    make: MakeCourier,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the store has against it, and however often it is asked."""
+    bad = more("bad")
+    original = MlflowClient.log_batch
+    tries: list[float] = []
+
+    def log_batch(self: MlflowClient, run: str, *args: Any, **rest: Any) -> Any:
+        if run == bad and len(tries) < 5:
+            tries.append(time.monotonic())
+            raise MlflowException("a lock of its own", error_code=INTERNAL_ERROR)
+        return original(self, run, *args, **rest)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", log_batch)
+    courier = make()
+    trackers = {run: SpoolTracker(tmp_path / run) for run in (bad, run_id)}
+    for run in trackers:
+        courier.add(run, tmp_path / run)
+    for step in range(20):
+        for tracker in trackers.values():
+            tracker.log_metrics({"a/b": float(step)}, step=step)
+            tracker.flush()
+        if step < 5:
+            _wait(lambda step=step: len(_history(uri, run_id, "a/b")) == step + 1)  # type: ignore[misc]
+            assert _history(uri, bad, "a/b") == []
+    for tracker in trackers.values():
+        tracker.finish("FINISHED")
+    assert courier.drain() == NOTHING
+    assert tries
+    for run in trackers:
+        assert _history(uri, run, "a/b") == [(s, float(s)) for s in range(20)]
+
+
+def test_artifacts_that_cannot_be_stored_do_not_hold_up_metrics(
+    uri: str,
+    run_id: str,
+    tmp_path: Path,
+    trial: Path,
+    make: MakeCourier,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "mlruns").write_text("a file where the artifacts' folder should be")
+    tracker = SpoolTracker(trial)
+    for step in range(3):
+        tracker.log_image("x", torch.zeros(1, 2, 2).byte(), step=step)
+        tracker.log_metrics({"a/b": float(step)}, step=step)
+    tracker.finish("FINISHED")
+    courier = make(artifact_patience_s=1.0)
+    courier.add(run_id, trial)
+    start = time.monotonic()
+    assert courier.drain(20) == NOTHING
+    assert 1.0 < time.monotonic() - start < 15
+    assert _history(uri, run_id, "a/b") == [(s, float(s)) for s in range(3)]
+    assert caplog.text.count("dropped") == 1
+    assert _status(uri, run_id) == "FINISHED"
+
+
+def test_artifacts_wait_while_the_store_itself_is_away(
+    uri: str, run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However short the patience with them."""
+    courier = make(artifact_patience_s=0.0)
+    courier.add(run_id, trial)
+    tracker = SpoolTracker(trial)
+    tracker.log_metrics({"a/b": 1.0}, step=0)
+    tracker.flush()
+    assert courier.drain() == NOTHING
+    tracker.log_image("x", torch.zeros(1, 2, 2).byte(), step=1)
+    with monkeypatch.context() as patch:
+        tries = _fails_first(patch, "log_image", math.inf)
+        _fails_first(patch, "get_run", math.inf)
+        tracker.flush()
+        assert courier.drain(0.5).records == 1
+        assert len(tries) > 1
+    tracker.finish("FINISHED")
+    assert courier.drain() == NOTHING
+    assert _pictures(uri, run_id) == [("x", 1)]
+
+
+# --- the thread
+
+
+def test_one_thread_one_client_and_no_work_where_nothing_happens(
+    uri: str, more: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gansweep.tracking.mlflow.courier as module
+
+    clients: list[str] = []
+    opened = module.open_client
+    monkeypatch.setattr(module, "open_client", lambda u: (clients.append(u), opened(u))[1])
+    before = threading.active_count()
+    courier = Courier(uri, interval_s=0.05)
+    assert threading.active_count() == before
+    for i in range(5):
+        run = more(str(i))
+        courier.add(run, tmp_path / run)
+        tracker = SpoolTracker(tmp_path / run)
+        tracker.log_metrics({"a/b": 1.0}, step=1)
+        tracker.flush()
+    courier.drain()
+    assert threading.active_count() == before + 1
+    assert clients == [uri]
+    begun = time.process_time()
+    time.sleep(1)
+    assert time.process_time() - begun < 0.2
+    courier.close()
+    assert threading.active_count() == before
+    shutil.rmtree(tmp_path / run)
+
+
+def test_importing_it_imports_neither_mlflow_nor_torch() -> None:
+    script = "import sys, gansweep.tracking.mlflow; print({'mlflow', 'torch'} & set(sys.modules))"
+    answer = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "set()"
