@@ -24,8 +24,11 @@ log = logging.getLogger("gansweep")
 SCRATCH = "ray"
 """Folder of Tune's own files within the sweep's; none outlives a run."""
 
-STEP_SECONDS = 0.25
-"""How long a worker's step waits for a message; answers to other packs' messages wait for it."""
+STEP_SECONDS = 1.0
+"""How long a worker's step waits for a message; an answer from the driver waits for the step."""
+
+WAITING_STEP_SECONDS = 0.1
+"""The same in a sweep whose trials rest until such answers come."""
 
 
 @final
@@ -38,7 +41,9 @@ class PackWorker(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin the pack at once; the driver hears of it through `step`."""
-        self._worker = Worker(config["pack"][0])
+        pack: PackAssigned = config["pack"][0]
+        self._worker = Worker(pack)
+        self._step_seconds = WAITING_STEP_SECONDS if pack.waits else STEP_SECONDS
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """End the last pack and begin the next in this process."""
@@ -49,7 +54,7 @@ class PackWorker(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         """What the pack said meanwhile; the last result has `done`."""
         over = self._worker.over
-        return {"messages": self._worker.take(STEP_SECONDS), "done": over}
+        return {"messages": self._worker.take(self._step_seconds), "done": over}
 
     def answer(self, answer: Answer) -> None:
         """The driver's answer; Ray runs it between two steps."""

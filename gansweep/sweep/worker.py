@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -101,7 +102,8 @@ class Worker:
 
     def __init__(self, pack: PackAssigned) -> None:
         self._assigned = pack
-        self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()  # None: over
+        self._over = False
         self._changed = threading.Condition()
         self._answer = Answer()
         self._open = 0  # places of ended trials of which the driver has not spoken yet
@@ -113,18 +115,17 @@ class Worker:
     @property
     def over(self) -> bool:
         """Whether the pack has ended; messages may be left."""
-        return not self._thread.is_alive()
+        return self._over
 
     def take(self, seconds: float) -> list[Message]:
         """The messages since the last call, after at most `seconds` of waiting for one."""
-        messages: list[Message] = []
-        try:
+        messages: list[Message | None] = []
+        with contextlib.suppress(queue.Empty):
             if not self.over:
                 messages.append(self._messages.get(timeout=seconds))
             while True:
                 messages.append(self._messages.get_nowait())
-        except queue.Empty:
-            return messages
+        return [message for message in messages if message is not None]
 
     def answer(self, answer: Answer) -> None:
         """The driver's answer to messages; it may come in parts."""
@@ -153,8 +154,12 @@ class Worker:
         except BaseException as error:
             log.exception("the pack broke")
             self._messages.put(Broken(f"{type(error).__name__}: {error}".splitlines()[0][:500]))
-        if self._assigned.delivers:
-            self._deliver()
+        try:
+            if self._assigned.delivers:
+                self._deliver()
+        finally:
+            self._over = True
+            self._messages.put(None)
 
     def _deliver(self) -> None:
         """Let the records arrive: nobody else may see this machine's disk."""

@@ -151,13 +151,15 @@ def test_a_worker_process_trains_one_pack_after_another(monkeypatch: pytest.Monk
     (first,) = Pretended.made
     assert first.pack is PACK
     assert process.step() == {"messages": ["message"], "done": False}
-    assert first.waited == tune.STEP_SECONDS
+    assert first.waited == tune.WAITING_STEP_SECONDS
     process.answer(Answer(closed=1))
     first.over = True
     assert process.step() == {"messages": ["message"], "done": True}
     other = PackAssigned(trials=(), engine="stacked", waits=False)
     assert process.reset_config({"pack": [other]})
     assert first.heard == [Answer(closed=1), "interrupt"]
+    process.step()
+    assert Pretended.made[1].waited == tune.STEP_SECONDS
     assert Pretended.made[1].pack is other
     process.cleanup()
     assert Pretended.made[1].heard == ["interrupt"]
