@@ -14,7 +14,7 @@ from typing import Any, final
 import yaml
 
 from gansweep.engines import Choice
-from gansweep.progress import Continue, Exploit, Stop, Verdict
+from gansweep.progress import Exploit, Verdict
 from gansweep.sweep.board import Board
 from gansweep.sweep.file import Sweep
 from gansweep.sweep.judge import Judge
@@ -325,9 +325,7 @@ class SweepDriver(Driver):
 
     def _verdict(self, key: str, decision: schedulers.Decision) -> Verdict:
         match decision:
-            case schedulers.Stop():
-                return Stop(decision.reason)
-            case schedulers.Exploit():
+            case schedulers.Inherit():
                 entry = self._plan.entries[key]
                 entry.lineage.append(
                     {
@@ -347,7 +345,7 @@ class SweepDriver(Driver):
                     str(trial_folder(self._folder, decision.donor)),
                     apply(self._sweep.trial, {**self._swept(entry), "seed": entry.seed}),
                 )
-        return Continue()
+        return decision
 
     def _swept(self, entry: Entry) -> dict[str, Any]:
         """The swept settings of a trial now: its point's, but for what it explored."""

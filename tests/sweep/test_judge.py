@@ -8,7 +8,7 @@ import pytest
 from sweep_files import load, text
 
 from gansweep.sweep.judge import Judge
-from gansweep.sweep.schedulers.base import Answers, Continue, Exploit, Stop
+from gansweep.sweep.schedulers.base import Answers, Continue, Inherit, Stop
 from gansweep.sweep.schedulers.catalogue import make_scheduler
 
 SPACE = {"optimizer.lr": {"loguniform": [1e-4, 1e-1]}, "model.clip": {"uniform": [0.01, 0.1]}}
@@ -54,7 +54,7 @@ def test_a_break_anywhere_changes_no_decision(kind: str, tmp_path: Path) -> None
     whole = judge(tmp_path / "whole", kind)
     expected = play(whole, events())
     decisions = [decision for answers in expected for _, decision in answers]
-    assert any(isinstance(each, Exploit if kind == "pbt" else Stop) for each in decisions)
+    assert any(isinstance(each, Inherit if kind == "pbt" else Stop) for each in decisions)
     assert any(isinstance(each, Continue) for each in decisions)
     ran = 0
     for cut in range(len(events()) + 1):

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
 
+from gansweep.progress import Continue, Stop
+
 WORST = 1e30
 """What schedulers see for a metric that is not finite or missing (times -1 under `max`)."""
 
@@ -16,21 +18,7 @@ SIGN: dict[Literal["min", "max"], float] = {"min": 1.0, "max": -1.0}
 
 @final
 @dataclass(frozen=True)
-class Continue:
-    """The trial goes on as it is."""
-
-
-@final
-@dataclass(frozen=True)
-class Stop:
-    """The trial ends here."""
-
-    reason: str
-
-
-@final
-@dataclass(frozen=True)
-class Exploit:
+class Inherit:
     """The trial goes on from another's state and with other settings."""
 
     donor: str
@@ -39,9 +27,21 @@ class Exploit:
     """The new values of the swept settings, by dotted key."""
 
 
-Decision = Continue | Stop | Exploit
+Decision = Continue | Stop | Inherit
 Answers = list[tuple[str, Decision]]
 """Decisions by trial key."""
+
+__all__ = [
+    "SIGN",
+    "WORST",
+    "Answers",
+    "AtOnce",
+    "Continue",
+    "Decision",
+    "Inherit",
+    "Scheduler",
+    "Stop",
+]
 
 
 class Scheduler(ABC):

@@ -16,7 +16,7 @@ from gansweep.sweep.schedulers.base import (
     Answers,
     Continue,
     Decision,
-    Exploit,
+    Inherit,
     Scheduler,
 )
 from gansweep.sweep.space import Axis
@@ -114,7 +114,7 @@ class PBT(Scheduler):
         return not here and self._furthest.get(key, 0) < g_step
 
     def _take_over(self, key: str, decision: Decision) -> None:
-        if isinstance(decision, Exploit):
+        if isinstance(decision, Inherit):
             self._settings[key].update(decision.settings)
 
     def _decide(self, g_step: int, values: Mapping[str, float]) -> dict[str, Decision]:
@@ -127,7 +127,7 @@ class PBT(Scheduler):
             for key in sorted(values)
         }
 
-    def _exploit(self, key: str, best: Sequence[str], g_step: int) -> Exploit:
+    def _exploit(self, key: str, best: Sequence[str], g_step: int) -> Inherit:
         donor = self._rng(g_step, key).choice(best)
         settings = self._settings[donor]
         explored: dict[str, Any] = {}
@@ -141,7 +141,7 @@ class PBT(Scheduler):
             else:
                 value = axis.domain.perturb(_present(axis, settings), rng)
             explored.update(flatten(axis.assign(value)))
-        return Exploit(donor, explored)
+        return Inherit(donor, explored)
 
     def _rng(self, g_step: int, *names: str) -> random.Random:
         return random.Random(stream_seed(self._seed, "pbt", g_step, *names))

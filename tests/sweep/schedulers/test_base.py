@@ -45,7 +45,7 @@ EXPECTED = {
     # Grace 8, where c and d are worse than the median of two and three others; b has none.
     "median": {"Continue": 2 * 10 + 2 * 1, "Stop": 2},
     # Generations at 4, 8, ... 36; at 40 everybody ends.
-    "pbt": {"Continue": 3 * 9 + 4, "Exploit": 9},
+    "pbt": {"Continue": 3 * 9 + 4, "Inherit": 9},
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gansweep.sweep.file import Search
-from gansweep.sweep.schedulers.base import WORST, Answers, Continue, Exploit
+from gansweep.sweep.schedulers.base import WORST, Answers, Continue, Inherit
 from gansweep.sweep.schedulers.pbt import PBT, generation_interval
 from gansweep.sweep.space import Axis, parse_space
 
@@ -47,8 +47,8 @@ def generation(pbt: PBT, values: dict[str, float], g_steps: int = 10) -> Answers
     return last
 
 
-def exploits(answers: Answers) -> dict[str, Exploit]:
-    return {key: decision for key, decision in answers if isinstance(decision, Exploit)}
+def exploits(answers: Answers) -> dict[str, Inherit]:
+    return {key: decision for key, decision in answers if isinstance(decision, Inherit)}
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_trial_by_trial_gives_the_same_as_side_by_side() -> None:
         found.update({(who, g): d for who, d in by.report(key, g, values[key, g])})
     assert len(told) == 12
     assert found == told
-    assert sum(isinstance(d, Exploit) for d in told.values()) == 3
+    assert sum(isinstance(d, Inherit) for d in told.values()) == 3
 
 
 def test_an_ended_member_is_waited_for_no_more() -> None:
