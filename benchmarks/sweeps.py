@@ -25,16 +25,19 @@ MLP_G_STEPS, DCGAN_G_STEPS = 1000, 300
 def run_mlp(plan: Plan) -> Iterator[Case]:
     for width in [64] if plan.quick else [64, 128, 256]:
         g_steps = 200 if plan.quick else MLP_G_STEPS
-        yield measure("mlp", "wgan", width, g_steps, plan, lean=width == 64 and not plan.quick)
+        yield measure("mlp", "wgan", width, g_steps, plan, more=width == 64 and not plan.quick)
 
 
 def run_dcgan(plan: Plan) -> Iterator[Case]:
     g_steps = 10 if plan.quick else DCGAN_G_STEPS
-    yield measure("dcgan", "dcgan", 32, g_steps, plan, lean=False)
+    yield measure("dcgan", "dcgan", 32, g_steps, plan, more=False)
 
 
-def measure(figure: str, model: str, width: int, g_steps: int, plan: Plan, *, lean: bool) -> Case:
-    """The three programs alternately; `lean`: also the stock one without Lightning's extras."""
+def measure(figure: str, model: str, width: int, g_steps: int, plan: Plan, *, more: bool) -> Case:
+    """The three programs alternately.
+
+    more: also the stock one without Lightning's extras, and gansweep with one trial at a time.
+    """
     case = Case(figure, f"16 {model} trials of width {width}, {g_steps} g_steps", "s")
     tree = workloads.sweep(model, width, g_steps)
     programs: dict[str, Callable[[], Finished]] = {
@@ -42,12 +45,12 @@ def measure(figure: str, model: str, width: int, g_steps: int, plan: Plan, *, le
         LOOPS: lambda: baseline("loops", model, width=width, g_steps=g_steps),
         STOCK: lambda: baseline("stock", model, width=width, g_steps=g_steps),
     }
-    if lean:
+    if more:
         programs[LEAN] = lambda: baseline("stock", model, width=width, g_steps=g_steps, lean=True)
-    if knows_packs():
-        programs[UNPACKED] = lambda: gansweep_run(tree, ALONE)
-    else:
-        case.notes[UNPACKED] = NOT_AVAILABLE
+        if knows_packs():
+            programs[UNPACKED] = lambda: gansweep_run(tree, ALONE)
+        else:
+            case.notes[UNPACKED] = NOT_AVAILABLE
     scores: dict[str, list[float]] = {}
 
     def contender(name: str) -> Callable[[int], float]:

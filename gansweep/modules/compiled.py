@@ -10,19 +10,20 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
-import io
 import json
 import logging
 import os
 import platform
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 from types import FunctionType
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from torch._dynamo.aot_compile import AOTCompiledFunction
 
 log = logging.getLogger("gansweep")
 
@@ -51,14 +52,16 @@ class Compiled:
         return self._run(self._subject, *arguments)
 
     def _prepared(self, arguments: tuple[Any, ...]) -> Callable[..., Any]:
-        if self._about is not None:
+        whole = (self._subject, *arguments)
+        try:
+            if self._about is None:
+                return _compile(self._function, whole)
             about = f"{self._function.__qualname__}\n{self._about}\n{_kind(arguments)}"
-            try:
-                kept: Callable[..., Any] = _kept(self._function, about, (self._subject, *arguments))
-                return kept
-            except Exception as error:  # torch calls this way of compiling experimental
-                log.warning("what is compiled cannot be kept: %s: %s", type(error).__name__, error)
-        return _compile(self._function)
+            return _kept(self._function, about, whole)
+        except Exception as error:  # as a branch on the value of a tensor in a network
+            words = f"{type(error).__name__}: {error}".splitlines()[0]
+            log.warning("a step cannot be compiled and runs as it is: %.300s", words)
+            return self._function
 
 
 def describe(network: nn.Module) -> str | None:
@@ -138,7 +141,9 @@ def _surroundings() -> dict[str, Any]:
     }
 
 
-def _kept(function: Callable[..., Any], about: str, arguments: tuple[Any, ...]) -> Any:
+def _kept(
+    function: Callable[..., Any], about: str, arguments: tuple[Any, ...]
+) -> Callable[..., Any]:
     """From disk, or else compiled and put there. Of several processes one compiles at a time."""
     from filelock import FileLock
     from torch._inductor.runtime.cache_dir_utils import cache_dir
@@ -151,9 +156,10 @@ def _kept(function: Callable[..., Any], about: str, arguments: tuple[Any, ...]) 
         return _load(path) or _make(function, arguments, path)
 
 
-def _make(function: Callable[..., Any], arguments: tuple[Any, ...], path: Path) -> Any:
-    made = _compile(function).aot_compile((arguments, {}))  # type: ignore[attr-defined]
-    made.disable_guard_check()
+def _make(
+    function: Callable[..., Any], arguments: tuple[Any, ...], path: Path
+) -> Callable[..., Any]:
+    made = _compile(function, arguments)
     names = {source.module for source in made.source_info().inlined_sources}
     names = {name for name in names if name.partition(".")[0] != "torch"}
     sources = {name: _digest(name) for name in sorted(names)}
@@ -165,7 +171,7 @@ def _make(function: Callable[..., Any], arguments: tuple[Any, ...], path: Path) 
     return made
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> Callable[..., Any] | None:
     """What was kept; None where there is nothing, or its sources have changed."""
     try:
         beside = json.loads(path.with_suffix(".json").read_text())
@@ -173,7 +179,8 @@ def _load(path: Path) -> Any:
             return None
         if beside["vectors"]:
             _use_all_vectors()
-        made = torch.compiler.load_compiled_function(io.BytesIO(path.read_bytes()))
+        with path.open("rb") as file:
+            made = torch.compiler.load_compiled_function(file)
         made.disable_guard_check()  # type: ignore[attr-defined]
     except FileNotFoundError:
         return None
@@ -217,21 +224,17 @@ def _vectors() -> Iterator[bool]:
             yield bool(isa)
 
 
-def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    """torch.compile's of `function`, without guards, and with a code object that is its own.
+def _compile(function: Callable[..., Any], arguments: tuple[Any, ...]) -> AOTCompiledFunction:
+    """torch.compile's of `function`, for such `arguments`, without guards.
 
-    Guards would cost as much as a small layer at each call; another function's code must not match
-    in their place.
+    Guards would cost as much as a small layer at each call.
     """
-    code = function.__code__.replace(co_name=f"{function.__name__}_{next(_numbers)}")
-    own = FunctionType(code, function.__globals__, closure=function.__closure__)
-    compiled: Callable[..., Any] = torch.compile(
-        own,
+    compiled = torch.compile(
+        function,
         fullgraph=True,
         dynamic=False,
         options={"guard_filter_fn": torch.compiler.skip_all_guards_unsafe},
     )
-    return compiled
-
-
-_numbers = count()
+    made: AOTCompiledFunction = compiled.aot_compile((arguments, {}))  # type: ignore[attr-defined]
+    made.disable_guard_check()
+    return made

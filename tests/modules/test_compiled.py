@@ -108,6 +108,23 @@ def test_what_cannot_be_told_is_not_kept(kept: Path, subjects: Any) -> None:
     assert not kept.exists()
 
 
+class Branching:
+    def step(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"y": x + 1} if x.sum() > 0 else {"y": x - 1}
+
+
+@pytest.mark.parametrize("about", [None, "it"])
+def test_what_cannot_be_compiled_runs_as_it_is(
+    kept: Path, about: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    step = Compiled(Branching.step, Branching(), about=about)
+    assert torch.equal(step(X)["y"], X + 1)
+    assert torch.equal(step(-X)["y"], -X - 1)
+    said = [record.message for record in caplog.records if record.name == "gansweep"]
+    assert len(said) == 1
+    assert "cannot be compiled and runs as it is" in said[0]
+
+
 class Scaled(nn.Module):
     def __init__(self, factor: Any) -> None:
         super().__init__()
