@@ -86,16 +86,16 @@ class Pace:
 PACES = {
     # Fitted to `python -m benchmarks --only engines` on one core of an AMD EPYC with AVX-512.
     "cpu": Pace(
-        operation_s=11.4e-6,
-        stacked_overhead=2.7,
-        compiled_overhead=0.093,
+        operation_s=13e-6,
+        stacked_overhead=2.4,
+        compiled_overhead=0.08,
         flop_per_s={
-            "in turns": 57e9,
+            "in turns": 61e9,
             "stacked": 41e9,
             "in turns, compiled": 61e9,
             "stacked, compiled": 52e9,
         },
-        compile_s=15.0,
+        compile_s=25.0,
         convolutions_alone=True,
     ),
     # A guess, measured nowhere yet.
