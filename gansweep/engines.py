@@ -95,7 +95,7 @@ PACES = {
             "in turns, compiled": 61e9,
             "stacked, compiled": 52e9,
         },
-        compile_s=25.0,
+        compile_s=15.0,
         convolutions_alone=True,
     ),
     # A guess, measured nowhere yet.
