@@ -75,8 +75,8 @@ def describe(network: nn.Module) -> str | None:
             plain = _plain(value)
             if plain is not None:
                 parts.append(f"  {key}={plain}")
-            elif key not in _OF_EVERY_MODULE:
-                return None
+            elif key not in _OF_EVERY_MODULE or ("hooks" in key and value):
+                return None  # a hook is a function that the network's own source does not name
         parts.extend(f"  {n} {_kind(t)}" for n, t in part.named_parameters(recurse=False))
         parts.extend(f"  {n} {_kind(t)}" for n, t in part.named_buffers(recurse=False))
     return "\n".join(parts)
@@ -180,8 +180,9 @@ def _load(path: Path) -> Callable[..., Any] | None:
         if beside["vectors"]:
             _use_all_vectors()
         with path.open("rb") as file:
-            made = torch.compiler.load_compiled_function(file)
-        made.disable_guard_check()  # type: ignore[attr-defined]
+            loaded: Any = torch.compiler.load_compiled_function(file)
+            made: AOTCompiledFunction = loaded
+        made.disable_guard_check()  # the name on disk and the sources stand in for guards
     except FileNotFoundError:
         return None
     except Exception as error:
@@ -229,12 +230,12 @@ def _compile(function: Callable[..., Any], arguments: tuple[Any, ...]) -> AOTCom
 
     Guards would cost as much as a small layer at each call.
     """
-    compiled = torch.compile(
+    compiled: Any = torch.compile(
         function,
         fullgraph=True,
         dynamic=False,
         options={"guard_filter_fn": torch.compiler.skip_all_guards_unsafe},
     )
-    made: AOTCompiledFunction = compiled.aot_compile((arguments, {}))  # type: ignore[attr-defined]
+    made: AOTCompiledFunction = compiled.aot_compile((arguments, {}))
     made.disable_guard_check()
     return made

@@ -144,5 +144,8 @@ def test_describe_tells_networks_apart() -> None:
 def test_describe_gives_up_on_what_it_does_not_know() -> None:
     assert describe(Scaled(object())) is None
     assert describe(Scaled(lambda x: x)) is None
+    hooked = Scaled(0.5)
+    hooked.register_forward_hook(lambda module, inputs, output: output * 2)
+    assert describe(hooked) is None
     hidden: Any = type("Hidden", (nn.Module,), {})  # without a source
     assert describe(nn.Sequential(hidden())) is None

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -81,7 +82,7 @@ class RunWriter:
                 self._attempt(client, lambda: client.log_text(run_id, text, artifact), record)
             case End(status) as record:
                 if last:  # else the trial went on
-                    end = lambda: client.set_terminated(run_id, status=status)  # noqa: E731
+                    end = partial(client.set_terminated, run_id, status=status)
                     self._attempt(client, end, record)
             case Unreadable() as record:
                 self._note_drop("no line of this version", record)
