@@ -55,7 +55,7 @@ def test_sync_delivers_what_the_trials_wrote(killed: Killed) -> None:
     assert NAME in killed.synced.text
     for run in killed.midway.trials.values():
         assert run.steps("loss/d") == list(range(10, run.steps("loss/d")[-1] + 1, 10))
-        assert run.steps("loss/d")[-1] >= 30  # its checkpoint is of 25
+        assert run.steps("loss/d")[-1] >= 20  # its checkpoint is of 25, and comes after the record
 
 
 def test_the_same_command_completes_it_with_each_step_once(killed: Killed) -> None:
