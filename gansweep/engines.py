@@ -16,7 +16,7 @@ from gansweep.data.loader import Batch
 from gansweep.modules.alternating import AlternatingModule
 from gansweep.modules.engine import CompiledInTurns, Engine, InTurns, Stacked
 from gansweep.modules.stack import Stack
-from gansweep.modules.stacked_step import StackedStep, obstacle
+from gansweep.modules.stacked_step import Compiling, StackedStep, obstacle
 
 EngineName = Literal["auto", "interleaved", "stacked"]
 Compile = Literal["auto", "true", "false"]
@@ -177,7 +177,8 @@ def build(choice: Choice, example: AlternatingModule, *, slots: int, shape: str)
     slots = max(LEAST_STACK, slots)
     key = (f"{shape} {slots if choice.stacked else 1} {example.device}", choice.compiled)
     if key not in _steps:
-        _steps[key] = StackedStep(example, compile=choice.compiled)
+        part: Compiling = "steps" if choice.stacked else "gradients"
+        _steps[key] = StackedStep(example, compile=part if choice.compiled else "nothing")
     if choice.stacked:
         return Stacked(Stack(_steps[key], example, slots=slots))
     return CompiledInTurns(_steps[key])

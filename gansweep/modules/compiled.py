@@ -152,8 +152,14 @@ def _kept(
     folder.mkdir(mode=0o700, exist_ok=True)
     whole = json.dumps([about, _surroundings()], sort_keys=True, default=str)
     path = folder / hashlib.sha256(whole.encode()).hexdigest()
-    with FileLock(path.with_suffix(".lock")):
-        return _load(path) or _make(function, arguments, path)
+    if path not in _at_hand:
+        with FileLock(path.with_suffix(".lock")):
+            _at_hand[path] = _load(path) or _make(function, arguments, path)
+    return _at_hand[path]
+
+
+_at_hand: Final[dict[Path, Callable[..., Any]]] = {}
+"""What this process has loaded or made, for other subjects that are alike."""
 
 
 def _make(

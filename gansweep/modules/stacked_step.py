@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,10 @@ from gansweep.formulation import Formulation
 from gansweep.modules.alternating import AlternatingModule, is_separable, on_both
 from gansweep.modules.compiled import Compiled, describe
 from gansweep.optimizers import OptimizerSpec
+from gansweep.update_rules import UpdateRule
 
 Tensors = dict[str, Tensor]
+Compiling = Literal["nothing", "gradients", "steps"]
 
 
 @final
@@ -134,12 +136,14 @@ class StackedStep:
     shape share it, and with it what was compiled.
     """
 
-    def __init__(self, example: AlternatingModule, *, compile: bool = False) -> None:
-        """Raises ValueError where `example` cannot be stacked."""
+    def __init__(self, example: AlternatingModule, *, compile: Compiling = "nothing") -> None:
+        """What is compiled for gradients alone, all optimizers share; whole steps are faster.
+
+        Raises ValueError where `example` cannot be stacked.
+        """
         reason = obstacle(example)
         if reason:
             raise ValueError(f"cannot be stacked: {reason}")
-        self.compiled = compile
         self._cls = type(example)
         self._settings = example.settings
         self.discriminator = NetworkPlan(example.discriminator, example.specs[0])
@@ -150,14 +154,21 @@ class StackedStep:
         self._constrained = _constrained(example)
         self.train_discriminator: Callable[..., Tensors] = self._discriminator_step
         self.train_generator: Callable[..., Tensors] = self._generator_step
-        if compile:
-            about = self._description()
+        self._d_gradient: Callable[..., tuple[Tensor, Tensors]] = self._discriminator_gradient
+        self._g_gradient: Callable[..., tuple[Tensor, Tensors]] = self._generator_gradient
+        if compile == "steps":
+            about = self._description(self.discriminator.rule, self.generator.rule)
             for_d, for_g = StackedStep._discriminator_step, StackedStep._generator_step
             self.train_discriminator = Compiled(for_d, self, about=about)
             self.train_generator = Compiled(for_g, self, about=about)
+        elif compile == "gradients":
+            about = self._description()
+            of_d, of_g = StackedStep._discriminator_gradient, StackedStep._generator_gradient
+            self._d_gradient = Compiled(of_d, self, about=about)
+            self._g_gradient = Compiled(of_g, self, about=about)
 
-    def _description(self) -> str | None:
-        """All here that a trace of a step depends on, but sources; None where it cannot be told."""
+    def _description(self, *rules: UpdateRule) -> str | None:
+        """All here that a trace depends on, but sources; None where it cannot be told."""
         networks = [describe(plan.skeleton) for plan in (self.discriminator, self.generator)]
         settings = {
             field.name: getattr(self._settings, field.name)
@@ -168,7 +179,7 @@ class StackedStep:
         parts = [
             f"{self._cls.__module__}.{self._cls.__qualname__}",
             repr(settings),
-            repr((self.discriminator.rule, self.generator.rule)),
+            repr(rules),
             repr((self._timing, self._constrained)),
         ]
         return None if None in networks else "\n".join([*parts, *map(str, networks)])
@@ -188,22 +199,44 @@ class StackedStep:
         settings: the variant's floating-point settings, [K] by name. real [K, B, *shape],
         labels [K, B, ...], z [K, B, dim], noise [K, ...] as the penalty draws it.
         """
+        gradient, metrics = self._d_gradient(
+            d.theta, d.buffers, g.theta, g.buffers, settings, real, labels, z, noise
+        )
+        with torch.no_grad():
+            self._update(self.discriminator, d, gradient)
+            if self._timing == "after":
+                self._project(d.theta, settings)
+        return metrics
+
+    def _discriminator_gradient(
+        self,
+        d_theta: Tensor,
+        d_buffers: Tensor,
+        g_theta: Tensor,
+        g_buffers: Tensor,
+        settings: Tensors,
+        real: Tensor,
+        labels: Tensor | None,
+        z: Tensor,
+        noise: Tensor | None,
+    ) -> tuple[Tensor, Tensors]:
+        """Of each row's loss in its weights [K, P], and the metrics; buffers change in place."""
         given = _given(labels=labels, noise=noise)
         plan = self.discriminator
         with torch.no_grad():
-            fake, g_buffers = vmap(self._fake)(
-                self.generator.parameters.views(g.theta),
-                _copies(self.generator, g),
+            fake, g_new = vmap(self._fake)(
+                self.generator.parameters.views(g_theta),
+                _copies(self.generator, g_buffers),
                 z,
                 given,
             )
             if self._timing == "before":
-                self._project(d.theta, settings)
+                self._project(d_theta, settings)
 
         def total(theta: Tensor) -> tuple[Tensor, tuple[Tensors, Tensors]]:
             losses, metrics, buffers = vmap(self._discriminator_loss)(
                 plan.parameters.views(theta),
-                _copies(plan, d),
+                _copies(plan, d_buffers),
                 settings,
                 real,
                 fake,
@@ -211,15 +244,13 @@ class StackedStep:
             )
             return losses.sum(), (metrics, buffers)
 
+        gradient: Tensor
         metrics: Tensors
-        gradient, (metrics, d_buffers) = grad(total, has_aux=True)(d.theta)
+        gradient, (metrics, d_new) = grad(total, has_aux=True)(d_theta)
         with torch.no_grad():
-            self._update(plan, d, gradient)
-            if self._timing == "after":
-                self._project(d.theta, settings)
-            _keep(self.generator, g, g_buffers)
-            _keep(plan, d, d_buffers)
-        return metrics
+            _keep(self.generator, g_buffers, g_new)
+            _keep(plan, d_buffers, d_new)
+        return gradient, metrics
 
     def _generator_step(
         self,
@@ -236,31 +267,49 @@ class StackedStep:
         averages: the averaged weights and buffers of G, [K, P] and [K, Q], where there are any;
         weight [K, 1] is what the new ones count.
         """
-        given = _given(labels=labels)
-        plan = self.generator
-
-        def total(theta: Tensor) -> tuple[Tensor, tuple[Tensors, Tensors, Tensors]]:
-            losses, metrics, g_buffers, d_buffers = vmap(self._generator_loss)(
-                plan.parameters.views(theta),
-                _copies(plan, g),
-                self.discriminator.parameters.views(d.theta),
-                _copies(self.discriminator, d),
-                settings,
-                z,
-                given,
-            )
-            return losses.sum(), (metrics, g_buffers, d_buffers)
-
-        metrics: Tensors
-        gradient, (metrics, g_buffers, d_buffers) = grad(total, has_aux=True)(g.theta)
+        gradient, metrics = self._g_gradient(
+            d.theta, d.buffers, g.theta, g.buffers, settings, labels, z
+        )
         with torch.no_grad():
-            self._update(plan, g, gradient)
-            _keep(plan, g, g_buffers)
-            _keep(self.discriminator, d, d_buffers)
+            self._update(self.generator, g, gradient)
             if weight is not None:
                 averages[0].lerp_(g.theta, weight.to(g.theta.dtype))
                 averages[1].lerp_(g.buffers, weight.to(g.buffers.dtype))
         return metrics
+
+    def _generator_gradient(
+        self,
+        d_theta: Tensor,
+        d_buffers: Tensor,
+        g_theta: Tensor,
+        g_buffers: Tensor,
+        settings: Tensors,
+        labels: Tensor | None,
+        z: Tensor,
+    ) -> tuple[Tensor, Tensors]:
+        """Of each row's loss in its weights [K, P], and the metrics; buffers change in place."""
+        given = _given(labels=labels)
+        plan = self.generator
+
+        def total(theta: Tensor) -> tuple[Tensor, tuple[Tensors, Tensors, Tensors]]:
+            losses, metrics, g_new, d_new = vmap(self._generator_loss)(
+                plan.parameters.views(theta),
+                _copies(plan, g_buffers),
+                self.discriminator.parameters.views(d_theta),
+                _copies(self.discriminator, d_buffers),
+                settings,
+                z,
+                given,
+            )
+            return losses.sum(), (metrics, g_new, d_new)
+
+        gradient: Tensor
+        metrics: Tensors
+        gradient, (metrics, g_new, d_new) = grad(total, has_aux=True)(g_theta)
+        with torch.no_grad():
+            _keep(plan, g_buffers, g_new)
+            _keep(self.discriminator, d_buffers, d_new)
+        return gradient, metrics
 
     # What one replica does: the same calls as in AlternatingModule, of functions of its tensors.
 
@@ -348,17 +397,17 @@ def _given(**tensors: Tensor | None) -> Tensors:
     return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
-def _copies(plan: NetworkPlan, rows: NetworkRows) -> Tensors:
+def _copies(plan: NetworkPlan, rows: Tensor) -> Tensors:
     """The buffers for networks to write to, each in memory of its own: vmap's BatchNorm would write
     past a view of rows.
     """
-    views = plan.buffers.views(rows.buffers)
+    views = plan.buffers.views(rows)
     return {name: view.clone(memory_format=torch.contiguous_format) for name, view in views.items()}
 
 
-def _keep(plan: NetworkPlan, rows: NetworkRows, buffers: Tensors) -> None:
+def _keep(plan: NetworkPlan, rows: Tensor, buffers: Tensors) -> None:
     if buffers:
-        rows.buffers.copy_(torch.cat([buffers[name].flatten(1) for name in plan.buffers.names], 1))
+        rows.copy_(torch.cat([buffers[name].flatten(1) for name in plan.buffers.names], 1))
 
 
 def _constrained(module: AlternatingModule) -> list[tuple[int, int, tuple[int, ...]]]:

@@ -15,7 +15,7 @@ from gansweep.data.loader import Batch
 from gansweep.data.stream import BatchOrder
 from gansweep.modules.alternating import AlternatingModule
 from gansweep.modules.stack import Stack
-from gansweep.modules.stacked_step import StackedStep
+from gansweep.modules.stacked_step import Compiling, StackedStep
 
 BATCH = 6
 
@@ -90,7 +90,7 @@ def trials(settings: Sequence[Mapping[str, Any]]) -> list[Trial]:
     return [Trial(one, seed=seed) for seed, one in enumerate(settings)]
 
 
-def stacked(members: Mapping[int, Trial], *, slots: int, compile: bool = False) -> Stack:
+def stacked(members: Mapping[int, Trial], *, slots: int, compile: Compiling = "nothing") -> Stack:
     """A stack with the trials by slot."""
     example = next(iter(members.values())).module
     stack = Stack(StackedStep(example, compile=compile), example, slots=slots)

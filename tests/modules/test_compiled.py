@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
+from gansweep.modules import compiled
 from gansweep.modules.compiled import FOLDER, Compiled, describe
 
 SOURCE = """
@@ -32,6 +33,7 @@ class Subject:
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of what is kept, empty."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    in_another_process()
     return tmp_path / "inductor" / FOLDER
 
 
@@ -41,6 +43,11 @@ def subjects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Module
     monkeypatch.syspath_prepend(str(tmp_path))
     yield importlib.import_module("some_subjects")
     del sys.modules["some_subjects"]
+
+
+def in_another_process() -> None:
+    """Where nothing is at hand yet."""
+    compiled._at_hand.clear()
 
 
 def files(kept: Path) -> list[Path]:
@@ -61,10 +68,22 @@ def test_kept_and_found_again(kept: Path, subjects: Any) -> None:
     assert torch.equal(first["y"], X * 3 + 0.5)
     assert len(files(kept)) == 1
     before = graphs()
+    in_another_process()
     again = Compiled(subjects.Subject.step, subject, about="3")
     assert torch.equal(again(X)["y"], first["y"])
     assert torch.equal(again(X + 1)["y"], (X + 1) * 3 + 0.5)
     assert graphs() == before
+
+
+def test_a_process_loads_it_once(kept: Path, subjects: Any) -> None:
+    Compiled(subjects.Subject.step, subjects.Subject(3.0), about="3")(X)
+    shutil.rmtree(kept)
+    before = graphs()
+    kept.mkdir()
+    again = Compiled(subjects.Subject.step, subjects.Subject(3.0), about="3")(X)
+    assert torch.equal(again["y"], X * 3 + 0.5)
+    assert graphs() == before
+    assert files(kept) == []
 
 
 def test_another_subject_or_kind_of_argument_is_another(kept: Path, subjects: Any) -> None:
@@ -85,6 +104,7 @@ def test_changed_sources_are_compiled_anew(kept: Path, subjects: Any, tmp_path: 
     importlib.invalidate_caches()
     shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
     subjects = importlib.reload(subjects)
+    in_another_process()
     out = Compiled(subjects.Subject.step, subjects.Subject(3.0), about="3")(X)
     assert torch.equal(out["y"], X * 3 + 0.75)
     assert len(files(kept)) == 1
@@ -95,9 +115,11 @@ def test_what_was_damaged_is_compiled_anew(kept: Path, subjects: Any) -> None:
     Compiled(subjects.Subject.step, subject, about="3")(X)
     files(kept)[0].with_suffix("").write_bytes(b"torn")
     before = graphs()
+    in_another_process()
     out = Compiled(subjects.Subject.step, subject, about="3")(X)
     assert torch.equal(out["y"], X * 3 + 0.5)
     assert graphs() == before + 1
+    in_another_process()
     Compiled(subjects.Subject.step, subject, about="3")(X)
     assert graphs() == before + 1
 

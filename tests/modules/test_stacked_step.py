@@ -14,7 +14,14 @@ from gansweep.config import resolve
 from gansweep.modules.alternating import AlternatingModule
 from gansweep.modules.catalogue import VARIANTS
 from gansweep.modules.stack import Stack
-from gansweep.modules.stacked_step import Layout, StackedStep, buffers_of, obstacle, scalars
+from gansweep.modules.stacked_step import (
+    Compiling,
+    Layout,
+    StackedStep,
+    buffers_of,
+    obstacle,
+    scalars,
+)
 from gansweep.networks.catalogue import ARCHITECTURES
 from gansweep.optimizers import OPTIMIZERS
 
@@ -167,8 +174,9 @@ def test_all_built_in_optimizers_have_a_rule() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("part", ["gradients", "steps"])
 def test_compiled_it_is_the_same_and_compiled_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    part: Compiling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     settings = [
@@ -177,7 +185,7 @@ def test_compiled_it_is_the_same_and_compiled_once(
     ]
     expected = together(trials(settings), 5)
     members = dict(enumerate(trials(settings)))
-    stack = stacked(members, slots=2, compile=True)
+    stack = stacked(members, slots=2, compile=part)
     before = counters["stats"]["unique_graphs"]
     run(stack, members, 5)
     graphs = counters["stats"]["unique_graphs"]
@@ -192,6 +200,37 @@ def test_compiled_it_is_the_same_and_compiled_once(
     assert counters["stats"]["unique_graphs"] == graphs
     for one, other in zip(expected, again.values(), strict=True):
         assert assert_close(one.module, other.module) == 33
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("float64")
+def test_optimizers_share_compiled_gradients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    compared, graphs = 0, []
+    for name in ("adam", "rmsprop", "sgd"):
+        settings = [
+            tree("wgan", optimizer={"name": name, "lr": lr}, network={"width": 8, "depth": 1})
+            for lr in (1e-3, 2e-3)
+        ]
+        expected = together(trials(settings), 5)
+        members = dict(enumerate(trials(settings)))
+        before = counters["stats"]["unique_graphs"]
+        run(stacked(members, slots=2, compile="gradients"), members, 5)
+        graphs.append(counters["stats"]["unique_graphs"] - before)
+        for one, other in zip(expected, members.values(), strict=True):
+            compared += assert_close(one.module, other.module) > 0
+    assert (graphs, compared) == ([2, 0, 0], 6)
+
+
+def test_only_whole_steps_depend_on_the_optimizer() -> None:
+    adam, sgd = (
+        StackedStep(Trial(tree("gan", optimizer=optimizer), seed=0).module)
+        for optimizer in (ADAM, {"name": "sgd", "lr": 1e-3})
+    )
+    assert adam._description() == sgd._description()
+    assert adam._description(adam.generator.rule) != sgd._description(sgd.generator.rule)
 
 
 @pytest.mark.parametrize("network", [n for n in ARCHITECTURES.names if n != "maxout"])

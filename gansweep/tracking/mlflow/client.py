@@ -11,6 +11,7 @@ _QUIET = {
     # No report of each run's URL in the worker's output, no usage reports to the maker.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
 # The store logs a traceback at each refused statement; the error reaches us as an exception.
