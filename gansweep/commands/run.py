@@ -301,7 +301,6 @@ class _Run:
             "mlflow.note.content": f"The sweep `{sweep.name}`; its trials are the runs below it.",
         }
         parent = store.parent_run(experiment, sweep.name, described)
-        store.settle(parent, "RUNNING")
         store.log_text(parent, sweep.to_yaml(), "sweep.yaml")
         for file in sweep.files:
             store.log_text(parent, file.read_text(encoding="utf-8"), f"source/{file.name}")

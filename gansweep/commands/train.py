@@ -55,7 +55,6 @@ def train_command(
         tags = {**version_tags(Path.cwd()), "seed": str(config.run.seed), "point": point}
         name = f"{config.model.name} {config.key[:6]}"
         run_id = store.trial_run(experiment, None, config.key, name, trial_params(config, {}), tags)
-        store.settle(run_id, "RUNNING")
         tree = yaml.safe_dump({"trial": config.to_dict()}, sort_keys=False)
         store.log_text(run_id, tree, "config.yaml")
         store.log_text(run_id, environment_text(), "environment.txt")

@@ -144,7 +144,10 @@ def _surroundings() -> dict[str, Any]:
 def _kept(
     function: Callable[..., Any], about: str, arguments: tuple[Any, ...]
 ) -> Callable[..., Any]:
-    """From disk, or else compiled and put there. Of several processes one compiles at a time."""
+    """From disk, or else compiled and put there.
+
+    Of several processes one compiles at a time; loading, as long as a second, waits for nobody.
+    """
     from filelock import FileLock
     from torch._inductor.runtime.cache_dir_utils import cache_dir
 
@@ -153,8 +156,11 @@ def _kept(
     whole = json.dumps([about, _surroundings()], sort_keys=True, default=str)
     path = folder / hashlib.sha256(whole.encode()).hexdigest()
     if path not in _at_hand:
-        with FileLock(path.with_suffix(".lock")):
-            _at_hand[path] = _load(path) or _make(function, arguments, path)
+        found = _load(path)
+        if found is None:
+            with FileLock(path.with_suffix(".lock")):
+                found = _load(path) or _make(function, arguments, path)
+        _at_hand[path] = found
     return _at_hand[path]
 
 

@@ -195,8 +195,6 @@ class SweepDriver(Driver):
             trial_params(trial.config, trial.point),
             tags,
         )
-        self._store.set_tags(entry.run_id, tags)
-        self._store.settle(entry.run_id, "RUNNING")
         tree = trial.config.to_dict()
         self._store.log_text(
             entry.run_id, yaml.safe_dump({"trial": tree}, sort_keys=False), "config.yaml"

@@ -54,7 +54,10 @@ class Store:
         assert (experiment, parent) == ("experiment", "parent")
         if self.broken:
             raise ConnectionError("the store\nis gone")
-        return f"run {key}"
+        run = f"run {key}"
+        self.set_tags(run, tags)
+        self.settle(run, "RUNNING")
+        return run
 
     def set_tags(self, run: str, tags: Mapping[str, str]) -> None:
         self.tags.setdefault(run, {}).update(tags)

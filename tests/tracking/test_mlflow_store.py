@@ -41,17 +41,21 @@ def test_runs_are_found_again(uri: str, experiment: str, monkeypatch: pytest.Mon
     trial = one.trial_run(experiment, parent, "k1", "lr=1", {"lr": 1})
     other = one.trial_run(experiment, parent, "k2", "lr=2", {"lr": 2})
     assert len({parent, trial, other}) == 3
+    for run_id in (parent, trial):
+        one.settle(run_id, "KILLED")
     assert two.parent_run(experiment, "it's", {"file": "b.yaml"}, {"axes": "lr,b"}) == parent
     assert two.trial_run(experiment, parent, "k1", "renamed", {"lr": 9, "new": 3}) == trial
 
     client = MlflowClient(uri)
     assert len(client.search_runs([experiment])) == 3
     run = client.get_run(parent)
+    assert run.info.status == "RUNNING"
     assert run.data.params == {"axes": "lr"}
     assert run.data.tags["gansweep.sweep"] == "it's"
     assert run.data.tags["gansweep.file"] == "b.yaml"
     assert "mlflow.parentRunId" not in run.data.tags
     run = client.get_run(trial)
+    assert run.info.status == "RUNNING"
     assert run.data.params == {"lr": "1", "new": "3"}
     assert run.data.tags["gansweep.key"] == "k1"
     assert run.data.tags["mlflow.parentRunId"] == parent

@@ -123,7 +123,7 @@ class MlflowStore:
     ) -> str:
         """The run that stands for the sweep `name`: found by its tag `gansweep.sweep`, or made.
 
-        A param once stored keeps its value, as MLflow demands; new ones are added.
+        It is RUNNING from now on. A param once stored keeps its value, as MLflow demands; new ones are added.
         """
         return self._run(
             experiment_id, tag_names.SWEEP, name, name=name, tags=tags or {}, params=params or {}
@@ -140,9 +140,8 @@ class MlflowStore:
     ) -> str:
         """The run of the trial `key`, below the run `parent`: found by `gansweep.key`, or made.
 
-        Without a parent it stands alone; one that it has already is kept.
-
-        Values over 6000 characters are shortened and say so.
+        It is RUNNING from now on. Without a parent it stands alone; one that it has already is
+        kept. Values over 6000 characters are shortened and say so.
         """
         own = {**(tags or {}), **({"mlflow.parentRunId": parent} if parent else {})}
         return self._run(experiment_id, tag_names.KEY, key, name=name, tags=own, params=params)
@@ -272,9 +271,14 @@ class MlflowStore:
             changed = {k: v for k, v in wanted.items() if known.get(k) != v}
             if run.info.run_name != name:
                 changed["mlflow.runName"] = name
-            self.set_tags(run.info.run_id, changed)
+            if changed:
+                self.set_tags(run.info.run_id, changed)
+            if run.info.status != "RUNNING":
+                self.settle(run.info.run_id, "RUNNING")
         run_id = str(run.info.run_id)
-        self._log_params(run_id, {k: v for k, v in params.items() if k not in stored})
+        fresh = {name: value for name, value in params.items() if name not in stored}
+        if fresh:
+            self._log_params(run_id, fresh)
         return run_id
 
     def _log_params(self, run_id: str, params: Mapping[str, object]) -> None:
