@@ -123,7 +123,8 @@ class MlflowStore:
     ) -> str:
         """The run that stands for the sweep `name`: found by its tag `gansweep.sweep`, or made.
 
-        It is RUNNING from now on. A param once stored keeps its value, as MLflow demands; new ones are added.
+        It is RUNNING from now on. A param once stored keeps its value, as MLflow demands; new ones
+        are added.
         """
         return self._run(
             experiment_id, tag_names.SWEEP, name, name=name, tags=tags or {}, params=params or {}
