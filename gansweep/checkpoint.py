@@ -1,38 +1,75 @@
-"""Checkpoint files: whole or not there, and loaded without running code."""
+"""Checkpoint files: whole or seen to be damaged, and loaded without running code.
+
+A file is what `torch.save` writes, with its SHA-256 behind: torch itself finds a torn file, but
+loads one with a wrong bit. `torch.load` opens these files as any other.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Final, cast, final
 
 import torch
 
 from gansweep.errors import ConfigError
 
-FORMAT = 2
+log = logging.getLogger("gansweep")
+
+FORMAT = 3
 """Version of the layout of a checkpoint."""
+
+MARK: Final = b"gansweep"
+"""Stands before the digest."""
+
+_END = len(MARK) + hashlib.sha256().digest_size
+
+
+class DamagedCheckpointError(Exception):
+    """A checkpoint file that is not as it was written."""
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` (tensors and plain values) to `path`: flushed, then renamed into place."""
+    """Write `state` (tensors and plain values) to `path`: flushed, then renamed into place.
+
+    Raises:
+        OSError: the disk is full, say; what was at `path` is untouched.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
+            digesting = _Digesting(file)
+            torch.save({"format": FORMAT, **state}, cast("IO[bytes]", digesting))
+            file.write(MARK + digesting.hash.digest())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The state at `path`, on the CPU; None where there is none. ConfigError on another format."""
-    if not path.exists():
+    """The state at `path`, on the CPU; None where there is none.
+
+    Raises:
+        DamagedCheckpointError: the file is torn or changed.
+        ConfigError: it has another format.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            whole = size > _END and _digest(file, size - _END) == file.read(_END)
+            if not whole:
+                raise DamagedCheckpointError(f"{path} is torn or was changed")
+            file.seek(0)
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     if state.get("format") != FORMAT:
         raise ConfigError.single(
             str(path),
@@ -40,3 +77,72 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
             "train the trial anew, or use the version that wrote it",
         )
     return state
+
+
+def previous(path: Path) -> Path:
+    """Where `keep_previous` puts the checkpoint at `path`."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def keep_previous(path: Path) -> None:
+    """Give the checkpoint at `path`, where there is one, the name under which it outlasts it."""
+    if not path.exists():
+        return
+    link = path.with_name(f".{path.name}.{os.getpid()}.link")
+    try:
+        os.link(path, link)
+    except OSError:  # a file system without hard links
+        path.replace(previous(path))
+    else:
+        link.replace(previous(path))
+
+
+def read_newest(path: Path) -> dict[str, Any] | None:
+    """The state at `path`, or where it is damaged or gone, the one before; None without both.
+
+    A damaged one is reported in the log, and the work since the one before is done again.
+    """
+    for each in (path, previous(path)):
+        try:
+            state = read_checkpoint(each)
+        except DamagedCheckpointError as error:
+            log.warning("%s: training goes on from an earlier state", error)
+            continue
+        if state is not None:
+            return state
+    return None
+
+
+@final
+class _Digesting:
+    """A file to write to that digests what passes."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.hash = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.hash.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _digest(file: IO[bytes], size: int) -> bytes:
+    """The end that a whole file of `size` bytes before it has; the file then stands there."""
+    found, left = hashlib.sha256(), size
+    while left > 0 and (part := file.read(min(left, 1 << 20))):
+        found.update(part)
+        left -= len(part)
+    return MARK + found.digest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the disk keep the folder's names."""
+    with contextlib.suppress(OSError):  # some file systems do not let a folder be opened
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from typing import Any, Protocol, final
 
@@ -259,12 +259,19 @@ class Pack:
             try:
                 for name in names:
                     self._replicas[slot].save(name)
+            except OSError as error:
+                self._replicas[slot].unsaved(error)
             except Exception as error:
                 self._replicas[slot].fail(error)
 
     def _flush(self, slots: Sequence[int]) -> None:
-        """All at a time: each waits for the disk."""
-        list(self._recorders.map(lambda slot: self._replicas[slot].tracker.flush(), slots))
+        """All at a time: each waits for the disk. Who is refused hears so again when it saves."""
+
+        def flush(slot: int) -> None:
+            with suppress(OSError):
+                self._replicas[slot].tracker.flush()
+
+        list(self._recorders.map(flush, slots))
 
     def _obey(self, verdicts: Mapping[str, Verdict]) -> None:
         slots = {replica.key: slot for slot, replica in self._replicas.items()}

@@ -17,7 +17,13 @@ from gansweep.callbacks.base import TrialCallback
 from gansweep.callbacks.readout import Readout
 from gansweep.callbacks.samples import SampleGrid
 from gansweep.callbacks.scores import Scores
-from gansweep.checkpoint import read_checkpoint, write_checkpoint
+from gansweep.checkpoint import (
+    keep_previous,
+    previous,
+    read_checkpoint,
+    read_newest,
+    write_checkpoint,
+)
 from gansweep.config import TrialConfig, resolve
 from gansweep.data.base import Samples, to_float
 from gansweep.data.loader import Batch, resident
@@ -32,6 +38,7 @@ from gansweep.progress import (
     Interrupt,
     Outcome,
     Progress,
+    State,
     Stop,
     TrialResult,
     Verdict,
@@ -112,7 +119,7 @@ class Replica:
         self._common = common
         self.engine: dict[str, Any] | None = None
         self._tree: Mapping[str, Any] | None = None
-        self.saved = self._read(CHECKPOINT)
+        self.saved = self._read()
         advice = check_fit(config, common.samples.spec)
         if advice:
             self.tracker.set_tags({"gansweep.warning": "; ".join(advice)})
@@ -160,6 +167,8 @@ class Replica:
 
     def finish(self) -> TrialResult:
         """End the record; call it once, when training is over."""
+        if self._folder is not None and self.outcome.state == "completed":  # it is whole
+            previous(self._folder / CHECKPOINT).unlink(missing_ok=True)
         self.tracker.set_tags({"gansweep.g_steps": str(self.g_step)})
         self.result = finish(
             self.outcome, self.tracker, g_steps=self.g_step, seconds=self.clock.seconds
@@ -232,11 +241,17 @@ class Replica:
             case Exploit():
                 self._exploit(verdict, state)
             case Stop():
-                self.save()
-                self.outcome.end("stopped", f"{verdict.reason} at g_step {self.g_step}")
+                self._put_aside("stopped", f"{verdict.reason} at g_step {self.g_step}")
             case Interrupt():
-                self.save()
-                self.outcome.end("interrupted", f"interrupted at g_step {self.g_step}")
+                self._put_aside("interrupted", f"interrupted at g_step {self.g_step}")
+
+    def _put_aside(self, state: State, reason: str) -> None:
+        """End with a checkpoint; where there is none, the trial is to go on from the last one."""
+        try:
+            self.save()
+        except OSError as error:
+            state, reason = "interrupted", f"{reason}, without a checkpoint: {error}"
+        self.outcome.end(state, reason)
 
     def _exploit(self, exploit: Exploit, state: Mapping[str, Any] | None) -> None:
         """The donor's networks and optimizers under new settings; streams and counts stay."""
@@ -264,7 +279,11 @@ class Replica:
         self._tree = tree
 
     def save(self, name: str = CHECKPOINT) -> None:
-        """Write a checkpoint, with everything that the next step depends on."""
+        """Write a checkpoint, with everything that the next step depends on.
+
+        Raises:
+            OSError: the disk is full, say; the last checkpoint is as it was.
+        """
         if self._folder is None:
             return
         self.tracker.flush()  # a trial that goes on from here does not log these steps again
@@ -277,13 +296,22 @@ class Replica:
             "engine": self.engine,
             "tree": None if self._tree is None else json.dumps(self._tree),
         }
-        write_checkpoint(self._folder / name, state)
+        path = self._folder / name
+        if name == CHECKPOINT:
+            keep_previous(path)
+        write_checkpoint(path, state)
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def unsaved(self, error: OSError) -> None:
+        """A checkpoint that was due could not be written: the next one may be."""
+        log.warning("%s: no checkpoint at g_step %d: %s", self.key, self.g_step, error)
+        if self.g_step >= self.budget:  # there is no next one
+            self.outcome.end("interrupted", f"its last checkpoint could not be written: {error}")
+
+    def _read(self) -> dict[str, Any] | None:
         if self._folder is None:
             return None
-        path = self._folder / name
-        state = read_checkpoint(path)
+        path = self._folder / CHECKPOINT
+        state = read_newest(path)
         if state and state["key"] != self.key:
             raise ConfigError.single(
                 str(path),

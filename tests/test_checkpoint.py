@@ -7,7 +7,15 @@ import pickle
 import pytest
 import torch
 
-from gansweep.checkpoint import read_checkpoint, write_checkpoint
+from gansweep.checkpoint import (
+    FORMAT,
+    DamagedCheckpointError,
+    keep_previous,
+    previous,
+    read_checkpoint,
+    read_newest,
+    write_checkpoint,
+)
 from gansweep.errors import ConfigError
 
 
@@ -38,6 +46,71 @@ def test_a_write_that_breaks_off_leaves_the_old_file(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
+@pytest.mark.parametrize("where", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_one_wrong_bit_is_seen(tmp_path, where):
+    path = tmp_path / "checkpoint.pt"
+    write_checkpoint(path, {"x": torch.arange(10_000.0)})
+    data = bytearray(path.read_bytes())
+    data[int(where * len(data))] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(DamagedCheckpointError, match=r"checkpoint\.pt is torn or was changed"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("left", [0, 1, 40, 1000, -1])
+def test_a_torn_file_is_seen(tmp_path, left):
+    path = tmp_path / "checkpoint.pt"
+    write_checkpoint(path, {"x": torch.arange(10_000.0)})
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(DamagedCheckpointError):
+        read_checkpoint(path)
+
+
+def test_torch_itself_reads_it(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    write_checkpoint(path, {"x": torch.arange(3.0)})
+    assert torch.equal(torch.load(path, weights_only=True)["x"], torch.arange(3.0))
+
+
+def write(path, n):
+    keep_previous(path)
+    write_checkpoint(path, {"n": n})
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_the_one_before_is_used_where_the_newest_is_damaged(tmp_path, monkeypatch, caplog, linked):
+    if not linked:
+        monkeypatch.setattr("os.link", refuse)
+    path = tmp_path / "checkpoint.pt"
+    assert read_newest(path) is None
+    for n in range(3):
+        write(path, n)
+        assert read_newest(path)["n"] == n
+    assert read_checkpoint(previous(path))["n"] == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "checkpoint.previous.pt",
+        "checkpoint.pt",
+    ]
+    path.write_bytes(path.read_bytes()[:-5])
+    assert read_newest(path)["n"] == 1
+    assert "checkpoint.pt is torn or was changed: training goes on from an earlier" in caplog.text
+    previous(path).write_bytes(b"")
+    assert read_newest(path) is None
+
+
+def refuse(*paths):
+    raise PermissionError("no links here")
+
+
+def test_killed_between_two_renames_nothing_is_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.link", refuse)
+    path = tmp_path / "checkpoint.pt"
+    write(path, 1)
+    keep_previous(path)
+    assert not path.exists()
+    assert read_newest(path)["n"] == 1
+
+
 class Evil:
     def __reduce__(self):
         return (pytest.fail, ("code ran",))
@@ -45,13 +118,15 @@ class Evil:
 
 def test_loading_runs_no_code(tmp_path):
     path = tmp_path / "checkpoint.pt"
-    torch.save({"format": 1, "x": Evil()}, path)
+    write_checkpoint(path, {"x": Evil()})
     with pytest.raises(pickle.UnpicklingError):
         read_checkpoint(path)
 
 
-def test_another_format_is_refused(tmp_path):
+def test_another_format_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "checkpoint.pt"
-    torch.save({"format": 99}, path)
-    with pytest.raises(ConfigError, match="has checkpoint format 99, this version reads 2"):
+    monkeypatch.setattr("gansweep.checkpoint.FORMAT", 99)
+    write_checkpoint(path, {})
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match=f"has checkpoint format 99, this version reads {FORMAT}"):
         read_checkpoint(path)

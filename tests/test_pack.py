@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
@@ -12,6 +13,7 @@ import torch
 from records import equal, record, state
 from trees import small
 
+import gansweep.checkpoint
 import gansweep.engines
 import gansweep.pack
 from gansweep.checkpoint import read_checkpoint, write_checkpoint
@@ -263,8 +265,11 @@ def fine_but_one(trouble, folder):
     """Three trials and what their middle one comes to: `trouble`, made in `folder`."""
     if trouble == "a broken checkpoint":
         (folder / "1").mkdir(parents=True)
-        (folder / "1" / CHECKPOINT).write_bytes(b"no checkpoint")
-        return alike(3), "failed", "UnpicklingError"
+        torch.save({"format": 0}, folder / "1" / CHECKPOINT)
+        content = (folder / "1" / CHECKPOINT).read_bytes()
+        digest = gansweep.checkpoint.MARK + hashlib.sha256(content).digest()
+        (folder / "1" / CHECKPOINT).write_bytes(content + digest)
+        return alike(3), "failed", "has checkpoint format 0"
     if trouble == "another trial's checkpoint":
         donor = small("wgan", "mlp", "ring8", seed=9, budget={"g_steps": 1})
         run_trial(donor, MemoryTracker(), folder=folder / "1")
@@ -338,11 +343,39 @@ def test_what_is_raised_in_a_stack_is_raised(tmp_path, monkeypatch):
     assert ran.states == ["failed", "failed"]
 
 
+@pytest.mark.parametrize(("when", "state"), [(4, "completed"), (8, "interrupted")])
+def test_a_full_disk_harms_only_what_could_not_be_saved_at_the_end(
+    when, state, tmp_path, monkeypatch
+):
+    """The checkpoint of step `when` cannot be written; an earlier one's step is done again."""
+    configs = alike(2, budget={"g_steps": 8}, checkpoint={"every": 4})
+
+    def write(path, state):
+        if state["module"]["g_step"] == when and path.parent.name == "1":
+            raise OSError(28, "No space left on device")
+        write_checkpoint(path, state)
+
+    monkeypatch.setattr("gansweep.replica.write_checkpoint", write)
+    ran = pack(configs, tmp_path)
+    assert ran.states == ["completed", state]
+    if state == "interrupted":
+        assert "its last checkpoint could not be written" in ran.result(1).reason
+        assert read_checkpoint(tmp_path / "1" / CHECKPOINT)["module"]["g_step"] == 4
+        monkeypatch.undo()
+        assert pack(configs, tmp_path).states == ["completed"] * 2
+    undisturbed = pack(configs, tmp_path / "undisturbed")
+    for i in range(2):
+        assert equal(
+            read_checkpoint(tmp_path / str(i) / CHECKPOINT)["module"],
+            read_checkpoint(undisturbed.folders[i] / CHECKPOINT)["module"],
+        )
+
+
 def test_where_none_can_be_built_the_places_are_filled(tmp_path):
     configs = alike(4)
     for i in (0, 1):
-        (tmp_path / str(i)).mkdir()
-        (tmp_path / str(i) / CHECKPOINT).write_bytes(b"no checkpoint")
+        donor = small("wgan", "mlp", "ring8", seed=9, budget={"g_steps": 1})
+        run_trial(donor, MemoryTracker(), folder=tmp_path / str(i))
     ran = pack(configs, tmp_path, places=2)
     assert ran.states == ["failed", "failed", "completed", "completed"]
 

@@ -114,6 +114,43 @@ def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
     assert equal(again.module.training_state(), one.module.training_state())
 
 
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(tmp_path: Path) -> None:
+    one = stepped(replica(tmp_path), 3)
+    one.save()
+    before = copy.deepcopy(one.module.training_state())
+    stepped(one, 2).save()
+    checkpoint = tmp_path / CHECKPOINT
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-9])
+    again = replica(tmp_path)
+    assert equal(again.module.training_state(), before)
+    assert equal(stepped(again, 2).module.training_state(), one.module.training_state())
+
+
+def full(*arguments: Any, **named: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("verdict", [Stop("too bad"), Interrupt()])
+def test_what_cannot_be_saved_is_to_go_on(verdict: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    one = stepped(replica(tmp_path), 3)
+    one.save()
+    monkeypatch.setattr("gansweep.replica.write_checkpoint", full)
+    stepped(one, 1).obey(verdict)
+    assert one.outcome.state == "interrupted"
+    assert "at g_step 4, without a checkpoint: [Errno 28] No space left" in one.outcome.reason
+    assert replica(tmp_path).g_step == 3
+
+
+def test_a_record_that_is_not_on_disk_lets_no_checkpoint_be_written(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    one = stepped(replica(tmp_path), 3)
+    monkeypatch.setattr(one.tracker, "flush", full)
+    with pytest.raises(OSError, match="No space left"):
+        one.save()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_generation_is_no_checkpoint_to_go_on_from(tmp_path: Path) -> None:
     stepped(replica(tmp_path, generation=2), 2).save(GENERATION)
     assert not (tmp_path / CHECKPOINT).exists()

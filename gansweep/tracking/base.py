@@ -26,7 +26,11 @@ class Tracker(Protocol):
         """Tags; a later value replaces an earlier one."""
 
     def flush(self) -> None:
-        """Make all that was logged outlast this process and this machine's power."""
+        """Make all that was logged outlast this process and this machine's power.
+
+        Raises:
+            OSError: that is impossible now.
+        """
 
     def finish(self, status: RunStatus) -> None:
         """Flush and end the run with `status`."""

@@ -37,7 +37,7 @@ class SpoolTracker:
 
     Lines wait in memory for about a second; `flush` writes them and has the disk keep them. A line
     torn by the end of an earlier process is cut off, and the trial goes on in the same file. Where
-    the disk refuses, lines stay in memory with a warning, and nothing is raised.
+    the disk refuses, lines stay in memory with a warning; `flush` alone raises.
 
     Raises:
         OSError: the spool cannot be opened.
@@ -92,11 +92,17 @@ class SpoolTracker:
         self._put(Tags(dict(tags), _now()))
 
     def flush(self) -> None:
-        """Let the disk have all that was logged."""
+        """Let the disk have all that was logged.
+
+        Raises:
+            OSError: it does not take it. What it has not stays in memory, for the next call.
+        """
         with self._lock:
             if self._file.closed:
                 return
-            self._write()
+            refused = self._write()
+            if refused:
+                raise refused
             fresh, self._fresh = self._fresh, []
             descriptor = os.dup(self._file.fileno())
         try:
@@ -104,7 +110,10 @@ class SpoolTracker:
                 _sync(path)
             os.fsync(descriptor)
         except OSError as error:
+            with self._lock:
+                self._fresh += fresh
             self._warn(error)
+            raise
         finally:
             os.close(descriptor)
 
@@ -114,7 +123,8 @@ class SpoolTracker:
             if self._file.closed:
                 return
             self._lines.append(to_line(End(status, _now())))
-        self.flush()
+        with contextlib.suppress(OSError):  # the driver settles what has no end
+            self.flush()
         with self._lock:
             self._file.close()
 
@@ -129,17 +139,19 @@ class SpoolTracker:
             if waited >= WRITE_SECONDS or len(self._lines) >= WRITE_LINES:
                 self._write()
 
-    def _write(self) -> None:
-        """Append what waits; the lock is held."""
+    def _write(self) -> OSError | None:
+        """Append what waits; the lock is held. What the disk says where it does not take all."""
         data = b"".join(self._lines)
-        done = 0
+        done, refused = 0, None
         try:
             while done < len(data):
                 done += self._file.write(data[done:]) or 0
         except OSError as error:
             self._warn(error)
+            refused = error
         self._lines = [data[done:]] if done < len(data) else []
         self._written = time.monotonic()
+        return refused
 
     def _warn(self, error: OSError) -> None:
         if not self._warned:

@@ -257,7 +257,8 @@ def test_a_full_disk_is_a_warning_and_costs_nothing_once_it_has_room(
     tracker._file = Full()  # type: ignore[assignment]
     for step in range(3):
         tracker.log_metrics({"a/b": 1.0}, step=step)
-        tracker.flush()
+        with pytest.raises(OSError, match="No space left"):
+            tracker.flush()
     assert caplog.text.count("the record is not on the disk") == 1
     tracker._file = real
     tracker.finish("FINISHED")
