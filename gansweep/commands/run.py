@@ -11,10 +11,11 @@ from typing import Any, final
 from rich.console import Console
 from rich.markup import escape
 
-from gansweep.commands.folders import PLAN_FILE, sole_use, sweep_folder
+from gansweep.commands.folders import PLAN_FILE, sweep_folder
 from gansweep.commands.sync import deliver_spools, what_is_left
 from gansweep.errors import ConfigError, Problem
 from gansweep.imports import importing
+from gansweep.ownership import sole_use
 from gansweep.provenance import environment_text, version_tags
 from gansweep.report.contact_sheet import write_contact_sheet
 from gansweep.report.ranking import PointResult, rank
@@ -24,7 +25,7 @@ from gansweep.sweep.file import Resources, Search, Sweep, load_sweep
 from gansweep.sweep.plan import Entry, Plan, trials_folder
 from gansweep.sweep.proposals import Listed, Proposals, TreeParzen
 from gansweep.sweep.schedulers.pbt import generation_interval
-from gansweep.sweep.startup import RayStart, slots
+from gansweep.sweep.startup import RayStart, exit_at_once, slots
 from gansweep.sweep.trials import Trial, check_data, planned
 from gansweep.terminal import Display, clock, quiet
 from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore, tracking_uri
@@ -53,9 +54,14 @@ def run_command(
     sweep, trials, store, advice = _checked(path, overrides, uri=uri, address=address)
     folder = sweep_folder(root, sweep.name)
     folder.mkdir(parents=True, exist_ok=True)
-    with sole_use(folder), quiet(folder / LOG_FILE) as console:
+    with sole_use(folder, on_loss=_end_at_once), quiet(folder / LOG_FILE) as console:
         run = _Run(sweep, trials, store, folder, console, advice=advice, retry_failed=retry_failed)
         return run.go(lambda: ray or RayStart(address, sweep.resources))
+
+
+def _end_at_once() -> None:
+    """Another driver has the sweep: not one more checkpoint of ours may be written over its own."""
+    exit_at_once(INTERRUPTED)
 
 
 def _checked(

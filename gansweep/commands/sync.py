@@ -8,8 +8,9 @@ from typing import final
 
 from rich.console import Console
 
-from gansweep.commands.folders import PLAN_FILE, sole_use, sweep_folder
+from gansweep.commands.folders import PLAN_FILE, sweep_folder
 from gansweep.errors import ConfigError, nearest
+from gansweep.ownership import sole_use
 from gansweep.sweep.plan import Plan, trials_folder
 from gansweep.sweep.settle import is_settled, settle_run
 from gansweep.tracking.mlflow import (

@@ -10,8 +10,8 @@ from mlflow.tracking import MlflowClient
 from sweep_files import TEXT, load
 
 import gansweep.commands.sync
-from gansweep.commands.folders import sole_use
 from gansweep.commands.sync import deliver_spools
+from gansweep.ownership import sole_use
 from gansweep.progress import TrialResult
 from gansweep.sweep.plan import Plan
 from gansweep.sweep.trials import planned

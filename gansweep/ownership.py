@@ -1,0 +1,205 @@
+"""Sole use of a folder, on a shared file system too: an owner whose heart beats.
+
+The folder holds numbered owner files; the highest number owns it. Who finds that owner dead makes
+the next number, which one of several can do. On the owner's own host its process tells whether it
+lives; from elsewhere, whether its beat goes on. No clock of another machine is asked.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, final
+
+from gansweep.errors import ConfigError
+
+log = logging.getLogger("gansweep")
+
+FOLDER: Final = ".owner"
+
+BEAT_SECONDS = 5.0
+"""Between two beats of an owner."""
+
+SILENT_SECONDS = 30.0
+"""An owner on another host without a beat for so long is dead."""
+
+_TRIES = 100
+
+
+class _NotOursError(Exception):
+    """Another one is the owner; `words` say who."""
+
+
+@contextmanager
+def sole_use(folder: Path, *, on_loss: Callable[[], None] | None = None) -> Iterator[None]:
+    """The sweep's folder for this process alone, until the end of the block.
+
+    `on_loss` is called in another thread where somebody took it over, having found us dead: this
+    process was stopped for longer than an owner may be silent, say. It has to end.
+
+    Raises:
+        ConfigError: another process has it, after waiting for a beat where it is of another host.
+    """
+    owner = _Owner(folder / FOLDER, on_loss)
+    try:
+        owner.acquire()
+    except _NotOursError as error:
+        raise ConfigError.single(
+            str(folder),
+            f"another gansweep drives this sweep: {error}",
+            "wait for it, or use another --dir",
+        ) from None
+    try:
+        yield
+    finally:
+        owner.release()
+
+
+@final
+class _Owner:
+    """One try to own the folder, and the life as its owner."""
+
+    def __init__(self, folder: Path, on_loss: Callable[[], None] | None) -> None:
+        self._folder = folder
+        self._on_loss = on_loss
+        self._number = 0
+        self._beats = 0
+        self._own: Final = {**_this_process(), "life": uuid.uuid4().hex}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._live, name="owner", daemon=True)
+
+    def acquire(self) -> None:
+        """Raises _NotOursError, OSError."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for _ in range(_TRIES):
+            newest = max(self._numbers(), default=0)
+            if newest:
+                self._await_the_end_of(newest)
+            if self._make(newest + 1):
+                if max(self._numbers()) == self._number:
+                    break
+                self._file(self._number).unlink(missing_ok=True)  # others had gone on meanwhile
+        else:
+            raise _NotOursError("too many want it at once")
+        for number in self._numbers():
+            if number < self._number:
+                self._file(number).unlink(missing_ok=True)
+        self._thread.start()
+
+    def release(self) -> None:
+        self._over.set()
+        self._thread.join()
+        if self._number == max(self._numbers(), default=0):
+            self._write({**self._own, "released": True})
+
+    def _numbers(self) -> list[int]:
+        return [int(path.stem) for path in self._folder.glob("*.json") if path.stem.isdecimal()]
+
+    def _file(self, number: int) -> Path:
+        return self._folder / f"{number}.json"
+
+    def _make(self, number: int) -> bool:
+        """The file `number`, if nobody was faster."""
+        try:
+            descriptor = os.open(self._file(number), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            return False
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump({**self._own, "beat": 0}, file)
+        self._number = number
+        return True
+
+    def _await_the_end_of(self, number: int) -> None:
+        """Return when the owner `number` is known to be gone; _NotOursError where it lives."""
+        first = self._read(number)
+        end = time.monotonic() + SILENT_SECONDS
+        while self._file(number).exists():
+            found = self._read(number)
+            if found.get("released") or (found.get("host") == self._own["host"] and _dead(found)):
+                return
+            if found.get("host") == self._own["host"] and "pid" in found:
+                raise _NotOursError(f"process {found['pid']} on this machine")
+            if found and first and found != first:
+                raise _NotOursError(f"process {found.get('pid')} on {found.get('host')}")
+            first = found or first
+            if time.monotonic() > end:
+                log.warning(
+                    "the owner of %s, process %s on %s, has been silent for %g s: taken over",
+                    self._folder.parent, first.get("pid"), first.get("host"), SILENT_SECONDS,
+                )  # fmt: skip
+                return
+            time.sleep(min(1.0, BEAT_SECONDS / 5))
+
+    def _read(self, number: int) -> dict[str, Any]:
+        """What the file says; nothing where it is being made, or was removed."""
+        try:
+            tree = json.loads(self._file(number).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return tree if isinstance(tree, dict) else {}
+
+    def _write(self, tree: dict[str, Any]) -> None:
+        draft = self._folder / f".{self._number}.{self._own['life']}"
+        try:
+            draft.write_text(json.dumps(tree), encoding="utf-8")
+            draft.replace(self._file(self._number))
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _live(self) -> None:
+        while not self._over.wait(BEAT_SECONDS):
+            self._beats += 1
+            try:
+                if max(self._numbers(), default=0) > self._number:
+                    break
+                self._write({**self._own, "beat": self._beats})
+            except OSError as error:
+                log.warning("the owner of %s cannot say that it lives: %s", self._folder, error)
+        else:
+            return
+        log.error("%s was taken over by another gansweep", self._folder.parent)
+        if self._on_loss:
+            self._on_loss()
+
+
+def _this_process() -> dict[str, Any]:
+    return {"host": _host(), "pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def _host() -> str:
+    """Of this boot of this machine, or of this container."""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        space = os.readlink("/proc/self/ns/pid")  # process ids mean something within one alone
+        return f"{socket.gethostname()} {boot} {space}"
+    return socket.gethostname()
+
+
+def _started(process: int) -> str:
+    """When it began, in ticks since the boot; "" where it has ended or the system does not tell.
+
+    Process ids are used again: this tells two of them apart.
+    """
+    with suppress(OSError, IndexError):
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
+    return ""
+
+
+def _dead(owner: dict[str, Any]) -> bool:
+    """Whether the process of an owner on this host has ended."""
+    try:
+        os.kill(owner["pid"], 0)
+    except (ProcessLookupError, KeyError, TypeError):
+        return True
+    except PermissionError:
+        pass
+    return _started(owner["pid"]) != owner.get("started")

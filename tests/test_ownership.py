@@ -1,0 +1,225 @@
+"""One owner of a folder at a time, and none for ever."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gansweep import ownership
+from gansweep.errors import ConfigError
+from gansweep.ownership import FOLDER, sole_use
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from gansweep.ownership import sole_use
+with sole_use(Path(sys.argv[1])):
+    print("mine", flush=True)
+    time.sleep(60)
+"""
+
+CONTEND = """
+import sys, time
+from pathlib import Path
+from gansweep.errors import ConfigError
+from gansweep.ownership import sole_use
+folder = Path(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    with sole_use(folder):
+        with (folder / "seen").open("a") as file:
+            file.write("in\\n")
+        time.sleep(1.0)
+        with (folder / "seen").open("a") as file:
+            file.write("out\\n")
+except ConfigError:
+    print("refused", flush=True)
+"""
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownership, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(ownership, "SILENT_SECONDS", 0.5)
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that owns the folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "mine\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def owners(folder: Path) -> dict[int, dict[str, object]]:
+    return {int(path.stem): json.loads(path.read_text()) for path in (folder / FOLDER).glob("[0-9]*")}
+
+
+def claim(folder: Path, number: int, **words: object) -> None:
+    """As another machine would."""
+    (folder / FOLDER).mkdir(exist_ok=True)
+    (folder / FOLDER / f"{number}.json").write_text(json.dumps(words))
+
+
+def test_one_after_the_other(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        with sole_use(tmp_path):
+            assert list(owners(tmp_path)) == [number]
+            assert owners(tmp_path)[number]["pid"] == os.getpid()
+        assert owners(tmp_path)[number]["released"] is True
+
+
+def test_a_living_owner_is_respected(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    began = time.monotonic()
+    with (
+        pytest.raises(ConfigError, match=f"process {holder.pid} on this machine"),
+        sole_use(tmp_path),
+    ):
+        pass
+    assert time.monotonic() - began < 5
+    assert list(owners(tmp_path)) == [1]
+
+
+@pytest.mark.parametrize("reaped", [True, False])
+def test_a_killed_owner_is_followed_at_once(
+    tmp_path: Path, holder: subprocess.Popen[str], reaped: bool
+) -> None:
+    holder.send_signal(signal.SIGKILL)
+    if reaped:
+        holder.wait()
+    else:
+        os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
+    began = time.monotonic()
+    with sole_use(tmp_path):
+        assert time.monotonic() - began < 5
+        assert list(owners(tmp_path)) == [2]
+
+
+def test_its_process_id_may_be_another_ones_by_now(tmp_path: Path) -> None:
+    with sole_use(tmp_path):
+        words = owners(tmp_path)[1]
+    claim(tmp_path, 7, **{**words, "started": "1"})
+    with sole_use(tmp_path):
+        assert list(owners(tmp_path)) == [8]
+
+
+@pytest.mark.usefixtures("quick")
+def test_on_another_machine_the_beat_tells(tmp_path: Path) -> None:
+    claim(tmp_path, 1, host="elsewhere", pid=1, beat=0)
+    alive = threading.Event()
+
+    def beat() -> None:
+        for count in range(10**6):
+            if alive.wait(0.05):
+                return
+            claim(tmp_path, 1, host="elsewhere", pid=1, beat=count)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        with pytest.raises(ConfigError, match="process 1 on elsewhere"), sole_use(tmp_path):
+            pass
+    finally:
+        alive.set()
+        thread.join()
+    began = time.monotonic()
+    with sole_use(tmp_path):
+        assert 0.45 < time.monotonic() - began < 5
+        assert list(owners(tmp_path)) == [2]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_claim_that_broke_off_is_no_owner(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / "4.json").write_text('{"host": ')
+    with sole_use(tmp_path):
+        assert list(owners(tmp_path)) == [5]
+
+
+@pytest.mark.usefixtures("quick")
+def test_who_was_taken_for_dead_is_told_and_disturbs_nobody(tmp_path: Path) -> None:
+    lost = threading.Event()
+    with sole_use(tmp_path, on_loss=lost.set):
+        time.sleep(0.3)
+        assert not lost.is_set()
+        claim(tmp_path, 2, host="elsewhere", pid=1, beat=0)
+        assert lost.wait(5)
+    assert owners(tmp_path)[2] == {"host": "elsewhere", "pid": 1, "beat": 0}
+    assert "released" not in owners(tmp_path)[1]
+
+
+@pytest.mark.usefixtures("quick")
+def test_it_beats(tmp_path: Path) -> None:
+    with sole_use(tmp_path):
+        seen = set()
+        end = time.monotonic() + 10
+        while len(seen) < 3 and time.monotonic() < end:
+            seen.add(owners(tmp_path)[1]["beat"])
+    assert len(seen) == 3
+
+
+def test_a_number_has_one_owner(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).mkdir()
+    one, other = (ownership._Owner(tmp_path / FOLDER, None) for _ in range(2))
+    assert one._make(3)
+    assert not other._make(3)
+    assert other._make(4)
+
+
+def test_who_made_an_old_number_is_no_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looked for the newest number long ago: others came and went meanwhile."""
+    claim(tmp_path, 5, host="elsewhere", pid=1, released=True)
+    real, looks = ownership._Owner._numbers, []
+
+    def numbers(self: ownership._Owner) -> list[int]:
+        looks.append(1)
+        return [1] if len(looks) == 1 else real(self)
+
+    monkeypatch.setattr(ownership._Owner, "_numbers", numbers)
+    with sole_use(tmp_path):
+        assert list(owners(tmp_path)) == [6]
+
+
+def test_of_many_that_follow_a_dead_owner_one_is_in_at_a_time(
+    tmp_path: Path, holder: subprocess.Popen[str]
+) -> None:
+    holder.kill()
+    holder.wait()
+    contenders = [
+        subprocess.Popen(
+            [sys.executable, "-c", CONTEND, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(6)
+    ]
+    for each in contenders:
+        assert each.stdout is not None
+        assert each.stdout.readline() == "ready\n"
+    for each in contenders:
+        assert each.stdin is not None
+        each.stdin.write("\n")
+        each.stdin.flush()
+    said = [each.communicate(timeout=60)[0] for each in contenders]
+    seen = (tmp_path / "seen").read_text().split()
+    assert seen == ["in", "out"] * (len(seen) // 2)
+    assert len(seen) // 2 + said.count("refused\n") == 6
+    assert said.count("refused\n") >= 3
