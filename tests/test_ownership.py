@@ -67,7 +67,9 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def owners(folder: Path) -> dict[int, dict[str, object]]:
-    return {int(path.stem): json.loads(path.read_text()) for path in (folder / FOLDER).glob("[0-9]*")}
+    return {
+        int(path.stem): json.loads(path.read_text()) for path in (folder / FOLDER).glob("[0-9]*")
+    }
 
 
 def claim(folder: Path, number: int, **words: object) -> None:
