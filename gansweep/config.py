@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, final
 
 from gansweep.components import Part
@@ -142,7 +143,7 @@ class TrialConfig:
             **dump(self.run),
         }
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The trial key: 16 hex digits of a hash over all that decides the trained weights.
 
@@ -153,7 +154,7 @@ class TrialConfig:
         text = json.dumps({"format": KEY_FORMAT, **tree}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    @property
+    @cached_property
     def shape(self) -> str:
         """Trials of one shape may train as a pack: equal but for the seed and for numbers.
 

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from copy import copy
+from copy import copy, deepcopy
 from functools import partial
 from typing import Any, TypeVar
 
@@ -54,6 +54,24 @@ def fill(cls: type[S], values: Mapping[str, Any], *, at: str, problems: list[Pro
     Each mistake (unknown key, wrong type, out of range, missing) is appended to `problems`
     under the key `at.name`.
     """
+    kind = (cls, repr(dict(values)))
+    if kind not in _filled:
+        found = _fill(cls, values, at=at, problems=problems)
+        if found is None:
+            return None
+        if len(_filled) >= _MOST_FILLED:
+            _filled.clear()
+        _filled[kind] = found
+    return deepcopy(_filled[kind])  # type: ignore[no-any-return]  # lists are nobody's to share
+
+
+_filled: dict[tuple[type[Any], str], Any] = {}
+"""Sections already filled: the trials of a sweep have most of theirs in common."""
+
+_MOST_FILLED = 10_000
+
+
+def _fill(cls: type[S], values: Mapping[str, Any], *, at: str, problems: list[Problem]) -> S | None:
     before = len(problems)
     config = OmegaConf.structured(cls)
     OmegaConf.set_readonly(config, False)

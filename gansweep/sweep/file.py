@@ -270,7 +270,7 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
         raise ConfigError.single(place, f"broken YAML: {what}", remedy) from None
     except AssertionError:  # OmegaConf's, of a text that is one number
         raise ConfigError.single(where, "is no mapping", NO_MAPPING) from None
-    except (yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, RecursionError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError.single(where, first) from None
     if not isinstance(tree, dict):

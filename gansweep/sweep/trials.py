@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 from gansweep.assembly import check_engine, check_fit, load_samples
@@ -39,12 +39,14 @@ def make_trials(sweep: Sweep, points: Iterable[Assignment], problems: list[Probl
     """Every point with every seed; trials of equal key are one. Mistakes go to `problems`."""
     trials: dict[str, Trial] = {}
     for point in points:
+        found: list[Problem] = []
+        first = resolve(apply(sweep.trial, {**point, "seed": sweep.seeds[0]}), found)
+        problems.extend(sweep.space.at_axis(problem) for problem in found)
+        if first is None:
+            continue
         for seed in sweep.seeds:
-            found: list[Problem] = []
-            config = resolve(apply(sweep.trial, {**point, "seed": seed}), found)
-            problems.extend(sweep.space.at_axis(problem) for problem in found)
-            if config:
-                trials.setdefault(config.key, Trial(config, point, trial_name(point, seed, sweep)))
+            config = replace(first, run=replace(first.run, seed=seed))
+            trials.setdefault(config.key, Trial(config, point, trial_name(point, seed, sweep)))
     return list(trials.values())
 
 
