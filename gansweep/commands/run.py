@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -263,6 +265,15 @@ class _Run:
             trouble.append("interrupted")
             board.message = "stopping: the trials write their checkpoints (again to end at once)"
 
+        died: list[str] = []
+
+        def on_death(what: str) -> None:
+            died.append(what)
+            for _ in range(2):  # nobody is left who could put the trials aside: end at once
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.5)
+
+        ray.watch(on_death)
         try:
             with Display(self.console, board, metric=self.sweep.search.metric).showing():
                 run_packs(
@@ -275,6 +286,7 @@ class _Run:
         except KeyboardInterrupt:
             trouble.append("ended at once")
         finally:
+            ray.watch(None)
             driver.settle()
             ray.stop()
         self.backlog = driver.backlog
@@ -282,7 +294,7 @@ class _Run:
             self.console.print(f"[dim]{escape(note)}[/]")
         if driver.trouble:
             trouble.append(f"a trial could not be begun: {driver.trouble}")
-        return trouble[-1] if trouble else ""
+        return (died or trouble[-1:] or [""])[0]
 
     def _room_for_population(self, workers: int) -> None:
         """ConfigError where the members of a population cannot all train at once."""

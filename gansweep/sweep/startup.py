@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NoReturn, final
@@ -28,6 +28,9 @@ WARM = "gansweep.sweep.warm"
 
 SERVICE_NICENESS, WORKER_NICENESS = 10, 15
 """Of a local Ray's own processes and of its workers, whose 15 is Ray's default."""
+
+WATCH_SECONDS = 1.0
+"""Between two looks at whether a local Ray's services live."""
 
 THREAD = "ray"
 """Name of the thread that a Ray lives by."""
@@ -49,6 +52,7 @@ class RayStart:
         self.resources: Final = resources if address else replace(resources, cpu=1.0)
         self._have: dict[str, float] = {}
         self._error: BaseException | None = None
+        self._on_death: Callable[[str], None] | None = None
         self._up = threading.Event()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._live, name=THREAD, daemon=True)
@@ -72,6 +76,13 @@ class RayStart:
             _take_warm_workers()
         return self._have
 
+    def watch(self, on_death: Callable[[str], None] | None) -> None:
+        """Have `on_death` called once, in another thread, if a part of a local Ray ends by itself.
+
+        Ray would wait for it for ever. Of a cluster, those who run it take care. None: no more.
+        """
+        self._on_death = on_death
+
     def stop(self) -> None:
         """Leave the cluster. A local Ray begins to end, which takes seconds: none waits for it.
 
@@ -92,8 +103,23 @@ class RayStart:
             self._up.set()
             return
         self._up.set()
-        self._over.wait()
+        while not self._over.wait(WATCH_SECONDS):
+            on_death = self._on_death
+            dead = _dead_services() if self.is_local and on_death else []
+            if dead and on_death:
+                self._on_death = None
+                on_death(f"Ray's {dead[0]} has ended")
         ray.shutdown()
+
+
+def _dead_services() -> list[str]:
+    """What of the local Ray is not alive any more, by name. Where Ray has changed, nothing."""
+    import ray._private.worker
+
+    try:
+        return [str(name) for name, _ in ray._private.worker._global_node.dead_processes()]
+    except AttributeError:
+        return []
 
 
 def is_under_way() -> bool:
