@@ -44,6 +44,23 @@ Root = Annotated[
 RUNS = Path("runs")
 
 
+def _trust(wanted: bool) -> bool:
+    from gansweep import trust
+
+    trust.own_code = not wanted
+    return wanted
+
+
+TrustedOnly = Annotated[
+    bool,
+    typer.Option(
+        "--trusted-only",
+        callback=_trust,
+        help="Refuse import paths in the file, which run code: built-in names alone.",
+    ),
+]
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"gansweep {__version__}")
@@ -72,6 +89,7 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Train trials that failed again.")
     ] = False,
+    trusted_only: TrustedOnly = False,
 ) -> None:
     """Train every trial of a sweep. The same command again goes on where it stopped."""
     from gansweep.imports import importing
@@ -103,6 +121,7 @@ def train(
     record: Annotated[
         bool, typer.Option("--record/--no-record", help="Record the trial in MLflow.")
     ] = True,
+    trusted_only: TrustedOnly = False,
 ) -> None:
     """Train one trial, the file's `trial:` with overrides, in this process and without Ray."""
     from gansweep.imports import importing
@@ -121,6 +140,7 @@ def plan(
     overrides: Overrides = None,
     root: Root = RUNS,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    trusted_only: TrustedOnly = False,
 ) -> None:
     """Print the trials of a sweep, their keys and resources, without starting anything."""
     from gansweep.imports import importing

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from gansweep import trust
 from gansweep.errors import ConfigError, Problem, nearest
 from gansweep.settings import dump, fill
 
@@ -51,6 +52,9 @@ class Catalogue(Generic[C]):
             hint = nearest(name, self.names)
             remedy = f"{hint} {listed}" if hint.startswith("did") else listed
             raise ConfigError.single(at, f"unknown {self.kind} {name!r}", remedy)
+        if not trust.own_code:
+            what = f"{name!r} is code that the file brings along, and --trusted-only refuses it"
+            raise ConfigError.single(at, what, f"built in: {', '.join(self.names)}")
         try:
             cls = _import(name)
         except Exception as error:  # a user's module may raise anything at import

@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 from sweep_files import TEXT, text
 
-from gansweep import cli
+from gansweep import cli, trust
 from gansweep.sweep import startup
 
 TRIAL = yaml.safe_load(TEXT)["trial"]
@@ -37,6 +37,7 @@ def gansweep(
 ) -> Gansweep:
     """Run the command line in an empty working folder: exit code, stdout, stderr."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(trust, "own_code", True)
     monkeypatch.setattr(startup, "start_ahead", lambda file, overrides: None)
     work = tmp_path / "work"
     work.mkdir()
@@ -456,3 +457,23 @@ def test_in_a_process_of_its_own(tmp_path: Path, module: bool) -> None:
         "  trial.network.widht: unknown key (did you mean 'width'?)",
     ]
     assert os.listdir(work) == []
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "train"])
+@pytest.mark.parametrize("section", ["model", "network", "optimizer", "data"])
+def test_trusted_only_imports_nothing_of_the_files_own(
+    refused: Callable[..., list[str]], tmp_path: Path, monkeypatch: Any, command: str, section: str
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "hostile.py").write_text("raise SystemExit('code ran')")
+    content = trial(**{section: {"name": "hostile:Thing"}})
+    lines = refused(content, "--trusted-only", command=command)
+    what = f"trial.{section}.name: 'hostile:Thing' is code that the file brings along, and"
+    assert any(line.startswith(f"{what} --trusted-only refuses it") for line in lines)
+    assert "hostile" not in sys.modules
+
+
+def test_trusted_only_takes_built_in_names(gansweep: Gansweep, tmp_path: Path) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_text(TEXT)
+    assert gansweep("plan", path, "--trusted-only")[0] == 0
