@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gansweep import cli, trust
+from gansweep import cli
 from gansweep.tracking.mlflow import MlflowStore, tracking_uri
 
 Gansweep = Callable[..., tuple[int, str, str]]
