@@ -29,7 +29,7 @@ from gansweep.settings import dump, fill, setting
 
 Tree = dict[str, Any]
 
-KEY_FORMAT = 1
+KEY_FORMAT = 2
 """Version of what a trial key hashes; a change of meaning raises it."""
 
 

@@ -13,12 +13,13 @@ from gansweep.networks.catalogue import ARCHITECTURES
 
 from .cases import CONDITIONS, IMAGES, LATENT, SMALL, VECTORS, build, labels_for, pair
 
-SHAPES = {"mlp": IMAGES + VECTORS, "maxout": IMAGES + VECTORS, "dcgan": IMAGES}
+ANY = IMAGES + VECTORS
+SHAPES = {"mlp": ANY, "maxout": ANY, "dcgan": IMAGES, "pacgan": ANY}
 DEVICES = ["cpu", "meta"]
 
 
 def test_names():
-    assert ARCHITECTURES.names == ["dcgan", "maxout", "mlp"] == sorted(SMALL)
+    assert ARCHITECTURES.names == ["dcgan", "maxout", "mlp", "pacgan"] == sorted(SMALL)
 
 
 def test_the_names_are_read_without_torch():
@@ -105,6 +106,14 @@ PACKS = {
     "dcgan": ("dcgan", NORM_FREE),
     "dcgan-layer": ("dcgan", NORM_FREE | {"discriminator_norm": "layer"}),
     "dcgan-batch": ("dcgan", {}),
+    "mlp-spectral": ("mlp", NORM_FREE | {"discriminator_norm": "spectral"}),
+    "dcgan-spectral": ("dcgan", NORM_FREE | {"discriminator_norm": "spectral"}),
+    "mlp-projection": ("mlp", NORM_FREE | {"discriminator_condition": "projection"}),
+    "dcgan-projection": (
+        "dcgan",
+        NORM_FREE | {"discriminator_norm": "spectral", "discriminator_condition": "projection"},
+    ),
+    "pacgan": ("pacgan", {}),
 }
 
 
@@ -157,7 +166,11 @@ def test_dropout_differs_between_replicas_under_vmap():
     assert ran == 2
 
 
-@pytest.mark.parametrize("pack", sorted(set(PACKS) - {"dcgan-batch", "mlp-batch"}))
+WRITE = {"dcgan-batch", "mlp-batch", "mlp-spectral", "dcgan-spectral", "dcgan-projection"}
+"""Discriminators that write to buffers, of which a penalty is given copies."""
+
+
+@pytest.mark.parametrize("pack", sorted(set(PACKS) - WRITE))
 def test_gradient_penalty_reaches_the_discriminators_parameters(pack):
     """d/dparameters of |dD/dx|^2 through torch.func agrees with a central difference."""
     torch.manual_seed(0)
