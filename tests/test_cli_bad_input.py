@@ -83,7 +83,7 @@ def trial(**sections: Any) -> str:
     return text(trial={**TRIAL, **sections})
 
 
-LISTED_MODELS = "one of cgan, dcgan, gan, wgan, wgan_gp, or an import path"
+LISTED_MODELS = "one of cgan, dcgan, dragan, gan, hinge, lsgan, r1gan, r3gan, wgan, wgan_gp, or an"
 CASES: list[tuple[str, str, list[str]]] = [
     ("unknown key", TEXT + "serach: {}\n", ["serach: unknown key (did you mean 'search'?)"]),
     (
