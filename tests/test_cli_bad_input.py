@@ -38,6 +38,8 @@ def gansweep(
     """Run the command line in an empty working folder: exit code, stdout, stderr."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(startup, "start_ahead", lambda file, overrides: None)
+    # A command that starts in spite of a mistake would end pytest with itself, as a success.
+    monkeypatch.setattr(cli, "_exit", sys.exit)
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from gansweep.dataspec import Condition, DataSpec
 from gansweep.networks.catalogue import ARCHITECTURES
@@ -146,6 +147,21 @@ def test_stacked_replicas_under_vmap_equal_each_alone(pack):
                     torch.testing.assert_close(buffers[key][i], buffer)
                 ran += 1
     assert ran == 3 * 2 * 3
+
+
+BATCHNORM = {"mlp": (1e-5, 0.1), "dcgan": (1e-5, 0.1), "pacgan": (1e-4, 0.05)}
+"""eps and momentum, in PyTorch's sense: what a batch counts in the running statistics."""
+
+
+@pytest.mark.parametrize("name", BATCHNORM)
+def test_eps_and_momentum_of_batchnorm_are_not_mixed_up(name):
+    """Popular code says BatchNorm2d(maps, 0.8) and means the momentum; it is eps."""
+    norms = {"generator_norm": "batch", "discriminator_norm": "batch"}
+    architecture = build(name, **SMALL[name] | ({} if name == "pacgan" else norms))
+    nets = pair(architecture, (3, 16, 16))
+    found = [m for net in nets for m in net.modules() if isinstance(m, _BatchNorm)]
+    assert len(found) >= 2
+    assert {(m.eps, m.momentum) for m in found} == {BATCHNORM[name]}
 
 
 def test_dropout_differs_between_replicas_under_vmap():
