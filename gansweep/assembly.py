@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -38,7 +40,8 @@ def build_networks(config: TrialConfig, spec: DataSpec) -> tuple[nn.Module, nn.M
     architecture = config.network.cls(config.network.settings)
     condition = condition_of(config, spec)
     generator = architecture.generator(latent_dim=config.latent.dim, spec=spec, condition=condition)
-    discriminator = architecture.discriminator(spec=spec, condition=condition)
+    seen = replace(spec, shape=(config.model.settings.pac * spec.shape[0], *spec.shape[1:]))
+    discriminator = architecture.discriminator(spec=seen, condition=condition)
     return generator, discriminator
 
 
@@ -69,13 +72,16 @@ def check_fit(config: TrialConfig, spec: DataSpec) -> list[str]:
     Builds both networks without memory (torch's meta device) and passes a batch of two through
     them, so that a wrong shape is found before anything is launched.
     """
+    _check_pac(config)
     where = "trial.network"
+    formulation = config.model.cls.mathematics(config.model.settings)
     try:
         with torch.device("meta"):
             generator, discriminator = build_networks(config, spec)
             labels = _example_labels(condition_of(config, spec))
             fake = generator(torch.empty(2, config.latent.dim), labels)
-            logits = discriminator(fake, labels)
+            seen = formulation.packed(fake.repeat_interleave(formulation.pac, 0))
+            logits = discriminator(seen, labels)
     except ConfigError:
         raise
     except Exception as error:  # a user's network may raise anything
@@ -99,6 +105,21 @@ def check_fit(config: TrialConfig, spec: DataSpec) -> list[str]:
         optimizer=config.d_optimizer.cls(config.d_optimizer.settings),
         discriminator=discriminator,
     )
+
+
+def _check_pac(config: TrialConfig) -> None:
+    """ConfigError where samples cannot be judged together."""
+    settings, batch_size = config.model.settings, config.data.settings.batch_size
+    if settings.pac == 1:
+        return
+    if settings.conditional:
+        what = "a conditional discriminator judges one sample with its own label"
+        raise ConfigError.single("trial.model.pac", f"is {settings.pac}: {what}", "use pac: 1")
+    if batch_size % settings.pac:
+        what = f"is {settings.pac}, which does not divide the batch of {batch_size}"
+        raise ConfigError.single(
+            "trial.model.pac", what, f"set data.batch_size to a multiple of {settings.pac}"
+        )
 
 
 def check_engine(config: TrialConfig, spec: DataSpec, *, stacked: bool) -> None:

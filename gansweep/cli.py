@@ -152,6 +152,25 @@ def plan(
 
 
 @app.command()
+def explain(
+    file: File,
+    overrides: Overrides = None,
+    trial: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="One trial: its name, or the start of its key.", show_default=False),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Hold a sweep's settings against its preset, or its variant's published ones."""
+    from gansweep.imports import importing
+
+    with importing():
+        from gansweep.commands.explain import explain_command
+
+    raise typer.Exit(explain_command(file, overrides or [], trial=trial, as_json=json))
+
+
+@app.command()
 def show(
     name: Annotated[str, typer.Argument(help="The sweep's name.", metavar="NAME")],
     tracking_uri: Uri = None,

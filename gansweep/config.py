@@ -1,7 +1,8 @@
 """The typed schema of a trial: what one section of a sweep file says, resolved and checked.
 
 A trial's tree (plain mappings, as in the file's `trial:`) becomes a `TrialConfig`: names become
-classes, the variant's published defaults fill what the file leaves open, every value is checked.
+classes; the preset that it names, and below it the variant's published defaults, fill what the file
+leaves open; every value is checked.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any, Literal, final
 
+from gansweep import presets
 from gansweep.components import Part
 from gansweep.data.base import Dataset
 from gansweep.data.catalogue import DATASETS
@@ -21,7 +23,7 @@ from gansweep.errors import ConfigError, Problem, nearest
 from gansweep.latent import Latent
 from gansweep.metrics.base import Score
 from gansweep.metrics.catalogue import SCORES
-from gansweep.modules.alternating import AlternatingModule
+from gansweep.modules.alternating import AlternatingModule, Published
 from gansweep.modules.catalogue import VARIANTS
 from gansweep.networks.base import Architecture
 from gansweep.networks.catalogue import ARCHITECTURES
@@ -30,7 +32,7 @@ from gansweep.settings import dump, fill, setting
 
 Tree = dict[str, Any]
 
-KEY_FORMAT = 1
+KEY_FORMAT = 2
 """Version of what a trial key hashes; a change of meaning raises it."""
 
 
@@ -102,6 +104,8 @@ PLAIN: dict[str, type[Any]] = {
 
 SECTIONS = ("model", "network", "optimizer", "data", *PLAIN)
 SCALARS = ("seed", "precision", "device", "compile")
+KEYS = ("preset", *SECTIONS, *SCALARS)
+"""All that a trial's tree may hold."""
 ROLES = ("discriminator", "generator")
 
 _DEFAULT_DATA = "mnist5k"
@@ -186,10 +190,9 @@ def resolve(
     def where(name: str) -> str:
         return f"{at}.{name}" if at else name
 
-    known = (*SECTIONS, *SCALARS)
     for name, value in tree.items():
-        if name not in known:
-            problems.append(Problem(where(name), "unknown key", nearest(str(name), known)))
+        if name not in KEYS:
+            problems.append(Problem(where(name), "unknown key", nearest(str(name), KEYS)))
         elif name in SECTIONS and value is not None and not isinstance(value, Mapping):
             remedy = f"write {name}: {{name: {value}}}" if isinstance(value, str) else ""
             problems.append(Problem(where(name), f"is {value!r}, must be a section", remedy))
@@ -198,10 +201,14 @@ def resolve(
         for name, value in tree.items()
         if name in SECTIONS and isinstance(value, Mapping)
     }
-    model = VARIANTS.part(sections.get("model", {}), at=where("model"), problems=problems)
-    published = _published(sections.get("model", {}).get("name"))
+    preset = _preset(tree.get("preset"), sections, problems, where)
+    own_model = _over(preset.get("model", {}), sections.get("model", {}))
+    model = None
+    if "name" in own_model or "preset" not in tree:  # else it is the unknown preset's
+        model = VARIANTS.part(own_model, at=where("model"), problems=problems)
+    layers = [_published(own_model.get("name")), preset, sections]
     tuned = {
-        name: _under(published.get(name, {}), sections.get(name, {}))
+        name: _over(*(layer.get(name, {}) for layer in layers), kept=_OF_ALL.get(name, ()))
         for name in SECTIONS
         if name != "model"
     }
@@ -212,15 +219,16 @@ def resolve(
     data = DATASETS.part(tuned["data"], at=where("data"), problems=problems)
     d_optimizer, g_optimizer = None, None
     if model or "name" in tuned["optimizer"]:
-        given, defaults = sections.get("optimizer", {}), published.get("optimizer", {})
+        given = sections.get("optimizer", {})
         for role in ROLES:
             if not isinstance(given.get(role) or {}, Mapping):
                 what = f"is {given[role]!r}, must be a section"
                 problems.append(Problem(where(f"optimizer.{role}"), what))
                 given = {key: value for key, value in given.items() if key != role}
+        parts = [*(layer.get("optimizer", {}) for layer in layers[:-1]), given]
         d_optimizer, g_optimizer = (
             OPTIMIZERS.part(
-                _under(_of_role(defaults, role), _of_role(given, role)),
+                _over(*(_of_role(part, role) for part in parts)),
                 at=where("optimizer"),
                 problems=problems,
             )
@@ -270,10 +278,31 @@ def _without_floats(tree: Mapping[str, Any]) -> Tree:
 def _of_role(optimizer: Mapping[str, Any], role: str) -> Tree:
     """The optimizer section of one network: what both share, under what `role` has of its own."""
     common = {key: value for key, value in optimizer.items() if key not in ROLES}
-    return _under(common, optimizer.get(role) or {})
+    return _over(common, optimizer.get(role) or {})
 
 
-def _published(variant: object) -> Mapping[str, Any]:
+def _preset(
+    name: object,
+    sections: Mapping[str, Mapping[str, Any]],
+    problems: list[Problem],
+    where: Callable[[str], str],
+) -> Published:
+    """The sections of a trial's preset; none where it names none, or a wrong one."""
+    if name is None:
+        return {}
+    try:
+        preset = presets.load(name, at=where("preset"))
+    except ConfigError as error:
+        problems.extend(error.problems)
+        return {}
+    variant, own = preset.trial["model"]["name"], sections.get("model", {}).get("name")
+    if own not in (None, variant):
+        what = f"is {own!r}, and the preset {name!r} is of {variant!r}"
+        problems.append(Problem(where("model.name"), what, "leave out one of the two"))
+    return preset.trial
+
+
+def _published(variant: object) -> Published:
     """A variant's defaults, also where its own settings are wrong; none of an unknown one."""
     if isinstance(variant, str):
         with contextlib.suppress(ConfigError):
@@ -281,8 +310,20 @@ def _published(variant: object) -> Mapping[str, Any]:
     return {}
 
 
-def _under(defaults: Mapping[str, Any], section: Mapping[str, Any]) -> Tree:
-    """`section` over `defaults`; defaults that belong to another name do not apply."""
-    if "name" in section and "name" in defaults and section["name"] != defaults["name"]:
-        return dict(section)
-    return {**defaults, **section}
+_OF_ALL = {"data": ("batch_size",)}
+"""Settings that every part of a kind has: they hold whatever its name."""
+
+
+def _over(*layers: Mapping[str, Any], kept: Sequence[str] = ()) -> Tree:
+    """Each section over those before it; what belongs to another name does not apply.
+
+    kept: keys that do all the same.
+    """
+
+    def two(below: Tree, section: Mapping[str, Any]) -> Tree:
+        if "name" in section and "name" in below and section["name"] != below["name"]:
+            below = {key: below[key] for key in kept if key in below}
+        return {**below, **section}
+
+    empty: Tree = {}
+    return reduce(two, layers, empty)

@@ -1,4 +1,4 @@
-"""A formulation: objective + penalty + constraint, the mathematics of a variant.
+"""A formulation: objective + penalty + constraint, and how many samples D judges at a time.
 
 Free of optimizers and of randomness: D arrives as a callable, all noise as arguments. The same
 object serves one trial, a pack of replicas under `vmap`, and a float64 test.
@@ -10,11 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
+import torch
 from torch import Tensor
 
 from gansweep.constraints import Constraint
 from gansweep.objectives import Objective
 from gansweep.penalties import Discriminator, Penalty
+
+Both = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+"""D with its labels bound: real and generated samples [N, ...] -> logits of each, [N]."""
 
 
 @final
@@ -29,11 +33,43 @@ class Loss:
 @final
 @dataclass(frozen=True)
 class Formulation:
-    """One variant's mathematics."""
+    """One variant's mathematics.
+
+    pac: the samples that D judges together, real ones or generated ones (PacGAN, Lin et al. 2018).
+    Objective and penalty see such a tuple as one sample, of the product distribution.
+    """
 
     objective: Objective
     penalty: Penalty | None = None
     constraint: Constraint | None = None
+    pac: int = 1
+
+    def packed(self, x: Tensor) -> Tensor:
+        """What D sees of samples [N, C, ...]: `pac` neighbours as one, [N / pac, pac C, ...]."""
+        if self.pac == 1:
+            return x
+        return x.reshape(-1, self.pac * x.shape[1], *x.shape[2:])
+
+    def draw(
+        self,
+        steps: int,
+        batch: int,
+        *,
+        shape: tuple[int, ...],
+        rng: torch.Generator,
+        device: torch.device | str,
+        dtype: torch.dtype,
+    ) -> Tensor | None:
+        """The penalty's noise for `steps` losses of D on batches of `batch` samples of `shape`.
+
+        [steps, ...]; None without a penalty.
+        """
+        if self.penalty is None:
+            return None
+        seen = (self.pac * shape[0], *shape[1:])
+        return self.penalty.draw(
+            steps, batch // self.pac, shape=seen, rng=rng, device=device, dtype=dtype
+        )
 
     def discriminator_loss(
         self,
@@ -43,15 +79,16 @@ class Formulation:
         noise: Tensor | None = None,
         *,
         D_pure: Discriminator | None = None,
-        D_both: Callable[[Tensor, Tensor], tuple[Tensor, ...]] | None = None,
+        D_both: Both | None = None,
     ) -> Loss:
         """D's loss on real and generated samples [N, ...]; `fake` must be detached.
 
         Real and generated samples pass through D as separate batches, so that BatchNorm sees
         each alone; where that makes no difference, `D_both` may pass them as one. `noise` is what
-        `penalty.draw` gave. `D_pure` is D without side effects on its buffers, for the penalty's
-        derivative; D itself where None.
+        `draw` gave for this step. `D_pure` is D without side effects on its buffers, for the
+        penalty's derivative; D itself where None.
         """
+        real, fake = self.packed(real), self.packed(fake)
         real_logits, fake_logits = D_both(real, fake) if D_both else (D(real), D(fake))
         game = self.objective.discriminator(real_logits, fake_logits)
         watch = self.objective.diagnostics(real_logits.detach(), fake_logits.detach())
@@ -64,7 +101,25 @@ class Formulation:
         metrics = {"loss/d": total.detach(), "loss/penalty": penalty.detach(), **watch}
         return Loss(total, metrics)
 
-    def generator_loss(self, D: Discriminator, fake: Tensor) -> Loss:
-        """G's loss on its samples [N, ...], which must carry G's graph."""
-        total = self.objective.generator(D(fake))
+    def generator_loss(
+        self,
+        D: Discriminator,
+        fake: Tensor,
+        real: Tensor | None = None,
+        *,
+        D_both: Both | None = None,
+    ) -> Loss:
+        """G's loss on its samples [N, ...], which must carry G's graph.
+
+        `real`: real samples [N, ...], which a relativistic objective needs and others ignore.
+        """
+        fake, real_logits = self.packed(fake), None
+        if self.objective.relativistic:
+            if real is None:
+                raise ValueError("a relativistic objective needs real samples in G's step too")
+            real = self.packed(real)
+            real_logits, fake_logits = D_both(real, fake) if D_both else (D(real), D(fake))
+        else:
+            fake_logits = D(fake)
+        total = self.objective.generator(fake_logits, real_logits)
         return Loss(total, {"loss/g": total.detach()})

@@ -9,22 +9,28 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import relu, softplus
 
 
 class Objective(ABC):
     """The game's two losses. Subclasses are frozen dataclasses."""
+
+    relativistic: ClassVar[bool] = False
+    """Whether G's loss compares D's logits on generated samples with those on real ones."""
 
     @abstractmethod
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """D's loss from its logits on real [N] and generated [N] samples: a scalar to minimise."""
 
     @abstractmethod
-    def generator(self, fake: Tensor) -> Tensor:
-        """G's loss from D's logits on generated samples [N]: a scalar to minimise."""
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+        """G's loss from D's logits on generated samples [N]: a scalar to minimise.
+
+        `real`: the logits on real samples [N], for a relativistic objective; None for others.
+        """
 
     @abstractmethod
     def diagnostics(self, real: Tensor, fake: Tensor) -> Mapping[str, Tensor]:
@@ -40,11 +46,10 @@ class _Probabilistic(Objective):
 
     def diagnostics(self, real: Tensor, fake: Tensor) -> Mapping[str, Tensor]:
         """Mean D(x) on both sides and D's accuracy; all three tend to 1/2 at the equilibrium."""
-        accuracy = ((real > 0).to(real.dtype).mean() + (fake <= 0).to(fake.dtype).mean()) / 2
         return {
             "d/real": real.sigmoid().mean(),
             "d/fake": fake.sigmoid().mean(),
-            "d/accuracy": accuracy,
+            "d/accuracy": _accuracy(real, fake, 0.0),
         }
 
 
@@ -53,7 +58,7 @@ class _Probabilistic(Objective):
 class Minimax(_Probabilistic):
     """The minimax game (Goodfellow et al. 2014, eq. 1); G's loss saturates where D is sure."""
 
-    def generator(self, fake: Tensor) -> Tensor:
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         """E[log(1 - D(G(z)))]."""
         return -softplus(fake).mean()
 
@@ -63,9 +68,85 @@ class Minimax(_Probabilistic):
 class NonSaturating(_Probabilistic):
     """The heuristic of the same paper, section 3: G maximises log D(G(z)) instead."""
 
-    def generator(self, fake: Tensor) -> Tensor:
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         """-E[log D(G(z))]."""
         return softplus(-fake).mean()
+
+
+@final
+@dataclass(frozen=True)
+class LeastSquares(Objective):
+    """LSGAN (Mao et al. 2017, eq. 2): D(x) is pulled towards labels, quadratically.
+
+    real_label b and fake_label a are what D aims at, target c is what G wants of D. (a, b, c) =
+    (0, 1, 1) is eq. 9 and the authors' code; (-1, 1, 0) is eq. 8, whose minimum over both players
+    is that of Pearson's chi-squared divergence.
+    """
+
+    fake_label: float = 0.0
+    real_label: float = 1.0
+    target: float = 1.0
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """E[(D(x) - b)^2] / 2 + E[(D(G(z)) - a)^2] / 2."""
+        pull = ((real - self.real_label) ** 2).mean() + ((fake - self.fake_label) ** 2).mean()
+        return pull / 2
+
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+        """E[(D(G(z)) - c)^2] / 2."""
+        return ((fake - self.target) ** 2).mean() / 2
+
+    def diagnostics(self, real: Tensor, fake: Tensor) -> Mapping[str, Tensor]:
+        """Mean D(x) on both sides, and D's accuracy at the middle of its two labels."""
+        middle = (self.real_label + self.fake_label) / 2
+        accuracy = _accuracy(real, fake, middle)
+        return {"d/real": real.mean(), "d/fake": fake.mean(), "d/accuracy": accuracy}
+
+
+@final
+@dataclass(frozen=True)
+class Hinge(Objective):
+    """The hinge loss (Lim & Ye 2017), as in pfnet-research/sngan_projection, updater.py."""
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """E[max(0, 1 - D(x))] + E[max(0, 1 + D(G(z)))]: beyond the margin D gains nothing."""
+        return relu(1.0 - real).mean() + relu(1.0 + fake).mean()
+
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+        """-E[D(G(z))]."""
+        return -fake.mean()
+
+    def diagnostics(self, real: Tensor, fake: Tensor) -> Mapping[str, Tensor]:
+        """Mean D(x) on both sides, and D's accuracy at 0, the middle of its margin."""
+        accuracy = _accuracy(real, fake, 0.0)
+        return {"d/real": real.mean(), "d/fake": fake.mean(), "d/accuracy": accuracy}
+
+
+@final
+@dataclass(frozen=True)
+class RelativisticPairing(Objective):
+    """RpGAN: D tells which of a pair is the real one (Jolicoeur-Martineau 2019).
+
+    With f(t) = -log(1 + e^-t), as in R3GAN (Huang et al. 2024). Sample i of the real batch is
+    paired with sample i of the generated one, in G's step too.
+    """
+
+    relativistic: ClassVar[bool] = True
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """-E[log sigmoid(D(x) - D(G(z)))]."""
+        return softplus(fake - real).mean()
+
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+        """-E[log sigmoid(D(G(z)) - D(x))]."""
+        if real is None:
+            raise ValueError("a relativistic objective needs D's logits on real samples")
+        return softplus(real - fake).mean()
+
+    def diagnostics(self, real: Tensor, fake: Tensor) -> Mapping[str, Tensor]:
+        """Mean D(x) on both sides, and the share of pairs that D puts in the right order."""
+        accuracy = (real > fake).to(real.dtype).mean()
+        return {"d/real": real.mean(), "d/fake": fake.mean(), "d/accuracy": accuracy}
 
 
 @final
@@ -77,7 +158,7 @@ class Wasserstein(Objective):
         """-(E[D(x)] - E[D(G(z))])."""
         return fake.mean() - real.mean()
 
-    def generator(self, fake: Tensor) -> Tensor:
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         """-E[D(G(z))]."""
         return -fake.mean()
 
@@ -85,3 +166,9 @@ class Wasserstein(Objective):
         """The critic's estimate of W1, up to its Lipschitz constant, and its two means."""
         real_mean, fake_mean = real.mean(), fake.mean()
         return {"d/real": real_mean, "d/fake": fake_mean, "d/wasserstein": real_mean - fake_mean}
+
+
+def _accuracy(real: Tensor, fake: Tensor, threshold: float | Tensor) -> Tensor:
+    """Share of samples on their own side of `threshold`, each side counting half."""
+    right = (real > threshold).to(real.dtype).mean() + (fake <= threshold).to(fake.dtype).mean()
+    return right / 2

@@ -10,27 +10,34 @@ from gansweep.assembly import build_module, check_fit, condition_of, load_sample
 from gansweep.config import resolve
 from gansweep.dataspec import Condition, DataSpec
 from gansweep.errors import ConfigError
+from gansweep.modules.catalogue import VARIANTS
+from gansweep.networks.catalogue import ARCHITECTURES
 
 CLASSES = Condition("class", 10)
+ADVISED_AGAINST = {
+    *(("hinge", network) for network in ("mlp", "maxout", "pacgan")),  # no spectral norm
+    ("dragan", "dcgan"),  # BatchNorm under a penalty
+}
 
 
 def test_what_fits():
     ran = 0
-    for model in ("gan", "dcgan", "wgan", "wgan_gp", "cgan"):
-        for network in ("mlp", "maxout", "dcgan"):
+    for model in VARIANTS.names:
+        for network in ARCHITECTURES.names:
             config = small(model, network, "digits")
-            assert check_fit(config, DataSpec((1, 8, 8), CLASSES)) == []
+            advice = check_fit(config, DataSpec((1, 16, 16), CLASSES))
+            assert bool(advice) == ((model, network) in ADVISED_AGAINST)
             ran += 1
-    assert ran == 15
+    assert ran == 40
 
 
 def test_the_published_trials_fit_their_data():
     ran = 0
-    for model in ("gan", "dcgan", "wgan", "wgan_gp", "cgan"):
+    for model in VARIANTS.names:
         config = resolve({"model": {"name": model}}, [])
         assert check_fit(config, DataSpec((1, 28, 28), CLASSES)) == []
         ran += 1
-    assert ran == 5
+    assert ran == 10
 
 
 def test_a_full_size_check_allocates_nothing_large():
@@ -68,6 +75,23 @@ def test_advice():
     only_g = {"generator": {"name": "adam"}}
     config = small("wgan", "mlp", "digits", optimizer=only_g)
     assert check_fit(config, DataSpec((1, 8, 8))) == []
+
+
+def test_samples_judged_together():
+    """D is built for `pac` samples side by side; it must divide the batch, and have no labels."""
+    for network, spec in (("mlp", (2,)), ("mlp", (1, 8, 8)), ("dcgan", (3, 8, 8))):
+        data = "ring8" if len(spec) == 1 else "digits"
+        config = small("wgan_gp", network, data, model={"pac": 3})
+        check_fit(config, DataSpec(spec, CLASSES))
+        module = build_module(config, DataSpec(spec))
+        assert module.discriminator(torch.zeros(2, 3 * spec[0], *spec[1:])).shape == (2,)
+        assert module.generator(torch.zeros(2, 4)).shape == (2, *spec)
+    with pytest.raises(
+        ConfigError, match=r"model\.pac: is 4, which does not divide the batch of 6"
+    ):
+        check_fit(small("gan", "mlp", "ring8", model={"pac": 4}), DataSpec((2,)))
+    with pytest.raises(ConfigError, match=r"model\.pac: is 2: a conditional discriminator"):
+        check_fit(small("cgan", "mlp", "digits", model={"pac": 2}), DataSpec((1, 8, 8), CLASSES))
 
 
 def test_the_optimizers_are_not_swapped():

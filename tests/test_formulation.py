@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from gansweep.formulation import Formulation
-from gansweep.objectives import NonSaturating, Wasserstein
-from gansweep.penalties import GradientPenalty
+from gansweep.objectives import NonSaturating, RelativisticPairing, Wasserstein
+from gansweep.penalties import GradientPenalty, ZeroCentred
 
 REAL = torch.tensor([[1.0, 2.0], [3.0, -1.0]], dtype=torch.float64)
 FAKE = torch.tensor([[0.5, 0.5], [-2.0, 1.0]], dtype=torch.float64)
@@ -107,3 +107,89 @@ def test_replicas_under_vmap_equal_single_ones():
         torch.testing.assert_close(values[i], one.total, rtol=0, atol=1e-12)
         (expected,) = torch.autograd.grad(one.total, [net[0].weight])
         torch.testing.assert_close(gradients["0.weight"][i], expected, rtol=0, atol=1e-12)
+
+
+# --- relativistic objectives and packed samples
+
+
+def test_a_relativistic_generator_loss_sees_real_samples():
+    formulation = Formulation(RelativisticPairing())
+    fake = FAKE.clone().requires_grad_()
+    loss = formulation.generator_loss(D, fake, REAL)
+    assert torch.equal(loss.total, RelativisticPairing().generator(D(FAKE), D(REAL)))
+    assert torch.autograd.grad(loss.total, fake)[0].abs().min() > 0
+    with pytest.raises(ValueError, match="real samples"):
+        formulation.generator_loss(D, FAKE)
+
+
+def test_other_generator_losses_leave_real_samples_alone():
+    seen = []
+
+    def spy(x):
+        seen.append(x)
+        return D(x)
+
+    loss = Formulation(NonSaturating()).generator_loss(spy, FAKE, REAL)
+    assert torch.equal(loss.total, NonSaturating().generator(D(FAKE)))
+    assert len(seen) == 1
+
+
+def test_both_may_pass_as_one_in_either_step():
+    calls = []
+
+    def both(real, fake):
+        calls.append(len(real))
+        return D(real), D(fake)
+
+    formulation = Formulation(RelativisticPairing())
+    formulation.discriminator_loss(D, REAL, FAKE, D_both=both)
+    loss = formulation.generator_loss(D, FAKE, REAL, D_both=both)
+    assert calls == [2, 2]
+    assert torch.equal(loss.total, formulation.generator_loss(D, FAKE, REAL).total)
+
+
+def test_packed_samples_are_neighbours_side_by_side():
+    """PacGAN: D(x_1, ..., x_m); vectors end to end, images channel by channel."""
+    x = torch.arange(12.0).view(6, 2)
+    assert Formulation(NonSaturating()).packed(x) is x
+    assert Formulation(NonSaturating(), pac=2).packed(x).tolist() == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [8, 9, 10, 11],
+    ]
+    assert Formulation(NonSaturating(), pac=3).packed(x).shape == (2, 6)
+    images = torch.randn(4, 3, 5, 5).to(memory_format=torch.channels_last)
+    packed = Formulation(NonSaturating(), pac=2).packed(images)
+    assert packed.shape == (2, 6, 5, 5)
+    assert torch.equal(packed[1, :3], images[2])
+    assert torch.equal(packed[1, 3:], images[3])
+
+
+def test_losses_of_packed_samples():
+    """Objective and penalty see a pair as one sample: one logit, one slope, one u."""
+    weights = torch.tensor([0.6, 1.7, -0.4, 0.9], dtype=torch.float64)
+
+    def pairwise(x):
+        assert x.shape[1:] == (4,)
+        return x @ weights
+
+    torch.manual_seed(0)
+    real, fake = torch.randn(2, 6, 2, dtype=torch.float64)
+    formulation = Formulation(Wasserstein(), GradientPenalty(10.0), pac=2)
+    size = {"shape": (2,), "device": "cpu", "dtype": torch.float64}
+    noise = formulation.draw(5, 6, rng=torch.Generator().manual_seed(0), **size)
+    assert noise.shape == (5, 3)
+    loss = formulation.discriminator_loss(pairwise, real, fake, noise[0])
+    game = (fake - real).view(3, 4).mean(0) @ weights
+    penalty = 10 * (weights.norm() - 1) ** 2
+    assert loss.total.item() == pytest.approx((game + penalty).item(), abs=1e-12)
+    loss = formulation.generator_loss(pairwise, fake)
+    assert loss.total.item() == pytest.approx(-(fake.view(3, 4).mean(0) @ weights).item())
+    pairs = Formulation(RelativisticPairing(), ZeroCentred(2.0, 2.0), pac=2)
+    assert pairs.generator_loss(pairwise, fake, real).total.isfinite()
+
+
+def test_without_a_penalty_there_is_no_noise():
+    rng = torch.Generator().manual_seed(0)
+    size = {"shape": (2,), "device": "cpu", "dtype": torch.float64}
+    assert Formulation(Wasserstein()).draw(2, 4, rng=rng, **size) is None

@@ -7,11 +7,27 @@ import math
 import pytest
 import torch
 
-from gansweep.objectives import Minimax, NonSaturating, Wasserstein
+from gansweep.objectives import (
+    Hinge,
+    LeastSquares,
+    Minimax,
+    NonSaturating,
+    RelativisticPairing,
+    Wasserstein,
+)
 
 REAL = torch.tensor([-1.5, 0.0, 0.3, 4.0], dtype=torch.float64)
 FAKE = torch.tensor([2.0, -0.7, 0.1, -3.0], dtype=torch.float64)
-ALL = [Minimax(), NonSaturating(), Wasserstein()]
+CHI_SQUARED = LeastSquares(fake_label=-1.0, real_label=1.0, target=0.0)
+ALL = [
+    Minimax(),
+    NonSaturating(),
+    LeastSquares(),
+    CHI_SQUARED,
+    Hinge(),
+    RelativisticPairing(),
+    Wasserstein(),
+]
 
 
 def sigmoid(x: float) -> float:
@@ -78,16 +94,16 @@ def test_gradients():
 
 
 def test_both_players_pull_the_fakes_logits_apart():
-    """D wants them down, G up, for every objective."""
+    """D wants them down, G up, for every objective; within the labels and the margin of two."""
+    real, fake = REAL.clamp(-0.9, 0.9), FAKE.clamp(-0.9, -0.1)
     ran = 0
     for objective in ALL:
-        of_d = slope(lambda a, o=objective: o.discriminator(REAL, a), FAKE)
-        of_real = slope(lambda a, o=objective: o.discriminator(a, FAKE), REAL)
-        assert (of_d > 0).all()
-        assert (of_real < 0).all()
-        assert (slope(objective.generator, FAKE) < 0).all()
+        a, b = (fake.clamp(min=0.1), real) if objective == LeastSquares() else (fake, real)
+        assert (slope(lambda a, o=objective, b=b: o.discriminator(b, a), a) > 0).all()
+        assert (slope(lambda b, o=objective, a=a: o.discriminator(b, a), b) < 0).all()
+        assert (slope(lambda a, o=objective, b=b: o.generator(a, b), a) < 0).all()
         ran += 1
-    assert ran == 3
+    assert ran == 7
 
 
 def test_wasserstein_signs():
@@ -96,6 +112,66 @@ def test_wasserstein_signs():
     assert Wasserstein().generator(fake).item() == -1.5
     watch = {k: v.item() for k, v in Wasserstein().diagnostics(real, fake).items()}
     assert watch == {"d/real": 4.0, "d/fake": 1.5, "d/wasserstein": 2.5}
+
+
+def test_least_squares():
+    """Mao et al. 2017, eq. 2; the optimal D of eq. 5 is (b p + a q) / (p + q)."""
+    for objective, (a, b, c) in ((LeastSquares(), (0, 1, 1)), (CHI_SQUARED, (-1, 1, 0))):
+        expected = sum((x - b) ** 2 for x in REAL.tolist()) / 8
+        expected += sum((x - a) ** 2 for x in FAKE.tolist()) / 8
+        assert objective.discriminator(REAL, FAKE).item() == pytest.approx(expected, abs=1e-13)
+        expected = sum((x - c) ** 2 for x in FAKE.tolist()) / 8
+        assert objective.generator(FAKE).item() == pytest.approx(expected, abs=1e-13)
+        of_fake = slope(lambda x, o=objective: o.discriminator(REAL, x), FAKE)
+        torch.testing.assert_close(of_fake, (FAKE - a) / 4, rtol=0, atol=1e-14)
+        torch.testing.assert_close(slope(objective.generator, FAKE), (FAKE - c) / 4)
+        # Three times as many real samples as generated ones where D says x: 3 (x - b) + (x - a).
+        best = torch.tensor([(3 * b + a) / 4], dtype=torch.float64)
+        of_real = slope(lambda x, o=objective: o.discriminator(x, FAKE), best)
+        of_fake = slope(lambda x, o=objective: o.discriminator(REAL, x), best)
+        assert (3 * of_real + of_fake).item() == pytest.approx(0, abs=1e-14)
+    watch = CHI_SQUARED.diagnostics(torch.tensor([0.5, -0.5]), torch.tensor([0.2, -1.0, -2.0]))
+    assert watch["d/accuracy"].item() == pytest.approx((1 / 2 + 2 / 3) / 2)
+    watch = LeastSquares().diagnostics(torch.tensor([0.6, 0.4]), torch.tensor([0.6, 0.4]))
+    assert {k: v.item() for k, v in watch.items()} == pytest.approx(
+        {"d/real": 0.5, "d/fake": 0.5, "d/accuracy": 0.5}
+    )
+
+
+def test_hinge():
+    """Beyond the margin of 1 D gains nothing; G's loss knows no margin."""
+    expected = (2.5 + 1.0 + 0.7 + 0.0) / 4 + (3.0 + 0.3 + 1.1 + 0.0) / 4
+    assert Hinge().discriminator(REAL, FAKE).item() == pytest.approx(expected, abs=1e-14)
+    of_real = slope(lambda x: Hinge().discriminator(x, FAKE), REAL)
+    of_fake = slope(lambda x: Hinge().discriminator(REAL, x), FAKE)
+    assert of_real.tolist() == [-0.25, -0.25, -0.25, 0.0]
+    assert of_fake.tolist() == [0.25, 0.25, 0.25, 0.0]
+    assert slope(Hinge().generator, FAKE).tolist() == [-0.25] * 4
+    assert Hinge().diagnostics(REAL, FAKE)["d/accuracy"].item() == pytest.approx(0.5)
+
+
+def test_relativistic_pairing():
+    """Sample i against sample i; where D is the same on both sides it is log 2."""
+    objective = RelativisticPairing()
+    pairs = list(zip(REAL.tolist(), FAKE.tolist(), strict=True))
+    expected = sum(-math.log(sigmoid(x - y)) for x, y in pairs) / 4
+    assert objective.discriminator(REAL, FAKE).item() == pytest.approx(expected, abs=1e-13)
+    expected = sum(-math.log(sigmoid(y - x)) for x, y in pairs) / 4
+    assert objective.generator(FAKE, REAL).item() == pytest.approx(expected, abs=1e-13)
+    assert objective.generator(REAL, REAL).item() == pytest.approx(math.log(2), abs=1e-14)
+    d = (REAL - FAKE).sigmoid()
+    of_fake = slope(lambda x: objective.generator(x, REAL), FAKE)
+    torch.testing.assert_close(of_fake, -d / 4, rtol=0, atol=1e-14)
+    of_real = slope(lambda x: objective.discriminator(x, FAKE), REAL)
+    torch.testing.assert_close(of_real, (d - 1) / 4, rtol=0, atol=1e-14)
+    shuffled = objective.discriminator(REAL, FAKE.flip(0)).item()
+    assert abs(shuffled - objective.discriminator(REAL, FAKE).item()) > 0.1
+    shift = objective.discriminator(REAL + 5, FAKE + 5)  # only differences count
+    torch.testing.assert_close(shift, objective.discriminator(REAL, FAKE), rtol=0, atol=1e-13)
+    watch = objective.diagnostics(REAL, FAKE)
+    assert watch["d/accuracy"].item() == 3 / 4
+    with pytest.raises(ValueError, match="real samples"):
+        objective.generator(FAKE)
 
 
 def test_accuracy_counts_both_sides():
@@ -109,22 +185,23 @@ def test_extreme_logits_stay_finite():
     far = torch.tensor([1e4, -1e4])
     ran = 0
     for objective in ALL:
-        assert objective.discriminator(far, far).isfinite()
-        assert objective.generator(far).isfinite()
-        assert slope(objective.generator, far).isfinite().all()
+        assert objective.discriminator(far, far.flip(0)).isfinite()
+        assert objective.generator(far, far.flip(0)).isfinite()
+        of_fake = slope(lambda a, o=objective: o.generator(a, far.flip(0)), far)
+        assert of_fake.isfinite().all()
         ran += 1
-    assert ran == 3
+    assert ran == 7
 
 
 def test_the_mean_is_over_each_side_alone():
     ran = 0
-    for objective in ALL:
+    for objective in (o for o in ALL if not o.relativistic):
         loss = objective.discriminator(REAL, FAKE)
         torch.testing.assert_close(objective.discriminator(REAL, FAKE.repeat(3)), loss)
         torch.testing.assert_close(objective.discriminator(REAL.repeat(2), FAKE), loss)
         assert loss.shape == objective.generator(FAKE).shape == ()
         ran += 1
-    assert ran == 3
+    assert ran == 6
 
 
 def test_replicas_under_vmap_equal_single_ones():
@@ -136,10 +213,11 @@ def test_replicas_under_vmap_equal_single_ones():
         assert together.tolist() == [
             objective.discriminator(*pair).item() for pair in zip(real, fake, strict=True)
         ]
-        gradients = torch.func.vmap(torch.func.grad(objective.generator))(fake)
-        torch.testing.assert_close(gradients[1], slope(objective.generator, fake[1]))
+        gradients = torch.func.vmap(torch.func.grad(objective.generator))(fake, real)
+        alone = slope(lambda a, o=objective: o.generator(a, real[1]), fake[1])
+        torch.testing.assert_close(gradients[1], alone)
         watch = torch.func.vmap(lambda r, f, o=objective: dict(o.diagnostics(r, f)))(real, fake)
         for name, value in objective.diagnostics(real[2], fake[2]).items():
             torch.testing.assert_close(watch[name][2], value)
         ran += 1
-    assert ran == 3
+    assert ran == 7

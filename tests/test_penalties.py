@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from gansweep.penalties import GradientPenalty, input_gradient
+from gansweep.penalties import (
+    GradientPenalty,
+    LocalGradientPenalty,
+    Penalty,
+    ZeroCentred,
+    input_gradient,
+)
 
 CLOSE = {"rtol": 0, "atol": 1e-12}
 
@@ -59,7 +65,8 @@ def test_the_ends_of_the_lines():
 
 
 def drawn(rng, *, steps: int = 2, batch: int = 4, dtype=torch.float64):
-    return GradientPenalty().draw(steps, batch, rng=rng, device="cpu", dtype=dtype)
+    size = {"shape": (2, 3, 3), "device": "cpu", "dtype": dtype}
+    return GradientPenalty().draw(steps, batch, rng=rng, **size)
 
 
 def test_one_u_a_sample():
@@ -177,3 +184,116 @@ def test_replicas_under_vmap_equal_single_ones():
         gradient, value = torch.func.grad_and_value(penalty)(w[i], real[i], fake[i], u[i])
         torch.testing.assert_close(together[0][i], gradient, **CLOSE)
         torch.testing.assert_close(together[1][i], value, **CLOSE)
+
+
+# --- DRAGAN's penalty, and the zero-centred ones
+
+
+def quadratic(a: float):
+    """D(x) = a |x|^2 / 2, whose slope is a x."""
+    return lambda x: a * (x * x).flatten(1).sum(1) / 2
+
+
+def test_dragan_looks_near_the_data_alone():
+    """x^ = x + s std v, per number of a sample; generated samples play no part."""
+    real, noise = images(1), images(3).sigmoid()
+    std = math.sqrt(((real - real.mean()) ** 2).sum().item() / real.numel())
+    expected = 0.0
+    for x, v in zip(real, noise, strict=True):
+        near = x + 0.3 * std * v
+        expected += 4 * (0.7 * math.sqrt((near * near).sum().item()) - 1) ** 2 / 4
+    penalty = LocalGradientPenalty(4.0, 0.3)
+    assert penalty(quadratic(0.7), real, images(2), noise).item() == pytest.approx(expected)
+    assert torch.equal(
+        penalty(quadratic(0.7), real, images(2), noise),
+        penalty(quadratic(0.7), real, 1e6 * images(5), noise),
+    )
+    assert LocalGradientPenalty() == LocalGradientPenalty(10.0, 0.5)
+
+
+def test_dragans_noise():
+    """v for each number times u for each sample, both uniform: mean 1/4, variance 7/144."""
+    size = {"shape": (2, 3, 3), "device": "cpu", "dtype": torch.float64}
+    rng = torch.Generator().manual_seed(0)
+    noise = LocalGradientPenalty().draw(4, 500, rng=rng, **size)
+    assert (noise.shape, noise.dtype) == ((4, 500, 2, 3, 3), torch.float64)
+    assert 0 <= noise.min() < 0.001
+    assert 0.95 < noise.max() < 1
+    assert noise.mean().item() == pytest.approx(1 / 4, abs=0.015)
+    assert noise.var().item() == pytest.approx(7 / 144, abs=0.005)
+    largest = noise.flatten(2).amax(2)  # about u 18 / 19
+    assert largest.std().item() == pytest.approx(18 / 19 / math.sqrt(12), abs=0.015)
+    again = LocalGradientPenalty().draw(4, 500, rng=torch.Generator().manual_seed(0), **size)
+    assert torch.equal(noise, again)
+
+
+def test_r1_and_r2_of_a_quadratic_critic():
+    """gamma / 2 E[a^2 |x|^2]: on real samples, on generated ones, or on both."""
+    real, fake, none = images(1), images(2), torch.empty(0)
+    r1, r2 = (0.49 * (x * x).sum().item() / 4 for x in (real, fake))
+    ran = 0
+    for penalty, expected in (
+        (ZeroCentred(10.0), 5 * r1),
+        (ZeroCentred(None, 3.0), 1.5 * r2),
+        (ZeroCentred(0.2, 0.4), 0.1 * r1 + 0.2 * r2),
+        (ZeroCentred(0.0, 0.0), 0.0),
+    ):
+        value = penalty(quadratic(0.7), real, fake, none)
+        assert value.item() == pytest.approx(expected, abs=1e-12)
+        assert value.shape == ()
+        ran += 1
+    assert ran == 4
+
+
+def test_zero_centred_penalties_draw_nothing():
+    rng = torch.Generator().manual_seed(0)
+    before = rng.get_state()
+    noise = ZeroCentred().draw(3, 4, shape=(2,), rng=rng, device="cpu", dtype=torch.float32)
+    assert noise.shape == (3, 0)
+    assert torch.equal(rng.get_state(), before)
+
+
+@pytest.mark.parametrize("penalty", [LocalGradientPenalty(10.0), ZeroCentred(2.0, 3.0)])
+def test_their_gradients_in_the_weights_by_finite_differences(penalty: Penalty):
+    D, real, fake = critic(), images(1), images(2)
+    size = {"shape": (2, 3, 3), "device": "cpu", "dtype": torch.float64}
+    (noise,) = penalty.draw(1, 4, rng=torch.Generator().manual_seed(0), **size)
+
+    def value():
+        return penalty(lambda x: D(x)[:, 0], real, fake, noise)
+
+    weights = list(D.parameters())[:-1]
+    gradients = torch.autograd.grad(value(), weights)
+    ran, step = 0, 1e-6
+    for weight, gradient in zip(weights, gradients, strict=True):
+        flat = weight.data.view(-1)
+        for i in range(0, len(flat), 5):
+            old = flat[i].item()
+            flat[i] = old + step
+            above = value().item()
+            flat[i] = old - step
+            below = value().item()
+            flat[i] = old
+            expected = (above - below) / (2 * step)
+            assert gradient.reshape(-1)[i].item() == pytest.approx(expected, abs=2e-7, rel=1e-6)
+            ran += 1
+    assert ran == 5 + 1 + 10 + 1 + 1
+    assert max(g.abs().max().item() for g in gradients) > 0.001
+
+
+@pytest.mark.parametrize("penalty", [LocalGradientPenalty(10.0), ZeroCentred(2.0, 3.0)])
+def test_their_replicas_under_vmap_equal_single_ones(penalty: Penalty):
+    generator = torch.Generator().manual_seed(0)
+    w = torch.randn(3, 4, 4, generator=generator, dtype=torch.float64)
+    real, fake = torch.randn(2, 3, 6, 4, generator=generator, dtype=torch.float64)
+    size = {"shape": (4,), "device": "cpu", "dtype": torch.float64}
+    noise = penalty.draw(3, 6, rng=generator, **size)
+
+    def value(w, real, fake, noise):
+        return penalty(lambda x: torch.tanh(x @ w).sum(1), real, fake, noise)
+
+    together = torch.func.vmap(torch.func.grad_and_value(value))(w, real, fake, noise)
+    for i in range(3):
+        gradient, alone = torch.func.grad_and_value(value)(w[i], real[i], fake[i], noise[i])
+        torch.testing.assert_close(together[0][i], gradient, **CLOSE)
+        torch.testing.assert_close(together[1][i], alone, **CLOSE)

@@ -40,21 +40,24 @@ def at(g_step, verdict):
     return report
 
 
-# --- every variant on every network that fits
+# --- the first variants on every network that fits, the later ones on one
 
 
+PENALISED = ("wgan_gp", "dragan", "r1gan", "r3gan")
+FIRST = ("gan", "dcgan", "wgan", "wgan_gp", "cgan")
 FITTING = [
     (model, network, data)
     for model in VARIANTS.names
     for network in ARCHITECTURES.names
     for data in ("digits", "ring8", "gaussian1d")
+    if network == "mlp" or (model == "gan" if network == "pacgan" else model in FIRST)
     if not (network == "dcgan" and data != "digits")
     if not (model == "cgan" and data == "gaussian1d")
 ]
 
 
 def test_the_grid_of_cases_is_whole():
-    assert len(FITTING) == 5 * 7 - 2
+    assert len(FITTING) == 10 * 3 + 5 * 3 + 5 + 3 - 2
 
 
 @pytest.mark.parametrize(("model", "network", "data"), FITTING)
@@ -77,7 +80,7 @@ def test_a_trial(model, network, data):
     assert {i.key for i in tracker.images} == {"samples"}
     watch = "d/wasserstein" if model.startswith("wgan") else "d/accuracy"
     assert len(tracker.history(watch)) == 4
-    assert len(tracker.history("loss/penalty")) == (4 if model == "wgan_gp" else 0)
+    assert len(tracker.history("loss/penalty")) == (4 if model in PENALISED else 0)
     assert all(math.isfinite(v) for m in tracker.metrics for v in m.values.values())
     last = {name: value for m in tracker.metrics for name, value in m.values.items()}
     assert result.metrics == last
@@ -139,7 +142,7 @@ def test_the_seed_decides_everything(model, tmp_path):
             if tensor.is_floating_point() and tensor.unique().numel() > 1:
                 assert not torch.equal(tensor, other[net][name])
                 ran += 1
-    assert ran >= 5
+    assert ran >= 4
     losses = [[m[1].get("loss/d") for m in ends[i][1][0]] for i in (0, 2)]
     assert losses[0] != losses[1]
 
@@ -180,6 +183,11 @@ RESUMED = {
     "wgan_gp batch": ("wgan_gp", "mlp", "ring8", {"network": {"discriminator_norm": "batch"}}),
     "cgan": ("cgan", "maxout", "digits", {"ema": {"decay": 0.9}}),  # dropout in both
     "cgan vector": ("cgan", "mlp", "own_parts:Attributes", {}),
+    "lsgan": ("lsgan", "mlp", "ring8", {}),
+    "hinge": ("hinge", "dcgan", "digits", {"model": {"conditional": True}}),  # spectral norm
+    "dragan": ("dragan", "mlp", "ring8", {}),
+    "r1gan": ("r1gan", "mlp", "ring8", {}),
+    "r3gan": ("r3gan", "mlp", "digits", {"model": {"pac": 3}}),
     "epochs": ("gan", "mlp", "gaussian1d", {"data": {"n": 7, "batch_size": 5}}),
     "bf16": ("wgan_gp", "mlp", "ring8", {"precision": "bf16"}),
     "adamw": ("gan", "mlp", "ring8", {"optimizer": {"name": "adamw"}}),
@@ -567,7 +575,7 @@ def test_any_variant_can_be_conditional():
         assert result.state == "completed"
         assert tracker.images[0].image.shape == (1, 10 * 9 + 1, 3 * 9 + 1)  # a row per class
         ran += 1
-    assert ran == 5
+    assert ran == 10
 
 
 def test_advice_is_recorded():

@@ -17,6 +17,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "discriminator_condition_width": 4,
     },
     "dcgan": {"width": 2},
+    "pacgan": {"generator_width": 8, "discriminator_width": 6},
 }
 DATA: dict[str, dict[str, Any]] = {
     "digits": {},
@@ -45,7 +46,7 @@ def tree(model: str, network: str, data: str, /, **sections: Any) -> dict[str, A
     }
     if model == "wgan":
         base["model"] |= {"n_critic": 2, "burst_n_critic": 4, "burst_first": 2, "burst_every": 7}
-    if model == "wgan_gp":
+    if model in ("wgan_gp", "hinge"):
         base["model"] |= {"n_critic": 2}
     for name, value in deepcopy(sections).items():
         base[name] = {**base.get(name, {}), **value} if isinstance(value, dict) else value

@@ -16,6 +16,7 @@ from gansweep.errors import ConfigError, nearest
 from gansweep.modules.catalogue import VARIANTS
 from gansweep.networks.catalogue import ARCHITECTURES
 from gansweep.optimizers import OPTIMIZERS
+from gansweep.presets import PRESETS
 from gansweep.sweep.file import Resources, Search
 
 NAMED: dict[str, Catalogue[Any]] = {
@@ -34,6 +35,7 @@ def settings_command(section: str | None) -> int:
         console.print("Sections of `trial:`, each shown by gansweep settings SECTION:")
         for name, catalogue in NAMED.items():
             console.print(f"  {name:11}" + ", ".join(f"{name}.{each}" for each in catalogue.names))
+        console.print("  preset     " + ", ".join(sorted(PRESETS)))
         console.print("  plain      " + ", ".join(PLAIN) + "; and trial (seed, precision, device)")
         console.print("Beside `trial:`: search, resources")
         return 0

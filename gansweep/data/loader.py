@@ -36,6 +36,11 @@ class Batch:
     def size(self) -> int:
         return self.indices.shape[1]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample."""
+        return tuple(self.samples.x.shape[1:])
+
     def real(self, step: int) -> Tensor:
         """x of one discriminator step: float32 [B, *shape], images in [-1, 1]."""
         x = self.samples.x.index_select(0, self.indices[step])

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from gansweep.data.loader import Batch
-from gansweep.formulation import Formulation
+from gansweep.formulation import Both, Formulation
 from gansweep.latent import Latent
 from gansweep.optimizers import OptimizerSpec
 from gansweep.penalties import Discriminator
@@ -36,6 +36,9 @@ class VariantSettings:
 
     n_critic: int = setting(1, "discriminator steps per generator step", ge=1)
     conditional: bool = setting(False, "give the labels y to both networks")
+    pac: int = setting(
+        1, "samples that the discriminator judges together (PacGAN); divides the batch", ge=1
+    )
 
 
 class AlternatingModule(pl.LightningModule, ABC):
@@ -79,7 +82,7 @@ class AlternatingModule(pl.LightningModule, ABC):
         self.latent = latent
         self.seed = seed
         self.specs = optimizers
-        self.formulation = self.formulate(settings)
+        self.formulation = self.mathematics(settings)
         self.g_step = 0
         self.d_step = 0
         self.images_seen = 0
@@ -96,6 +99,11 @@ class AlternatingModule(pl.LightningModule, ABC):
     @abstractmethod
     def formulate(cls, settings: Any) -> Formulation:
         """The variant's mathematics under `settings`."""
+
+    @classmethod
+    def mathematics(cls, settings: Any) -> Formulation:
+        """`formulate`, with what holds for every variant."""
+        return replace(cls.formulate(settings), pac=settings.pac)
 
     @classmethod
     def d_steps(cls, settings: Any, g_step: int) -> int:
@@ -131,22 +139,24 @@ class AlternatingModule(pl.LightningModule, ABC):
     def draw(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """One generator step's randomness: z [steps + 1, B, dim], and the penalty's noise."""
         z = self.latent.draw(batch.steps + 1, batch.size, rng=self.rng, device=self.device)
-        penalty = self.formulation.penalty
-        if penalty is None:
-            return z, None
-        return z, penalty.draw(
-            batch.steps, batch.size, rng=self.rng, device=self.device, dtype=z.dtype
+        noise = self.formulation.draw(
+            batch.steps,
+            batch.size,
+            shape=batch.shape,
+            rng=self.rng,
+            device=self.device,
+            dtype=z.dtype,
         )
+        return z, noise
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         z, noise = self.draw(batch)
-        labels = None
+        real, labels = None, None
         with self._dropout():
             for step, (labels, fake) in enumerate(self._fakes(batch, z)):
-                self._discriminator_step(
-                    batch.real(step), labels, fake, None if noise is None else noise[step]
-                )
-            self._generator_step(labels, z[batch.steps])
+                real = batch.real(step)
+                self._discriminator_step(real, labels, fake, None if noise is None else noise[step])
+            self._generator_step(real, labels, z[batch.steps])
         if self.average is not None:
             self._update_average(self.average)
         self.advance(batch)
@@ -195,15 +205,18 @@ class AlternatingModule(pl.LightningModule, ABC):
             fake,
             noise,
             D_pure=self._bound_pure(labels),
-            D_both=self._both(labels) if is_separable(self.discriminator) else None,
+            D_both=self._both(labels),
         )
         _descend(loss.total, self._d_parameters, self.d_optimizer)
         if constraint and constraint.timing == "after":
             constraint.project(self._constrained)
         self._meter(loss.metrics)
 
-    def _generator_step(self, labels: Tensor | None, z: Tensor) -> None:
-        loss = self.formulation.generator_loss(self._bound(labels), self._generate(z, labels))
+    def _generator_step(self, real: Tensor | None, labels: Tensor | None, z: Tensor) -> None:
+        fake = self._generate(z, labels)
+        loss = self.formulation.generator_loss(
+            self._bound(labels), fake, real, D_both=self._both(labels)
+        )
         _descend(loss.total, self._g_parameters, self.g_optimizer)
         self._meter(loss.metrics)
 
@@ -234,7 +247,9 @@ class AlternatingModule(pl.LightningModule, ABC):
     def _bound(self, labels: Tensor | None) -> Discriminator:
         return lambda x: self.discriminator(x, labels).to(x.dtype)
 
-    def _both(self, labels: Tensor | None) -> Both:
+    def _both(self, labels: Tensor | None) -> Both | None:
+        if not is_separable(self.discriminator):
+            return None
         return lambda real, fake: on_both(self.discriminator, real, fake, labels)
 
     def _bound_pure(self, labels: Tensor | None) -> Discriminator | None:
@@ -266,7 +281,7 @@ class AlternatingModule(pl.LightningModule, ABC):
     def set_hyperparameters(self, settings: Any, optimizers: tuple[OptimizerSpec, ...]) -> None:
         """Go on under other floating-point settings of the variant and of both optimizers."""
         self.settings = settings
-        self.formulation = self.formulate(settings)
+        self.formulation = self.mathematics(settings)
         d_spec, g_spec = optimizers
         self.specs = (d_spec, g_spec)
         for optimizer, spec in zip((self.d_optimizer, self.g_optimizer), self.specs, strict=True):
@@ -344,10 +359,6 @@ def _nothing() -> None:
     pass
 
 
-Both = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
-"""D with its labels bound: real and generated samples [N, ...] -> logits of each, [N]."""
-
-
 def is_separable(network: nn.Module) -> bool:
     """Whether `network` says so of itself, as `Architecture` explains it."""
     return bool(getattr(network, "separable", False))
@@ -363,6 +374,17 @@ def on_both(
     both = None if labels is None else torch.cat([labels, labels])
     logits = discriminator(torch.cat([real, fake]), both).to(real.dtype)
     return torch.split(logits, len(real))
+
+
+def against_batchnorm(discriminator: nn.Module) -> list[str]:
+    """The advice on a discriminator under a gradient penalty."""
+    if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in discriminator.modules()):
+        return [
+            "BatchNorm in a critic under a gradient penalty ties the samples of a batch, which "
+            "the penalty takes one by one (Gulrajani et al. 2017, section 4): use "
+            "network.discriminator_norm: layer or none"
+        ]
+    return []
 
 
 def averaged(network: nn.Module) -> nn.Module:

@@ -14,5 +14,10 @@ VARIANTS: Catalogue[AlternatingModule] = Catalogue(
         "wgan": "gansweep.modules.wgan:WGAN",
         "wgan_gp": "gansweep.modules.wgan_gp:WGANGP",
         "cgan": "gansweep.modules.cgan:ConditionalGAN",
+        "lsgan": "gansweep.modules.lsgan:LSGAN",
+        "hinge": "gansweep.modules.hinge:HingeGAN",
+        "dragan": "gansweep.modules.dragan:DRAGAN",
+        "r1gan": "gansweep.modules.r1gan:R1GAN",
+        "r3gan": "gansweep.modules.r3gan:R3GAN",
     },
 )

@@ -102,21 +102,23 @@ class Stack:
         noise = self._gathered(noises, steps) if noises else None
         indices = self._gathered({slot: batch.indices for slot, batch in batches.items()}, steps)
         batch = next(iter(batches.values()))
-        conditional = self._module(next(iter(batches))).settings.conditional
-        labels = None
+        example = self._module(next(iter(batches)))
+        conditional = example.settings.conditional
+        real, labels = None, None
         for step in range(steps):
             chosen = indices[:, step].reshape(-1)
             real = to_float(_taken(batch.samples.x, chosen, z))
             if conditional and batch.samples.labels is not None:
                 labels = _taken(batch.samples.labels, chosen, z)
                 labels = labels.view(*indices[:, step].shape, *labels.shape[1:])
+            real = real.view(*indices[:, step].shape, *real.shape[1:])
             idle = [*resting, *(slot for slot, by in late.items() if step < by)]
             with _unchanged(idle, [*self._d.changing, self._g.buffers]):
                 metrics = self._step.train_discriminator(
                     self._d,
                     self._g,
                     self._settings,
-                    real.view(*indices[:, step].shape, *real.shape[1:]),
+                    real,
                     labels,
                     z[:, step],
                     None if noise is None else noise[:, step],
@@ -127,6 +129,7 @@ class Stack:
                 self._d,
                 self._g,
                 self._settings,
+                real if example.formulation.objective.relativistic else None,
                 labels,
                 z[:, steps],
                 self._averages,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.utils import parametrize
 
-from gansweep.formulation import Formulation
+from gansweep.formulation import Both, Formulation
 from gansweep.modules.alternating import AlternatingModule, is_separable, on_both
 from gansweep.modules.compiled import Compiled, describe
 from gansweep.optimizers import OptimizerSpec
@@ -257,6 +257,7 @@ class StackedStep:
         d: NetworkRows,
         g: NetworkRows,
         settings: Tensors,
+        real: Tensor | None,
         labels: Tensor | None,
         z: Tensor,
         averages: list[Tensor],
@@ -264,11 +265,12 @@ class StackedStep:
     ) -> Tensors:
         """One step of G in each row, in place; the metrics, each [K].
 
-        averages: the averaged weights and buffers of G, [K, P] and [K, Q], where there are any;
-        weight [K, 1] is what the new ones count.
+        real [K, B, *shape] where the objective is relativistic, else None. averages: the averaged
+        weights and buffers of G, [K, P] and [K, Q], where there are any; weight [K, 1] is what the
+        new ones count.
         """
         gradient, metrics = self._g_gradient(
-            d.theta, d.buffers, g.theta, g.buffers, settings, labels, z
+            d.theta, d.buffers, g.theta, g.buffers, settings, real, labels, z
         )
         with torch.no_grad():
             self._update(self.generator, g, gradient)
@@ -284,11 +286,12 @@ class StackedStep:
         g_theta: Tensor,
         g_buffers: Tensor,
         settings: Tensors,
+        real: Tensor | None,
         labels: Tensor | None,
         z: Tensor,
     ) -> tuple[Tensor, Tensors]:
         """Of each row's loss in its weights [K, P], and the metrics; buffers change in place."""
-        given = _given(labels=labels)
+        given = _given(labels=labels, real=real)
         plan = self.generator
 
         def total(theta: Tensor) -> tuple[Tensor, tuple[Tensors, Tensors, Tensors]]:
@@ -314,7 +317,7 @@ class StackedStep:
     # What one replica does: the same calls as in AlternatingModule, of functions of its tensors.
 
     def _formulation(self, settings: Tensors) -> Formulation:
-        return self._cls.formulate(dataclasses.replace(self._settings, **settings))
+        return self._cls.mathematics(dataclasses.replace(self._settings, **settings))
 
     def _fake(
         self, parameters: Tensors, buffers: Tensors, z: Tensor, given: Tensors
@@ -339,19 +342,13 @@ class StackedStep:
             copies = {name: buffer.clone() for name, buffer in buffers.items()}
             return self._logits({**parameters, **copies}, x, given)
 
-        def logits_of_both(real: Tensor, fake: Tensor) -> tuple[Tensor, ...]:
-            def whole(x: Tensor, labels: Tensor | None) -> Tensor:
-                return self._logits({**parameters, **buffers}, x, _given(labels=labels))
-
-            return on_both(whole, real, fake, given.get("labels"))
-
         loss = self._formulation(settings).discriminator_loss(
             logits,
             real,
             fake,
             given.get("noise"),
             D_pure=pure_logits,
-            D_both=logits_of_both if self._separable else None,
+            D_both=self._both({**parameters, **buffers}, given),
         )
         return loss.total, loss.metrics, buffers
 
@@ -366,10 +363,23 @@ class StackedStep:
         given: Tensors,
     ) -> tuple[Tensor, Tensors, Tensors, Tensors]:
         fake, buffers = self._fake(parameters, buffers, z, given)
+        tensors = {**d_parameters, **d_buffers}
         loss = self._formulation(settings).generator_loss(
-            lambda x: self._logits({**d_parameters, **d_buffers}, x, given), fake
+            lambda x: self._logits(tensors, x, given),
+            fake,
+            given.get("real"),
+            D_both=self._both(tensors, given),
         )
         return loss.total, loss.metrics, buffers, d_buffers
+
+    def _both(self, tensors: Tensors, given: Tensors) -> Both | None:
+        if not self._separable:
+            return None
+
+        def whole(x: Tensor, labels: Tensor | None) -> Tensor:
+            return self._logits(tensors, x, _given(labels=labels))
+
+        return lambda real, fake: on_both(whole, real, fake, given.get("labels"))
 
     def _logits(self, tensors: Tensors, x: Tensor, given: Tensors) -> Tensor:
         labels = given.get("labels")

@@ -8,7 +8,12 @@ from typing import ClassVar, final
 from torch import nn
 
 from gansweep.formulation import Formulation
-from gansweep.modules.alternating import AlternatingModule, Published, VariantSettings
+from gansweep.modules.alternating import (
+    AlternatingModule,
+    Published,
+    VariantSettings,
+    against_batchnorm,
+)
 from gansweep.objectives import Wasserstein
 from gansweep.optimizers import OptimizerSpec
 from gansweep.penalties import GradientPenalty
@@ -46,10 +51,4 @@ class WGANGP(AlternatingModule):
     def advice(
         cls, settings: WGANGPSettings, *, optimizer: OptimizerSpec, discriminator: nn.Module
     ) -> list[str]:
-        if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in discriminator.modules()):
-            return [
-                "BatchNorm in a critic under a gradient penalty ties the samples of a batch, which "
-                "the penalty takes one by one (Gulrajani et al. 2017, section 4): use "
-                "network.discriminator_norm: layer or none"
-            ]
-        return []
+        return against_batchnorm(discriminator)

@@ -16,5 +16,6 @@ ARCHITECTURES: Catalogue[Architecture] = Catalogue(
         "mlp": "gansweep.networks.mlp:MLP",
         "maxout": "gansweep.networks.maxout:MaxoutNetworks",
         "dcgan": "gansweep.networks.dcgan:DCGAN",
+        "pacgan": "gansweep.networks.pacgan:PacGANNetworks",
     },
 )

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from gansweep.dataspec import Condition, DataSpec
 from gansweep.networks.base import Architecture, require_image
 from gansweep.networks.condition import ConditionJoin
+from gansweep.networks.projection import Projection
+from gansweep.networks.spectral import SpectralConv2d, SpectralLinear
 from gansweep.settings import setting
 
 SIDES = (8, 128)
@@ -24,6 +26,7 @@ _NORMS: dict[str, Callable[[int], list[nn.Module]]] = {
     "none": lambda channels: [],
     "batch": lambda channels: [nn.BatchNorm2d(channels)],
     "layer": lambda channels: [nn.GroupNorm(1, channels)],
+    "spectral": lambda channels: [],
 }
 
 
@@ -37,10 +40,13 @@ class DCGANSettings:
     generator_norm: Literal["none", "batch"] = setting(
         "batch", "normalisation of every layer of the generator but its output"
     )
-    discriminator_norm: Literal["none", "batch", "layer"] = setting(
+    discriminator_norm: Literal["none", "batch", "layer", "spectral"] = setting(
         "batch",
         "normalisation of the discriminator's layers but its first and its logit "
-        "(below 16 pixels no layer is left)",
+        "(below 16 pixels no layer is left); spectral: of all its weights",
+    )
+    discriminator_condition: Literal["join", "projection"] = setting(
+        "join", "how a condition enters the discriminator: joined with x, or projected on features"
     )
 
 
@@ -62,10 +68,11 @@ class DCGAN(Architecture):
 
     norm "layer" is GroupNorm with one group: statistics over C, H, W of one sample, one weight
     (initially 1) and bias (0) per channel; it stands in D in BatchNorm's place under a gradient
-    penalty (Gulrajani et al. 2017, sec. 4).
+    penalty (Gulrajani et al. 2017, sec. 4). "spectral" divides every weight of D by its spectral
+    norm; its convolutions then have a bias, since no norm stands for one (Miyato et al. 2018).
 
     A condition is joined with z, and with x as constant feature maps at D's input: one map per
-    class or per number of the vector.
+    class or per number of the vector. Or it is projected on D's last feature maps.
 
     Raises ConfigError for vectors, for oblong images and for sides outside 8 to 128.
     """
@@ -133,28 +140,34 @@ class DCGANDiscriminator(nn.Module):
         super().__init__()
         image_channels, side, _ = spec.shape
         norm = _NORMS[settings.discriminator_norm]
+        spectral = settings.discriminator_norm == "spectral"
+        conv = SpectralConv2d if spectral else nn.Conv2d
         sides = side_chain(side)
         widths = [settings.width * 2**i for i in range(len(sides) - 1)]
 
-        self.join = ConditionJoin(condition)
+        def halving(before: int, after: int) -> nn.Conv2d:
+            return conv(before, after, 4, stride=2, padding=1, bias=spectral)
+
+        projected = condition if settings.discriminator_condition == "projection" else None
+        self.join = ConditionJoin(None if projected else condition)
+        linear = SpectralLinear if spectral else nn.Linear
+        self.projection = Projection(projected, widths[-1], linear) if projected else None
         layers: list[nn.Module] = [
-            _halving(image_channels + self.join.width, widths[0]),
+            halving(image_channels + self.join.width, widths[0]),
             nn.LeakyReLU(_LEAK),
         ]
         for before, after in pairwise(widths):
-            layers += [_halving(before, after), *norm(after), nn.LeakyReLU(_LEAK)]
-        layers += [nn.Conv2d(widths[-1], 1, sides[-1], bias=False)]
+            layers += [halving(before, after), *norm(after), nn.LeakyReLU(_LEAK)]
+        layers += [conv(widths[-1], 1, sides[-1], bias=spectral)]
         self.body = nn.Sequential(*layers)
         self.apply(_initialise)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        logits: Tensor = self.body(self.join(x, labels))
+        if self.projection is not None:
+            logits: Tensor = self.projection(self.body, x, labels)
+            return logits
+        logits = self.body(self.join(x, labels))
         return logits.flatten(1).squeeze(1)
-
-
-def _halving(before: int, after: int) -> nn.Conv2d:
-    """[N, before, S, S] -> [N, after, S // 2, S // 2]."""
-    return nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False)
 
 
 def _doubling(before: int, after: int, side: int) -> nn.ConvTranspose2d:

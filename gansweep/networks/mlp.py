@@ -12,13 +12,17 @@ from torch import Tensor, nn
 from gansweep.dataspec import Condition, DataSpec
 from gansweep.networks.base import Architecture
 from gansweep.networks.condition import ConditionJoin
+from gansweep.networks.projection import Projection
+from gansweep.networks.spectral import SpectralLinear
 from gansweep.settings import setting
 
 _NORMS: dict[str, Callable[[int], list[nn.Module]]] = {
     "none": lambda width: [],
     "batch": lambda width: [nn.BatchNorm1d(width)],
     "layer": lambda width: [nn.LayerNorm(width)],
+    "spectral": lambda width: [],
 }
+_LINEAR: dict[str, type[nn.Linear]] = {"spectral": SpectralLinear}
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,12 @@ class MLPSettings:
     generator_norm: Literal["none", "batch"] = setting(
         "none", "normalisation of every hidden layer of the generator"
     )
-    discriminator_norm: Literal["none", "batch", "layer"] = setting(
-        "none", "normalisation of every hidden layer of the discriminator"
+    discriminator_norm: Literal["none", "batch", "layer", "spectral"] = setting(
+        "none",
+        "normalisation of every hidden layer of the discriminator; spectral: of all its weights",
+    )
+    discriminator_condition: Literal["join", "projection"] = setting(
+        "join", "how a condition enters the discriminator: joined with x, or projected on features"
     )
     dropout: float = setting(
         0.0, "share of hidden units dropped, in the discriminator only", ge=0, lt=1
@@ -42,9 +50,10 @@ class MLP(Architecture):
     """Plain multilayer perceptrons for any data.
 
     Hidden layers are Linear, norm, ReLU (generator) or Linear, norm, LeakyReLU, Dropout
-    (discriminator). Neither the input nor the output is normalised. Weights and biases keep
-    PyTorch's default initialisation, U(-1/sqrt(fan_in), 1/sqrt(fan_in)). A condition is joined
-    directly with z and with the flattened x. Any data fit.
+    (discriminator). Neither the input nor the output is normalised; "spectral" divides each weight
+    of the discriminator by its spectral norm instead. Weights and biases keep PyTorch's default
+    initialisation, U(-1/sqrt(fan_in), 1/sqrt(fan_in)). A condition is joined directly with z and
+    with the flattened x, or projected on the discriminator's last hidden layer. Any data fit.
     """
 
     Settings: ClassVar[type[Any]] = MLPSettings
@@ -93,20 +102,26 @@ class MLPDiscriminator(nn.Module):
 
     def __init__(self, spec: DataSpec, condition: Condition | None, settings: MLPSettings) -> None:
         super().__init__()
-        self.join = ConditionJoin(condition)
+        linear = _LINEAR.get(settings.discriminator_norm, nn.Linear)
+        projected = condition if settings.discriminator_condition == "projection" else None
+        self.join = ConditionJoin(None if projected else condition)
+        self.projection = Projection(projected, settings.width, linear) if projected else None
         layers: list[nn.Module] = []
         width = math.prod(spec.shape) + self.join.width
         for _ in range(settings.depth):
             layers += [
-                nn.Linear(width, settings.width),
+                linear(width, settings.width),
                 *_NORMS[settings.discriminator_norm](settings.width),
                 nn.LeakyReLU(settings.leak),
                 *([nn.Dropout(settings.dropout)] if settings.dropout else []),
             ]
             width = settings.width
-        self.body = nn.Sequential(*layers, nn.Linear(width, 1))
-        self.separable = settings.discriminator_norm != "batch"
+        self.body = nn.Sequential(*layers, linear(width, 1))
+        self.separable = settings.discriminator_norm not in ("batch", "spectral")
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        logits: Tensor = self.body(self.join(x.flatten(1), labels))
+        if self.projection is not None:
+            logits: Tensor = self.projection(self.body, x.flatten(1), labels)
+            return logits
+        logits = self.body(self.join(x.flatten(1), labels))
         return logits.squeeze(1)

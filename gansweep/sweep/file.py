@@ -128,7 +128,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, one_trial: bool = F
         problems.append(
             Problem("resources.gpu", f"is {resources.gpu}", "a fraction below 1, or a whole number")
         )
-    sweepable = (*SECTIONS, "precision", "device")
+    sweepable = ("preset", *SECTIONS, "precision", "device")
     space = parse_space(sections["space"], sections["trial"], sweepable, problems)
     if not one_trial:
         problems.extend(_vain_overrides(overrides, space))
@@ -313,9 +313,9 @@ def _overridden(
             problems.append(Problem(override, "a base is named in the file only"))
             continue
         if path is None:
-            from gansweep.config import SCALARS, SECTIONS
+            from gansweep.config import KEYS
 
-            choices = (*TOP, *SECTIONS, *SCALARS)
+            choices = (*TOP, *KEYS)
             problems.append(Problem(key, "unknown key", nearest(key.split(".")[0], choices)))
             continue
         try:
@@ -336,9 +336,9 @@ def _override_path(key: str) -> list[str] | None:
         return ["space", ".".join(parts[1:])]
     if parts[0] in TOP:
         return parts
-    from gansweep.config import SCALARS, SECTIONS
+    from gansweep.config import KEYS
 
-    if parts[0] in (*SECTIONS, *SCALARS):
+    if parts[0] in KEYS:
         return ["trial", *parts]
     return None
 

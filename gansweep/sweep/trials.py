@@ -212,7 +212,7 @@ def trial_name(point: Mapping[str, Any], seed: int, sweep: Sweep) -> str:
     values = flatten(point)
     words = [
         str(values[key])
-        if key.endswith(".name")
+        if key.endswith(".name") or key == "preset"
         else f"{short_key(key, list(telling))}={format_value(values[key])}"
         for key in telling
         if key in values

@@ -38,11 +38,11 @@ class Net(nn.Module):
         return y if self.outputs > 1 else y.squeeze(1)
 
 
-def nets(*, classes: int = 0, seed: int = 0) -> tuple[Net, Net]:
-    """G and D."""
+def nets(*, classes: int = 0, seed: int = 0, pac: int = 1) -> tuple[Net, Net]:
+    """G and D, which judges `pac` samples together."""
     torch.manual_seed(seed)
     G = Net(LATENT, FEATURES, classes=classes)
-    D = Net(FEATURES, 1, classes=classes)
+    D = Net(pac * FEATURES, 1, classes=classes)
     for parameter in D.parameters():
         parameter.data.mul_(2)
     return G.double(), D.double()
@@ -95,6 +95,7 @@ class PlainBatch:
     def __init__(self, x: Tensor, y: Tensor | None) -> None:
         self.x, self.y = x, y
         self.steps, self.size = x.shape[:2]
+        self.shape = tuple(x.shape[2:])
 
     def real(self, step: int) -> Tensor:
         return self.x[step]
@@ -103,12 +104,12 @@ class PlainBatch:
         return None if self.y is None else self.y[step]
 
 
-def batches(steps: Sequence[int], *, seed: int = 9) -> list[PlainBatch]:
+def batches(steps: Sequence[int], *, seed: int = 9, size: int = BATCH) -> list[PlainBatch]:
     rng = torch.Generator().manual_seed(seed)
     made = []
     for k in steps:
-        x = torch.randn(k, BATCH, FEATURES, generator=rng, dtype=torch.float64) + 1.5
-        made.append(PlainBatch(x, torch.randint(CLASSES, (k, BATCH), generator=rng)))
+        x = torch.randn(k, size, FEATURES, generator=rng, dtype=torch.float64) + 1.5
+        made.append(PlainBatch(x, torch.randint(CLASSES, (k, size), generator=rng)))
     return made
 
 

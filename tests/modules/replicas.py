@@ -44,7 +44,7 @@ def tree(
     }
     if model == "wgan":
         base["model"] |= {"n_critic": 2, "burst_first": 0, "burst_every": 0}
-    if model == "wgan_gp":
+    if model in ("wgan_gp", "hinge"):
         base["model"] |= {"n_critic": 2}
     for name, section in sections.items():
         base[name] = section if "name" in section else {**base[name], **section}

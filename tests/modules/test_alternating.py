@@ -93,7 +93,8 @@ def test_a_step_is_the_networks_own_rate_times_its_gradient(name):
 def test_fakes_are_detached_in_a_discriminator_step(name):
     _, _, (_, D) = played(name, [2, 3])
     carry = [carries for _, _, carries in D.seen]
-    one = {2: [False] * 4 + [True], 3: [False] * 6 + [True]}  # D(real), D(fake), ... D(G(z))
+    last = [False, True] if name == "r3gan" else [True]  # D(x), D(G(z)); the others D(G(z)) alone
+    one = {k: [False] * (2 * k) + last for k in (2, 3)}  # D(real), D(fake), ...
     assert carry == one[2] + one[3]
 
 
@@ -124,7 +125,7 @@ def test_labels_reach_both_networks(name):
     for batch in data:
         ys = [batch.labels(i) for i in range(batch.steps)]
         of_g += [*ys, ys[-1]]
-        of_d += [y for y in ys for _ in "rf"] + [ys[-1]]
+        of_d += [y for y in ys for _ in "rf"] + [ys[-1]] * (2 if name == "r3gan" else 1)
     assert same([y for _, y, _ in G.seen], of_g)
     assert same([y for _, y, _ in D.seen], of_d)
 
@@ -134,7 +135,7 @@ def test_an_unconditional_model_is_given_no_labels(name):
     pair = nets()
     fit(make(name, pair, conditional=False), batches([2]))
     assert len(pair[0].seen) == 3
-    assert len(pair[1].seen) == 5
+    assert len(pair[1].seen) == (6 if name == "r3gan" else 5)
     assert all(y is None for net in pair for _, y, _ in net.seen)
 
 
@@ -200,12 +201,12 @@ def test_the_published_burst():
     none = WGANSettings(burst_first=0, burst_every=0)
     assert {WGAN.d_steps(none, g) for g in range(1000)} == {5}
     ran = 0
-    for name, n_critic in (("gan", 1), ("dcgan", 1), ("wgan_gp", 5), ("cgan", 1)):
+    for name, n_critic in (("gan", 1), ("dcgan", 1), ("wgan_gp", 5), ("hinge", 5), ("r3gan", 1)):
         cls = VARIANTS.load(name, at="")
         assert {cls.d_steps(cls.Settings(), g) for g in range(600)} == {n_critic}
         assert {cls.d_steps(cls.Settings(n_critic=3), g) for g in range(600)} == {3}
         ran += 1
-    assert ran == 4
+    assert ran == 5
 
 
 def test_the_generators_batchnorm_is_in_train_mode_while_training():
@@ -262,7 +263,9 @@ def test_all_noise_of_a_generator_step_is_drawn_at_once():
     first = module.latent.draw(4, BATCH, rng=module.rng)
     assert torch.equal(first, z)
     assert torch.equal(
-        module.formulation.penalty.draw(3, BATCH, rng=module.rng, device="cpu", dtype=z.dtype),
+        module.formulation.penalty.draw(
+            3, BATCH, shape=(FEATURES,), rng=module.rng, device="cpu", dtype=z.dtype
+        ),
         noise,
     )
     assert [tuple(x.shape) for x, _, _ in G.seen] == [(BATCH, LATENT)] * 4

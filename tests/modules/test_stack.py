@@ -31,6 +31,7 @@ __all__ = ["float64"]  # a fixture
 
 BATCH_NORM = {"generator_norm": "batch", "discriminator_norm": "batch"}
 LAYER_NORM = {"discriminator_norm": "layer"}
+SPECTRAL = {"discriminator_norm": "spectral"}
 SMALL = {"name": "dcgan", "width": 2}
 
 
@@ -134,6 +135,48 @@ CASES = {
         {"lr": 5e-4, "beta1": 0.0, "eps": 1e-4},
         network=BATCH_NORM,
     ),
+    "lsgan": pair(
+        "lsgan",
+        "adam",
+        {"lr": 1e-3},
+        {"lr": 5e-4},
+        settings=({}, {"fake_label": -1.0, "target": 0.0}),
+    ),
+    "hinge, spectral norm": pair(
+        "hinge",
+        "adam",
+        {"lr": 1e-3, "beta1": 0.0},
+        {"lr": 5e-4, "beta2": 0.9},
+        network=SPECTRAL,
+    ),
+    "hinge, projection": pair(
+        "hinge",
+        "sgd",
+        {"lr": 0.1},
+        {"lr": 0.05},
+        conditional=True,
+        network={**SPECTRAL, "discriminator_condition": "projection"},
+    ),
+    "wgan_gp, spectral norm": pair(
+        "wgan_gp", "adam", {"lr": 1e-3}, {"lr": 5e-4, "beta2": 0.9}, network=SPECTRAL
+    ),
+    "dragan": pair(
+        "dragan",
+        "adam",
+        {"lr": 1e-3},
+        {"lr": 5e-4, "beta1": 0.0},
+        settings=({"radius": 0.5}, {"penalty_weight": 1.0, "radius": 1.0}),
+    ),
+    "r1gan": pair(
+        "r1gan", "sgd", {"lr": 0.1}, {"lr": 0.05}, settings=({"gamma": 10.0}, {"gamma": 0.1})
+    ),
+    "r3gan": pair(
+        "r3gan", "adam", {"lr": 1e-3}, {"lr": 5e-4}, settings=({"gamma": 1.0}, {"gamma": 0.0})
+    ),
+    "r3gan in pairs, layer norm": pair(
+        "r3gan", "adam", {"lr": 1e-3}, {"lr": 5e-4}, pac=2, network=LAYER_NORM
+    ),
+    "gan in threes": pair("gan", "sgd", {"lr": 0.1}, {"lr": 0.05}, pac=3),
     "dcgan on an mlp": pair(
         "dcgan",
         "adam",
@@ -151,6 +194,15 @@ CONVOLUTIONS = {
             "wgan_gp",
             optimizer={"name": "adam", "lr": lr},
             network={"name": "dcgan", "width": 2, "discriminator_norm": "layer"},
+        )
+        for lr in (1e-3, 2e-4)
+    ],
+    "hinge projection": [
+        tree(
+            "hinge",
+            optimizer={"name": "adam", "lr": lr},
+            model={"conditional": True},
+            network={**SMALL, **SPECTRAL, "discriminator_condition": "projection"},
         )
         for lr in (1e-3, 2e-4)
     ],
@@ -180,15 +232,25 @@ def test_each_trains_as_alone(case: str) -> None:
         "wgan_gp": 3 * 4 + 2 * 8 + 6,
         "wgan_gp layer norm": 2 * 4 + 6 + 2 * 10 + 6,
         "cgan": 3 * 8 + 2 * 12 + 5,
+        "lsgan": 3 * 4 + 2 * 8 + 5,
+        "hinge, spectral norm": 3 * 4 + 2 + 2 * 8 + 5,
+        "hinge, projection": 3 * 4 + 1 + 3 + 5,
+        "wgan_gp, spectral norm": 3 * 4 + 2 + 2 * 8 + 6,
+        "dragan": 3 * 4 + 2 * 8 + 6,
+        "r1gan": 3 * 4 + 6,
+        "r3gan": 3 * 4 + 2 * 8 + 6,
+        "r3gan in pairs, layer norm": 2 * 4 + 6 + 2 * 10 + 6,
+        "gan in threes": 3 * 4 + 8 + 5,
         "dcgan on an mlp": 2 * 4 + 2 * 8 + 5,
     }
-    assert compared(CASES[case], 100) == tensors[case]
+    assert compared(CASES[case], 50) == tensors[case]
 
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("case", CONVOLUTIONS)
 def test_each_trains_as_alone_with_convolutions(case: str) -> None:
-    assert compared(CONVOLUTIONS[case], 10) == {"dcgan": 31, "wgan_gp group norm": 32}[case]
+    tensors = {"dcgan": 31, "wgan_gp group norm": 32, "hinge projection": 43}
+    assert compared(CONVOLUTIONS[case], 10) == tensors[case]
 
 
 def test_every_variant_and_optimizer_has_a_case() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -92,7 +93,8 @@ def test_what_cannot_be_stacked(change) -> None:
 
 def test_what_can_be_stacked() -> None:
     """All built-in variants on all built-in networks, but for the maxout ones: they drop units."""
-    networks = {"mlp": {"width": 4}, "dcgan": {"width": 2}, "maxout": {}}
+    small = {"generator_width": 4, "discriminator_width": 3}
+    networks = {"mlp": {"width": 4}, "dcgan": {"width": 2}, "maxout": {}, "pacgan": small}
     assert set(networks) == set(ARCHITECTURES.names)
     ran = 0
     for variant in VARIANTS.names:
@@ -101,7 +103,7 @@ def test_what_can_be_stacked() -> None:
             reason = obstacle(Trial(settings, seed=0).module)
             assert (reason is None) == (name != "maxout")
             ran += 1
-    assert ran == 15
+    assert ran == 40
 
 
 def test_dropout_of_probability_zero_is_none() -> None:
@@ -231,6 +233,40 @@ def test_only_whole_steps_depend_on_the_optimizer() -> None:
     )
     assert adam._description() == sgd._description()
     assert adam._description(adam.generator.rule) != sgd._description(sgd.generator.rule)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        tree("r3gan", optimizer=ADAM, network={"width": 8, "depth": 1}, model={"pac": 2}),
+        tree("dragan", optimizer=ADAM, network={"width": 8, "depth": 1}),
+        tree(
+            "hinge",
+            optimizer=ADAM,
+            network={
+                "width": 8,
+                "depth": 1,
+                "discriminator_norm": "spectral",
+                "discriminator_condition": "projection",
+            },
+            model={"conditional": True},
+        ),
+    ],
+    ids=["r3gan in pairs", "dragan", "hinge, spectral, projection"],
+)
+def test_later_variants_compiled_are_the_same(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    expected = together(trials([settings] * 2), 5)
+    members = dict(enumerate(trials([settings] * 2)))
+    before = counters["stats"]["unique_graphs"]
+    run(stacked(members, slots=2, compile="steps"), members, 5)
+    assert counters["stats"]["unique_graphs"] == before + 2  # none ran as it is
+    for one, other in zip(expected, members.values(), strict=True):
+        assert assert_close(one.module, other.module) > 30
 
 
 @pytest.mark.parametrize("network", [n for n in ARCHITECTURES.names if n != "maxout"])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
+from torch.nn.functional import mse_loss as mse
 
 from gansweep.modules.catalogue import VARIANTS
 from gansweep.optimizers import Adam, AdamSettings, RMSprop, RMSpropSettings
@@ -22,8 +23,12 @@ LR_D, LR_G = 0.05, 0.07
 STEPS = [2, 5, 1, 3, 2]
 
 
-def loop(pair, data, *, losses, conditional=False, clip=None, timing="before", penalty=0.0):
-    """A plain GAN loop; returns the weights after every optimizer step."""
+def loop(pair, data, *, losses, conditional=False, clip=None, timing="before", penalty=None, pac=1):
+    """A plain GAN loop; returns the weights after every optimizer step.
+
+    losses: D's, of its logits on real and on generated samples, and G's, of those on generated and
+    on real ones. penalty: `draw(rng, steps, batch)` and `loss(D, real, fake, noise)`.
+    """
     G, D = pair
     opt_d = torch.optim.SGD(D.parameters(), lr=LR_D)
     opt_g = torch.optim.SGD(G.parameters(), lr=LR_G)
@@ -38,21 +43,21 @@ def loop(pair, data, *, losses, conditional=False, clip=None, timing="before", p
     def note():
         trajectory.append([p.detach().clone() for net in pair for p in net.parameters()])
 
+    def tuples(x):
+        return torch.stack([torch.cat(list(x[i : i + pac])) for i in range(0, len(x), pac)])
+
     for batch in data:
-        shape = (batch.steps + 1, BATCH, LATENT)
+        shape = (batch.steps + 1, batch.size, LATENT)
         z = torch.randn(shape, generator=rng, dtype=torch.float64)
+        noise = penalty[0](rng, batch.steps, batch.size) if penalty else None
         for i in range(batch.steps):
             y = batch.y[i] if conditional else None
-            real, fake = batch.x[i], G(z[i], y).detach()
+            real, fake = tuples(batch.x[i]), tuples(G(z[i], y).detach())
             if clip and timing == "before":
                 clamp()
             loss = d_loss(D(real, y), D(fake, y))
             if penalty:
-                u = torch.rand(BATCH, generator=rng, dtype=torch.float64)
-                mixed = real * (1 - u[:, None]) + fake * u[:, None]
-                mixed.requires_grad_()
-                slope = torch.autograd.grad(D(mixed, y).sum(), mixed, create_graph=True)[0]
-                loss = loss + penalty * ((slope.pow(2).sum(1).sqrt() - 1) ** 2).mean()
+                loss = loss + penalty[1](lambda x, y=y: D(x, y), real, fake, noise[i])
             opt_d.zero_grad()
             loss.backward()
             opt_d.step()
@@ -60,12 +65,52 @@ def loop(pair, data, *, losses, conditional=False, clip=None, timing="before", p
             if clip and timing == "after":
                 clamp()
         y = batch.y[-1] if conditional else None
-        loss = g_loss(D(G(z[-1], y), y))
+        loss = g_loss(D(tuples(G(z[-1], y)), y), D(tuples(batch.x[-1]), y))
         opt_g.zero_grad()
         loss.backward()
         opt_g.step()
         note()
     return trajectory
+
+
+def slopes(D, x):
+    """dD/dx [N, F], with a graph of its own."""
+    x = x.detach().requires_grad_()
+    return torch.autograd.grad(D(x).sum(), x, create_graph=True)[0]
+
+
+def uniform(rng, *shape):
+    return torch.rand(shape, generator=rng, dtype=torch.float64)
+
+
+def gp(weight):
+    def loss(D, real, fake, u):
+        mixed = real * (1 - u[:, None]) + fake * u[:, None]
+        return weight * ((slopes(D, mixed).pow(2).sum(1).sqrt() - 1) ** 2).mean()
+
+    return lambda rng, steps, batch: uniform(rng, steps, batch), loss
+
+
+def dragan(weight, radius):
+    def draw(rng, steps, batch):
+        v = uniform(rng, steps, batch, FEATURES)
+        return list(zip(v, uniform(rng, steps, batch, 1), strict=True))
+
+    def loss(D, real, fake, noise):
+        v, u = noise
+        perturbed = real + radius * ((real - real.mean()) ** 2).mean().sqrt() * v
+        mixed = real + u * (perturbed - real)
+        return weight * ((slopes(D, mixed).pow(2).sum(1).sqrt() - 1) ** 2).mean()
+
+    return draw, loss
+
+
+def zero_centred(real_gamma, fake_gamma):
+    def loss(D, real, fake, noise):
+        r1, r2 = (slopes(D, x).pow(2).sum(1).mean() for x in (real, fake))
+        return real_gamma / 2 * r1 + fake_gamma / 2 * r2
+
+    return lambda rng, steps, batch: [None] * steps, loss
 
 
 def ones(a):
@@ -80,15 +125,33 @@ def game_d(real, fake):
     return bce(real, ones(real)) + bce(fake, zeros(fake))
 
 
+def squares(a, b, c):
+    def d(real, fake):
+        return mse(real, b * ones(real)) / 2 + mse(fake, a * ones(fake)) / 2
+
+    return d, lambda fake, real: mse(fake, c * ones(fake)) / 2
+
+
+def hinge_d(real, fake):
+    return (1 - real).clamp(min=0).mean() + (1 + fake).clamp(min=0).mean()
+
+
+def pairs_d(real, fake):
+    return -torch.log(torch.sigmoid(real - fake)).mean()
+
+
 LOSSES = {
-    "non_saturating": (game_d, lambda fake: bce(fake, ones(fake))),
-    "minimax": (game_d, lambda fake: -bce(fake, zeros(fake))),
-    "wasserstein": (lambda real, fake: fake.mean() - real.mean(), lambda fake: -fake.mean()),
+    "non_saturating": (game_d, lambda fake, real: bce(fake, ones(fake))),
+    "minimax": (game_d, lambda fake, real: -bce(fake, zeros(fake))),
+    "wasserstein": (lambda real, fake: fake.mean() - real.mean(), lambda fake, real: -fake.mean()),
+    "hinge": (hinge_d, lambda fake, real: -fake.mean()),
+    "pairs": (pairs_d, lambda fake, real: pairs_d(fake, real)),
 }
 
 CASES = {
     "gan": ("gan", {}, {"losses": LOSSES["non_saturating"]}),
     "gan minimax": ("gan", {"loss": "minimax"}, {"losses": LOSSES["minimax"]}),
+    "gan in pairs": ("gan", {"pac": 2}, {"losses": LOSSES["non_saturating"], "pac": 2}),
     "dcgan": ("dcgan", {}, {"losses": LOSSES["non_saturating"]}),
     "wgan before": (
         "wgan",
@@ -100,11 +163,20 @@ CASES = {
         {"clip": 0.3, "clip_timing": "after"},
         {"losses": LOSSES["wasserstein"], "clip": 0.3, "timing": "after"},
     ),
-    "wgan_gp": ("wgan_gp", {}, {"losses": LOSSES["wasserstein"], "penalty": 10.0}),
+    "wgan_gp": ("wgan_gp", {}, {"losses": LOSSES["wasserstein"], "penalty": gp(10.0)}),
     "wgan_gp light": (
         "wgan_gp",
         {"penalty_weight": 0.1, "conditional": True},
-        {"losses": LOSSES["wasserstein"], "penalty": 0.1, "conditional": True},
+        {"losses": LOSSES["wasserstein"], "penalty": gp(0.1), "conditional": True},
+    ),
+    "wgan_gp in threes": (
+        "wgan_gp",
+        {"pac": 3},
+        {
+            "losses": LOSSES["wasserstein"],
+            "penalty": (lambda rng, steps, batch: uniform(rng, steps, batch // 3), gp(10.0)[1]),
+            "pac": 3,
+        },
     ),
     "cgan": ("cgan", {}, {"losses": LOSSES["non_saturating"], "conditional": True}),
     "cgan minimax": (
@@ -112,16 +184,51 @@ CASES = {
         {"loss": "minimax"},
         {"losses": LOSSES["minimax"], "conditional": True},
     ),
+    "lsgan": ("lsgan", {}, {"losses": squares(0, 1, 1)}),
+    "lsgan chi squared": (
+        "lsgan",
+        {"fake_label": -1.0, "real_label": 1.0, "target": 0.0},
+        {"losses": squares(-1, 1, 0)},
+    ),
+    "hinge": ("hinge", {}, {"losses": LOSSES["hinge"]}),
+    "dragan": (
+        "dragan",
+        {},
+        {"losses": LOSSES["non_saturating"], "penalty": dragan(10.0, 0.5)},
+    ),
+    "dragan minimax": (
+        "dragan",
+        {"loss": "minimax", "penalty_weight": 1.0, "radius": 2.0},
+        {"losses": LOSSES["minimax"], "penalty": dragan(1.0, 2.0)},
+    ),
+    "r1gan": (
+        "r1gan",
+        {},
+        {"losses": LOSSES["non_saturating"], "penalty": zero_centred(10.0, 0.0)},
+    ),
+    "r3gan": ("r3gan", {}, {"losses": LOSSES["pairs"], "penalty": zero_centred(0.05, 0.05)}),
+    "r3gan in pairs": (
+        "r3gan",
+        {"gamma": 2.0, "pac": 2},
+        {"losses": LOSSES["pairs"], "penalty": zero_centred(2.0, 2.0), "pac": 2},
+    ),
+    "r3gan with labels": (
+        "r3gan",
+        {"gamma": 1.0, "conditional": True},
+        {"losses": LOSSES["pairs"], "penalty": zero_centred(1.0, 1.0), "conditional": True},
+    ),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_whole_trajectory_equals_a_plain_loop(case):
     name, settings, reference = CASES[case]
-    classes = CLASSES if reference.get("conditional") else 0
-    expected = loop(nets(classes=classes), batches(STEPS), **reference)
+    shape = {"classes": CLASSES if reference.get("conditional") else 0}
+    shape["pac"] = reference.get("pac", 1)
+    data = batches(STEPS, size=6)
+    expected = loop(nets(**shape), data, **reference)
     log = Log()
-    fit(make(name, nets(classes=classes), log=log, lr=(LR_D, LR_G), **settings), batches(STEPS))
+    fit(make(name, nets(**shape), log=log, lr=(LR_D, LR_G), **settings), data)
     assert len(log.weights) == len(expected) == sum(STEPS) + len(STEPS)
     ran = 0
     for ours, theirs in zip(log.weights, expected, strict=True):
@@ -132,15 +239,14 @@ def test_the_whole_trajectory_equals_a_plain_loop(case):
 
 
 def test_the_cases_differ():
-    """Else a comparison above would prove nothing."""
-    ends = []
-    for name, _, reference in CASES.values():
-        if not reference.get("conditional"):
-            end = loop(nets(), batches(STEPS), **reference)[-1]
-            ends.append((name, torch.cat([p.flatten() for p in end])))
-    assert len(ends) == 6
-    distinct = {tuple(end.tolist()) for _, end in ends}
-    assert len(distinct) == 5  # dcgan is gan's game on other networks
+    """Else a comparison above would prove nothing; a "CGAN" with squares is LSGAN, say."""
+    ends = set()
+    for _, _, reference in CASES.values():
+        shape = {"classes": CLASSES if reference.get("conditional") else 0}
+        shape["pac"] = reference.get("pac", 1)
+        G = loop(nets(**shape), batches(STEPS, size=6), **reference)[-1][:4]
+        ends.add(tuple(torch.cat([p.flatten() for p in G]).tolist()))
+    assert len(ends) == len(CASES) - 1 == 19  # dcgan is gan's game on other networks
 
 
 def test_every_variant_has_a_case():

@@ -28,6 +28,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "discriminator_irange": 0.5,
     },
     "dcgan": {"width": 4},
+    "pacgan": {"generator_width": 8, "discriminator_width": 6},
 }
 
 

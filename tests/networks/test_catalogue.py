@@ -7,18 +7,20 @@ import sys
 import pytest
 import torch
 from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from gansweep.dataspec import Condition, DataSpec
 from gansweep.networks.catalogue import ARCHITECTURES
 
 from .cases import CONDITIONS, IMAGES, LATENT, SMALL, VECTORS, build, labels_for, pair
 
-SHAPES = {"mlp": IMAGES + VECTORS, "maxout": IMAGES + VECTORS, "dcgan": IMAGES}
+ANY = IMAGES + VECTORS
+SHAPES = {"mlp": ANY, "maxout": ANY, "dcgan": IMAGES, "pacgan": ANY}
 DEVICES = ["cpu", "meta"]
 
 
 def test_names():
-    assert ARCHITECTURES.names == ["dcgan", "maxout", "mlp"] == sorted(SMALL)
+    assert ARCHITECTURES.names == ["dcgan", "maxout", "mlp", "pacgan"] == sorted(SMALL)
 
 
 def test_the_names_are_read_without_torch():
@@ -105,6 +107,14 @@ PACKS = {
     "dcgan": ("dcgan", NORM_FREE),
     "dcgan-layer": ("dcgan", NORM_FREE | {"discriminator_norm": "layer"}),
     "dcgan-batch": ("dcgan", {}),
+    "mlp-spectral": ("mlp", NORM_FREE | {"discriminator_norm": "spectral"}),
+    "dcgan-spectral": ("dcgan", NORM_FREE | {"discriminator_norm": "spectral"}),
+    "mlp-projection": ("mlp", NORM_FREE | {"discriminator_condition": "projection"}),
+    "dcgan-projection": (
+        "dcgan",
+        NORM_FREE | {"discriminator_norm": "spectral", "discriminator_condition": "projection"},
+    ),
+    "pacgan": ("pacgan", {}),
 }
 
 
@@ -139,6 +149,21 @@ def test_stacked_replicas_under_vmap_equal_each_alone(pack):
     assert ran == 3 * 2 * 3
 
 
+BATCHNORM = {"mlp": (1e-5, 0.1), "dcgan": (1e-5, 0.1), "pacgan": (1e-4, 0.05)}
+"""eps and momentum, in PyTorch's sense: what a batch counts in the running statistics."""
+
+
+@pytest.mark.parametrize("name", BATCHNORM)
+def test_eps_and_momentum_of_batchnorm_are_not_mixed_up(name):
+    """Popular code says BatchNorm2d(maps, 0.8) and means the momentum; it is eps."""
+    norms = {"generator_norm": "batch", "discriminator_norm": "batch"}
+    architecture = build(name, **SMALL[name] | ({} if name == "pacgan" else norms))
+    nets = pair(architecture, (3, 16, 16))
+    found = [m for net in nets for m in net.modules() if isinstance(m, _BatchNorm)]
+    assert len(found) >= 2
+    assert {(m.eps, m.momentum) for m in found} == {BATCHNORM[name]}
+
+
 def test_dropout_differs_between_replicas_under_vmap():
     torch.manual_seed(0)
     ran = 0
@@ -157,7 +182,11 @@ def test_dropout_differs_between_replicas_under_vmap():
     assert ran == 2
 
 
-@pytest.mark.parametrize("pack", sorted(set(PACKS) - {"dcgan-batch", "mlp-batch"}))
+WRITE = {"dcgan-batch", "mlp-batch", "mlp-spectral", "dcgan-spectral", "dcgan-projection"}
+"""Discriminators that write to buffers, of which a penalty is given copies."""
+
+
+@pytest.mark.parametrize("pack", sorted(set(PACKS) - WRITE))
 def test_gradient_penalty_reaches_the_discriminators_parameters(pack):
     """d/dparameters of |dD/dx|^2 through torch.func agrees with a central difference."""
     torch.manual_seed(0)

@@ -7,6 +7,7 @@ from torch import nn
 from gansweep.dataspec import Condition, DataSpec
 from gansweep.errors import ConfigError
 from gansweep.networks.dcgan import SIDES, side_chain
+from gansweep.networks.spectral import SpectralConv2d
 
 from .cases import LATENT, build, count, pair
 
@@ -154,11 +155,12 @@ def test_maps_double_at_each_halving():
 
 def test_norms_are_absent_at_the_generators_output_and_the_discriminators_input():
     norms = (nn.BatchNorm2d, nn.GroupNorm)
-    expected = {"none": 0, "batch": 3, "layer": 3}
+    expected = {"none": 0, "batch": 3, "layer": 3, "spectral": 0}
     ran = 0
     for norm, number in expected.items():
         _, D = pair(build("dcgan", width=2, discriminator_norm=norm), (3, 64, 64))
-        assert [type(m) for m in list(D.body)[:2]] == [nn.Conv2d, nn.LeakyReLU]
+        conv = SpectralConv2d if norm == "spectral" else nn.Conv2d
+        assert [type(m) for m in list(D.body)[:2]] == [conv, nn.LeakyReLU]
         assert isinstance(D.body[-1], nn.Conv2d)
         assert sum(isinstance(m, norms) for m in D.body) == number
         ran += 1
@@ -167,7 +169,7 @@ def test_norms_are_absent_at_the_generators_output_and_the_discriminators_input(
         assert [type(m) for m in list(G.body)[-2:]] == [nn.ConvTranspose2d, nn.Tanh]
         assert sum(isinstance(m, norms) for m in G.body) == number
         ran += 1
-    assert ran == 5
+    assert ran == 6
 
 
 def test_norm_layer_is_over_one_whole_sample_with_a_weight_per_channel():

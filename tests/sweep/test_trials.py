@@ -4,9 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from sweep_files import TEXT, load, text
+from torch import Tensor
 
+from gansweep.assembly import build_module
+from gansweep.config import TrialConfig
+from gansweep.data.base import Samples
+from gansweep.data.loader import Batch
+from gansweep.dataspec import DataSpec
 from gansweep.errors import ConfigError
 from gansweep.sweep.trials import check_data, format_value, planned, short_key, trial_name
 
@@ -29,6 +36,55 @@ def test_points_times_seeds_with_distinct_stable_keys(tmp_path: Path) -> None:
     assert len(extended) == 6
     again = planned(load(tmp_path, text(seeds=[3, 7])))
     assert [t.key for t in again] == [t.key for t in trials]
+
+
+def first_gradients(config: TrialConfig) -> list[list[Tensor]]:
+    """How far D and G move in a trial's first generator step, over the rates that it was given."""
+    module = build_module(config, DataSpec((2,)))
+    module.setup("fit")
+    module.configure_optimizers()
+    nets = (module.discriminator, module.generator)
+    before = [[p.detach().clone() for p in net.parameters()] for net in nets]
+    x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    batch = Batch(Samples(x), torch.arange(64).view(1, 64), torch.device("cpu"))
+    module.training_step(batch, 0)
+    rates = (config.d_optimizer.settings.lr, config.g_optimizer.settings.lr)
+    return [
+        [(p.detach() - old) / rate for p, old in zip(net.parameters(), was, strict=True)]
+        for net, was, rate in zip(nets, before, rates, strict=True)
+    ]
+
+
+def test_swept_rates_reach_the_weights(tmp_path: Path) -> None:
+    """Ray's own pbt_dcgan_mnist example sweeps rates that never reach the optimizer.
+
+    By SGD a first step is the rate times a gradient, which does not depend on the rate; G's depends
+    on the rate of D, which went before.
+    """
+    trial = {
+        "model": {"name": "gan"},
+        "network": {"name": "mlp", "width": 8, "depth": 1},
+        "optimizer": {"name": "sgd", "momentum": 0.0},
+        "data": {"name": "ring8", "n": 100},
+    }
+    d_rates, g_rates = [0.1, 0.4], [0.2, 1.0]
+    space = {
+        "optimizer.discriminator.lr": {"grid": d_rates},
+        "optimizer.generator.lr": {"grid": g_rates},
+    }
+    trials = planned(load(tmp_path, text(trial=trial, space=space)))
+    swept = [
+        tuple(part.settings.lr for part in (t.config.d_optimizer, t.config.g_optimizer))
+        for t in trials
+    ]
+    assert swept == [(d, g) for d in d_rates for g in g_rates]
+    (d, g), *others = (first_gradients(trial.config) for trial in trials)
+    for other_d, _ in others:
+        for one, other in zip(d, other_d, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+    for one, other in zip(g, others[0][1], strict=True):  # of the same rate for D
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+    assert min(part.abs().max().item() for part in (*d, *g)) > 1e-3
 
 
 def test_trials_of_equal_settings_are_one(tmp_path: Path) -> None:
