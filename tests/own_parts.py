@@ -86,10 +86,7 @@ class NaNScore(Score):
 
     name = "never"
 
-    def __init__(self, real, *, seed):
-        pass
-
-    def __call__(self, fake):
+    def __call__(self, fake, real):
         return float("nan")
 
 
@@ -97,11 +94,13 @@ class BreaksOnce(Score):
     """Raises when it is asked for the second time."""
 
     name = "breaks"
+    has_floor = False
 
-    def __init__(self, real, *, seed):
+    def __init__(self, subject, extractor):
+        super().__init__(subject, extractor)
         self.calls = 0
 
-    def __call__(self, fake):
+    def __call__(self, fake, real):
         self.calls += 1
         if self.calls == 2:
             raise ArithmeticError("this score cannot be had")

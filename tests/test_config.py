@@ -186,7 +186,7 @@ def test_an_optimizer_of_its_own_must_be_a_section(value):
         (gan(seed=-1), "trial.seed", "at least 0"),
         (gan(seed="one"), "trial.seed", "one"),
         (gan(ema={"decay": 1.0}), "trial.ema.decay", "less than 1"),
-        (gan(score={"names": ["fid"]}), "trial.score.names", "unknown score 'fid'"),
+        (gan(score={"names": ["fdi"]}), "trial.score.names", "unknown score 'fdi'"),
         (gan(score={"names": ["no.Such"]}), "trial.score.names", "cannot import"),
         (gan(model={"name": "wgan", "n_critic": 0}), "trial.model.n_critic", "at least 1"),
         (gan(model={"name": "gan", "clip": 1}), "trial.model.clip", "unknown key"),
@@ -235,7 +235,7 @@ def test_scores():
 
     config = ok(gan(score={"names": ["swd", "own_parts:NaNScore"]}))
     assert [score.name for score in config.scores] == ["swd", "never"]
-    assert config.scores[1] is own_parts.NaNScore
+    assert config.scores[1].cls is own_parts.NaNScore
     assert ok(gan(samples={"every": 7})).score_every == 7
     assert ok(gan(samples={"every": 7}, score={"every": 3})).score_every == 3
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from gansweep.errors import ConfigError, nearest
+from gansweep.metrics.fingerprint import Fingerprint, from_tags
 from gansweep.report.contact_sheet import write_contact_sheet
 from gansweep.report.ranking import rank
 from gansweep.report.table import ranked_table
@@ -54,6 +55,10 @@ class Recorded:
     def metrics(self) -> dict[str, float]:
         return dict(self.record.metrics)
 
+    @property
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        return from_tags(self.record.tags)
+
 
 def show_command(
     name: str,
@@ -76,7 +81,8 @@ def show_command(
         raise ConfigError.single("--metric", f"no trial has {metric!r}", nearest(metric, logged))
     metric = metric or tags.get("metric", "score/swd")
     direction = mode or tags.get("mode", "min")
-    results = rank(trials, metric=metric, mode=direction)  # type: ignore[arg-type]
+    across = tags.get("across", "").split()
+    results = rank(trials, metric=metric, mode=direction, across=across)  # type: ignore[arg-type]
     written = sheet is not None and write_contact_sheet(
         sheet, results, metric=metric, picture=store.last_image
     )
@@ -92,6 +98,7 @@ def show_command(
                 "state": trial.state,
                 "reason": trial.record.tags.get("reason", ""),
                 "g_steps": trial.g_steps,
+                "fingerprints": {name: dict(each) for name, each in trial.fingerprints.items()},
                 "metrics": {  # JSON has no NaN
                     name: value if math.isfinite(value) else None
                     for name, value in trial.metrics.items()
