@@ -78,6 +78,7 @@ class Evaluation:
                 "resize": score.extractor.resize,
                 "batch_norm": "eval",
                 "version": score.version,
+                "mode": score.mode,
             }
             for name, score in self.scores.items()
         }

@@ -173,7 +173,8 @@ class Reference:
         """`make` of a score on the samples at `picked`, from the disk where both have a version."""
         if not (score.version and score.extractor.version):
             return make()
-        of = f"{score.name} {score.version} {score.subject} {self.digest}"
+        kind = type(score)
+        of = f"{kind.__module__} {kind.__qualname__} {score.version} {score.subject} {self.digest}"
         return kept(self._identity(score.extractor, f"{what} {of}", self._digest(picked)), make)
 
     def _identity(self, extractor: Extractor, *more: str) -> str:

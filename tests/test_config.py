@@ -393,3 +393,19 @@ def test_where_both_have_momentum_it_is_a_number_like_any_other():
 def test_what_the_ema_counts_is_a_number_where_there_is_one():
     nine, five, none = (of_shape(ema={"decay": decay}) for decay in (0.9, 0.5, 0.0))
     assert nine.shape == five.shape != none.shape
+
+
+def test_the_score_that_decides_which_step_is_best():
+    names = ["swd", "own_parts:NaNScore", "fd/raw"]
+    assert ok(gan(score={"names": names})).best_score == "swd"
+    assert ok(gan(score={"names": names, "best": "fd/raw"})).best_score == "fd/raw"
+    assert ok(gan(score={"names": names, "best": "never"})).best_score == "never"
+    assert ok(gan(score={"names": []})).best_score is None
+    (found,) = wrong(gan(score={"names": names, "best": "fd/rwa"}))
+    assert found.where == "trial.score.best"
+    assert "'fd/rwa' is none of the trial's scores (did you mean 'fd/raw'?)" in str(found)
+
+
+def test_scores_do_not_decide_what_is_trained():
+    one = ok(gan())
+    assert ok(gan(score={"names": ["swd", "fd/raw"], "best": "fd/raw"})).key == one.key

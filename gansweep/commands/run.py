@@ -186,6 +186,11 @@ class _Run:
         """Train what is left, conclude, and return the exit code."""
         for line in sorted({line for lines in self.advice.values() for line in lines}):
             self.console.print(f"[yellow]note[/]: {escape(line)}")
+        for key in compared_across(self.sweep):
+            self.console.print(
+                f"[yellow]note[/]: {self.sweep.search.metric} is compared across {key}, since the "
+                "space varies it"
+            )
         try:
             self._deliver_earlier()
             trouble = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from gansweep.errors import ConfigError, nearest
-from gansweep.metrics.fingerprint import Fingerprint, from_tags
+from gansweep.metrics.fingerprint import Fingerprint, from_tags, score_of
 from gansweep.report.contact_sheet import write_contact_sheet
 from gansweep.report.ranking import rank
 from gansweep.report.table import ranked_table
@@ -60,6 +61,13 @@ class Recorded:
         return from_tags(self.record.tags)
 
 
+def _mode_of(metric: str, trials: Sequence[Recorded]) -> str | None:
+    """Whether smaller or larger values of a score are better, as its fingerprints say."""
+    score = score_of(metric)
+    known = (trial.fingerprints[score] for trial in trials if score in trial.fingerprints)
+    return next((each["mode"] for each in known if "mode" in each), None)
+
+
 def show_command(
     name: str,
     *,
@@ -80,7 +88,7 @@ def show_command(
     if metric and metric not in logged:
         raise ConfigError.single("--metric", f"no trial has {metric!r}", nearest(metric, logged))
     metric = metric or tags.get("metric", "score/swd")
-    direction = mode or tags.get("mode", "min")
+    direction = mode or _mode_of(metric, trials) or tags.get("mode", "min")
     across = tags.get("across", "").split()
     results = rank(trials, metric=metric, mode=direction, across=across)  # type: ignore[arg-type]
     written = sheet is not None and write_contact_sheet(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 Fingerprint = Mapping[str, str]
 """By key: data, split, real (a digest), real_count, fake_count, extractor, weights, resize,
-batch_norm, ema, seed, and version, the score's own."""
+batch_norm, ema, seed, and the score's own version and mode."""
 
 TAG = "fingerprint."
 """Of the tag that holds a score's fingerprint: `gansweep.fingerprint.NAME` in the trial's run."""

@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
-from metrics.judged import build, known
 
 from gansweep.dataspec import Condition
 from gansweep.errors import ConfigError
 from gansweep.metrics.classes import ClassAccuracy, ClassDivergence, ClassesCovered
 from gansweep.metrics.features import Features
+from metrics.judged import build, known
 
 CLASSES = Condition("class", 4)
 

@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
-from metrics.judged import build
 
 from gansweep.metrics.classifier_score import ClassifierScore
 from gansweep.metrics.features import Features
+from metrics.judged import build
 
 
 def score_of(probabilities):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from metrics.judged import judge
 
 from gansweep.metrics.frechet import FrechetDistance, moments, root
+from metrics.judged import judge
 
 
 def features(n, d, seed=0):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from metrics.judged import build, judge, known
 
 from gansweep.metrics import kernel
 from gansweep.metrics.features import Features
 from gansweep.metrics.kernel import KernelDistance
+from metrics.judged import build, judge, known
 
 
 def points(n, d, seed=0):

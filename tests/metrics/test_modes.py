@@ -6,13 +6,13 @@ import math
 
 import pytest
 import torch
-from metrics.judged import build
 
 from gansweep.data.toys import Grid25, Ring8
 from gansweep.dataspec import Modes
 from gansweep.errors import ConfigError
 from gansweep.metrics.features import Features
 from gansweep.metrics.modes import HighQuality, ModesCovered, ReverseKL
+from metrics.judged import build
 
 TWO = Modes(((0.0, 0.0), (10.0, 0.0)), std=0.5)
 

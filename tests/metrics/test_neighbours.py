@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from metrics.judged import build, judge, known
 from prdc import compute_prdc
 
 from gansweep.metrics import neighbours
 from gansweep.metrics.features import Features
 from gansweep.metrics.neighbours import Coverage, Density, Precision, Recall
+from metrics.judged import build, judge, known
 
 ALL = {"precision": Precision, "recall": Recall, "density": Density, "coverage": Coverage}
 

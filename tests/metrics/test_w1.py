@@ -7,10 +7,10 @@ import math
 import pytest
 import scipy.stats
 import torch
-from metrics.judged import build, judge
 
 from gansweep.errors import ConfigError
 from gansweep.metrics.w1 import Wasserstein1
+from metrics.judged import build, judge
 
 
 def points(n, seed=0):

@@ -63,14 +63,14 @@ def test_images_become_rgb_of_8_bits(monkeypatch, tmp_path):
 
 @pytest.mark.usefixtures("fidelity")
 def test_without_weights():
-    with pytest.raises(ConfigError, match="no network here.*fetch https://.*GANSWEEP_INCEPTION"):
+    with pytest.raises(ConfigError, match=r"no network here.*fetch https://.*GANSWEEP_INCEPTION"):
         Inception(GREY)
 
 
 @pytest.mark.usefixtures("fidelity")
 def test_weights_that_are_no_file(monkeypatch):
     monkeypatch.setenv(WEIGHTS_VARIABLE, "/no/such.pth")
-    with pytest.raises(ConfigError, match="GANSWEEP_INCEPTION is /no/such.pth, which is no file"):
+    with pytest.raises(ConfigError, match=r"GANSWEEP_INCEPTION is /no/such\.pth, which is no file"):
         Inception(GREY)
 
 
