@@ -35,7 +35,7 @@ class Evaluation:
     ) -> None:
         """`scores` by name, the metric's after `score/`."""
         self.scores = scores
-        self._reference = reference
+        self.reference = reference
         self._sampler = sampler
         self._facts = facts
         self._extractors: list[Extractor] = list(
@@ -56,7 +56,7 @@ class Evaluation:
         fakes = {extractor: view.features(labels) for extractor, view in viewed.items()}
         with torch.no_grad():
             return {
-                name: score(fakes[score.extractor], self._reference.of(score))
+                name: score(fakes[score.extractor], self.reference.of(score))
                 for name, score in self.scores.items()
             }
 
@@ -64,7 +64,7 @@ class Evaluation:
     def floors(self) -> dict[str, Floor]:
         """What each score says of real samples, by its name."""
         with torch.no_grad():
-            return self._reference.floors(self.scores)
+            return self.reference.floors(self.scores)
 
     @cached_property
     def fingerprints(self) -> dict[str, Fingerprint]:
@@ -72,7 +72,7 @@ class Evaluation:
         return {
             name: {
                 **self._facts,
-                "real": self._reference.digest,
+                "real": self.reference.digest,
                 "extractor": score.extractor.name,
                 "weights": score.extractor.weights,
                 "resize": score.extractor.resize,

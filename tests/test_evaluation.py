@@ -29,7 +29,7 @@ class Real(nn.Module):
     def __init__(self, common):
         super().__init__()
         self.samples, self.start = common.samples, 0
-        self.picked = common.evaluation._reference.held_out
+        self.picked = common.evaluation.reference.held_out
 
     def forward(self, z, labels=None):
         rows = self.picked[self.start : self.start + len(z)]
@@ -83,7 +83,7 @@ def test_each_sample_is_generated_and_seen_once(monkeypatch):
     forward = Digits.forward
     monkeypatch.setattr(Digits, "forward", lambda self, x: calls.append(len(x)) or forward(self, x))
     common = Common(small("cgan", "mlp", "mnist5k", score={"names": IMAGES, "samples": 700}), CPU)
-    common.evaluation._reference.features(common.evaluation.scores["fd/digits"].extractor)
+    common.evaluation.reference.features(common.evaluation.scores["fd/digits"].extractor)
     calls.clear()
     common.evaluation(Real(common))
     assert calls == [500, 200]
@@ -155,7 +155,7 @@ def test_a_users_own_extractor():
             return torch.tensor([-3.0, 0.0]).expand(len(z), 2)
 
     values = one(Left())
-    real = one._reference.features(one.scores["fd/corner"].extractor).x.double()
+    real = one.reference.features(one.scores["fd/corner"].extractor).x.double()
     expected = (real.mean() + 3) ** 2 + real.var()
     assert values["fd/corner"] == pytest.approx(expected.item(), rel=1e-5)
     assert values["classes/corner"] == 1

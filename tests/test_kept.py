@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 import torch
@@ -17,11 +18,12 @@ def folder(tmp_path, monkeypatch):
 
 
 class Maker:
-    def __init__(self):
-        self.calls = 0
+    def __init__(self, seconds=0.0):
+        self.calls, self.seconds = 0, seconds
 
     def __call__(self):
         self.calls += 1
+        time.sleep(self.seconds)
         return {"x": torch.arange(3.0), "y": torch.tensor(7)}
 
 
@@ -39,7 +41,7 @@ def test_it_is_made_once(folder):
 
 
 def test_of_several_one_makes_it(folder):
-    make = Maker()
+    make = Maker(seconds=0.1)
     threads = [threading.Thread(target=kept, args=("one", make)) for _ in range(8)]
     for thread in threads:
         thread.start()
