@@ -73,7 +73,9 @@ def train_command(
                 console.print(line, style="yellow", markup=False)
     else:
         result = run_trial(config, MemoryTracker(), report, folder=own)
-    scores = [f"{name} {value:.4g}" for name, value in result.metrics.items() if "score" in name]
+    scores = [
+        f"{name} {value:.4g}" for name, value in result.metrics.items() if name.startswith("score/")
+    ]
     console.print(
         f"{result.state} at g_step {result.g_steps} after {clock(result.seconds)} "
         f"{' '.join(scores)} {escape(result.reason)}".rstrip()
