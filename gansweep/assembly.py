@@ -12,6 +12,8 @@ from gansweep.data.base import Samples
 from gansweep.data.prepare import prepare
 from gansweep.dataspec import Condition, DataSpec
 from gansweep.errors import ConfigError, Problem
+from gansweep.metrics.base import Score, Subject
+from gansweep.metrics.catalogue import build_scores
 from gansweep.modules.alternating import AlternatingModule
 from gansweep.modules.stacked_step import obstacle
 from gansweep.seeding import stream_seed
@@ -33,6 +35,17 @@ def condition_of(config: TrialConfig, spec: DataSpec) -> Condition | None:
             "name labelled data, or another model",
         )
     return spec.condition
+
+
+def build_trial_scores(config: TrialConfig, spec: DataSpec) -> dict[str, Score]:
+    """The trial's scores by name; ConfigError where one does not fit the data."""
+    subject = Subject(
+        spec,
+        modes=config.data.cls(config.data.settings).modes,
+        conditional=config.model.settings.conditional,
+        seed=config.score.seed,
+    )
+    return build_scores(config.scores, subject)
 
 
 def build_networks(config: TrialConfig, spec: DataSpec) -> tuple[nn.Module, nn.Module]:

@@ -21,8 +21,7 @@ from gansweep.data.base import Dataset
 from gansweep.data.catalogue import DATASETS
 from gansweep.errors import ConfigError, Problem, nearest
 from gansweep.latent import Latent
-from gansweep.metrics.base import Score
-from gansweep.metrics.catalogue import SCORES
+from gansweep.metrics.catalogue import ScorePart, find_score
 from gansweep.modules.alternating import AlternatingModule, Published
 from gansweep.modules.catalogue import VARIANTS
 from gansweep.networks.base import Architecture
@@ -58,6 +57,9 @@ class Scoring:
     samples: int = setting(2000, "samples generated, and real ones compared with", ge=2)
     seed: int = setting(0, "seed of the evaluation's latents and projections", ge=0)
     names: list[str] = setting(["swd"], "scores, by name or import path")  # noqa: RUF009
+    best: str | None = setting(
+        None, "score whose best step's checkpoint is kept as best.pt; null: the first of names"
+    )
 
 
 @final
@@ -126,7 +128,7 @@ class TrialConfig:
     budget: Budget
     samples: SampleGrids
     score: Scoring
-    scores: tuple[type[Score], ...]
+    scores: tuple[ScorePart, ...]
     ema: EMA
     log: Logging
     checkpoint: Checkpointing
@@ -179,6 +181,11 @@ class TrialConfig:
     def score_every(self) -> int:
         """g_steps between scores."""
         return self.score.every or self.samples.every
+
+    @property
+    def best_score(self) -> str | None:
+        """The score whose best step's checkpoint is kept."""
+        return self.score.best or (self.scores[0].name if self.scores else None)
 
 
 def resolve(
@@ -245,12 +252,16 @@ def resolve(
         scalars["compile"] = str(scalars["compile"]).lower()
     run = fill(Run, scalars, at=at, problems=problems)
     scoring = plain["score"]
-    scores = []
+    scores: list[ScorePart] = []
     for name in scoring.names if scoring else []:
         try:
-            scores.append(SCORES.load(name, at=where("score.names")))
+            scores.append(find_score(name, at=where("score.names")))
         except ConfigError as error:
             problems.extend(error.problems)
+    chosen = [score.name for score in scores]
+    if scoring and scoring.best is not None and scoring.best not in chosen:
+        what = f"{scoring.best!r} is none of the trial's scores"
+        problems.append(Problem(where("score.best"), what, nearest(scoring.best, chosen)))
     if len(problems) > before:
         return None
     assert model is not None

@@ -29,3 +29,11 @@ class DataSpec:
     @property
     def is_image(self) -> bool:
         return len(self.shape) == 3
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Where the truth of a toy is: equal, round Gaussians of `std` around each of `centres`."""
+
+    centres: tuple[tuple[float, ...], ...]
+    std: float

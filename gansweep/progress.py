@@ -34,6 +34,8 @@ class Progress:
     seconds: float
     metrics: dict[str, float]
     scored: bool
+    fingerprints: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Of the scores among `metrics`."""
 
 
 @final
@@ -114,6 +116,7 @@ class TrialResult:
     g_steps: int
     seconds: float
     metrics: dict[str, float]
+    fingerprints: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @final
@@ -124,6 +127,7 @@ class Outcome:
     state: State = "completed"
     reason: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+    fingerprints: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def over(self) -> bool:

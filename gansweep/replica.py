@@ -12,7 +12,13 @@ from typing import Any, final
 
 import torch
 
-from gansweep.assembly import build_module, check_fit, condition_of, load_samples
+from gansweep.assembly import (
+    build_module,
+    build_trial_scores,
+    check_fit,
+    condition_of,
+    load_samples,
+)
 from gansweep.callbacks.base import TrialCallback
 from gansweep.callbacks.readout import Readout
 from gansweep.callbacks.samples import SampleGrid
@@ -25,11 +31,11 @@ from gansweep.checkpoint import (
     write_checkpoint,
 )
 from gansweep.config import TrialConfig, resolve
-from gansweep.data.base import Samples, to_float
+from gansweep.data.base import Samples
 from gansweep.data.loader import Batch, resident
 from gansweep.data.stream import BatchOrder
 from gansweep.errors import ConfigError, Problem
-from gansweep.metrics.base import Score
+from gansweep.evaluation import Evaluation
 from gansweep.progress import (
     RUN_STATUS,
     Clock,
@@ -43,8 +49,9 @@ from gansweep.progress import (
     TrialResult,
     Verdict,
 )
+from gansweep.reference import Reference
 from gansweep.sampling import Sampler
-from gansweep.seeding import stream, stream_seed
+from gansweep.seeding import stream_seed
 from gansweep.tracking.base import Tracker
 
 log = logging.getLogger("gansweep")
@@ -54,6 +61,9 @@ CHECKPOINT = "checkpoint.pt"
 
 GENERATION = "generation.pt"
 """The same at the last generation of a population, for others to go on from."""
+
+BEST = "best.pt"
+"""The same at the g_step of the best value of the score that `score.best` names."""
 
 
 @final
@@ -72,7 +82,7 @@ class Job:
 
 @final
 class Common:
-    """What the trials of a pack share: the data on the device, frozen latents, real statistics."""
+    """What the trials of a pack share: the data on the device, frozen latents, the evaluation."""
 
     def __init__(self, config: TrialConfig, device: torch.device) -> None:
         on_host = load_samples(config)
@@ -88,17 +98,21 @@ class Common:
             seed=config.score.seed,
             device=device,
         )
-        real = _drawn(on_host, config.score.samples, config.score.seed).to(device)
-        self.scores: Sequence[Score] = [cls(real, seed=config.score.seed) for cls in config.scores]
-
-
-def _drawn(samples: Samples, count: int, seed: int) -> torch.Tensor:
-    rng = stream(seed, "real")
-    if count <= len(samples):
-        picked = torch.randperm(len(samples), generator=rng)[:count]
-    else:
-        picked = torch.randint(len(samples), (count,), generator=rng)
-    return to_float(samples.x[picked])
+        count, seed = config.score.samples, config.score.seed
+        self.evaluation = Evaluation(
+            build_trial_scores(config, on_host.spec),
+            Reference(on_host, count=count, seed=seed, device=device),
+            self.sampler,
+            facts={
+                "data": config.data.name,
+                "split": str(getattr(config.data.settings, "split", "all")),
+                "real_count": str(count),
+                "fake_count": str(count),
+                "ema": "yes" if config.ema.decay > 0 else "no",
+                "seed": str(seed),
+            },
+            device=device,
+        )
 
 
 @final
@@ -130,21 +144,24 @@ class Replica:
         self._order = BatchOrder(len(common.samples), stream_seed(config.run.seed, "data"))
         self.clock = Clock()
         self._scored = False
+        self._scores = Scores(
+            common.evaluation,
+            self.tracker,
+            self.outcome,
+            every=config.score_every,
+            keep=config.best_score,
+        )
         self._callbacks: Sequence[TrialCallback] = (
             Readout(self.tracker, self.clock, self.outcome, every=config.log.every),
             SampleGrid(self.tracker, common.sampler, every=config.samples.every),
-            Scores(
-                common.scores,
-                self.tracker,
-                common.sampler,
-                self.outcome,
-                every=config.score_every,
-            ),
+            self._scores,
         )
         if self.saved:
             self.module.load_training_state(self.saved["module"])
             self._order.load_state_dict(self.saved["order"])
             self.outcome.metrics.update(self.saved["metrics"])
+            if "scores" in self.saved:  # older versions kept no best values
+                self._scores.load_state_dict(self.saved["scores"])
             self.engine = self.saved["engine"]
             if self.saved["tree"]:
                 self._go_on_under(json.loads(self.saved["tree"]))
@@ -215,6 +232,8 @@ class Replica:
         if self._folder is None or self.outcome.over:
             return []
         names = []
+        if self._scores.improved_at == self.g_step:
+            names.append(BEST)  # before the checkpoint, which says that it is there
         if self.g_step >= self.budget or self.g_step % self.config.checkpoint.every == 0:
             names.append(CHECKPOINT)
         if self._generation and self.g_step % self._generation == 0:
@@ -231,6 +250,7 @@ class Replica:
             seconds=self.clock.seconds,
             metrics=dict(self.outcome.metrics),
             scored=self._scored,
+            fingerprints=dict(self.outcome.fingerprints),
         )
 
     def obey(self, verdict: Verdict, state: Mapping[str, Any] | None = None) -> None:
@@ -293,6 +313,7 @@ class Replica:
             "order": self._order.state_dict(),
             "seconds": self.clock.seconds,
             "metrics": dict(self.outcome.metrics),
+            "scores": self._scores.state_dict(),
             "engine": self.engine,
             "tree": None if self._tree is None else json.dumps(self._tree),
         }
@@ -335,4 +356,6 @@ def finish(outcome: Outcome, tracker: Tracker, *, g_steps: int, seconds: float) 
         tags["gansweep.reason"] = outcome.reason
     tracker.set_tags(tags)
     tracker.finish(RUN_STATUS[outcome.state])
-    return TrialResult(outcome.state, outcome.reason, g_steps, seconds, outcome.metrics)
+    return TrialResult(
+        outcome.state, outcome.reason, g_steps, seconds, outcome.metrics, outcome.fingerprints
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import final
 
 import torch
@@ -100,12 +101,24 @@ class Sampler:
         """float32 [count, *shape] on the device, from the frozen latents of the evaluation."""
         return self._draw(generator, self._z, self._y)
 
+    def evaluate(self, generator: nn.Module, look: Callable[[Tensor], None]) -> Tensor | None:
+        """Shows `look` the same samples in batches; their labels, None where they have none."""
+        self._show(generator, self._z, self._y, look)
+        return self._y
+
     def _draw(self, generator: nn.Module, z: Tensor, y: Tensor | None) -> Tensor:
+        parts: list[Tensor] = []
+        self._show(generator, z, y, parts.append)
+        return torch.cat(parts)
+
+    def _show(
+        self,
+        generator: nn.Module,
+        z: Tensor,
+        y: Tensor | None,
+        look: Callable[[Tensor], None],
+    ) -> None:
         with evaluating(generator):
-            parts = [
-                generator(
-                    z[i : i + self._batch_size], None if y is None else y[i : i + self._batch_size]
-                )
-                for i in range(0, len(z), self._batch_size)
-            ]
-        return torch.cat(parts).float()
+            for i in range(0, len(z), self._batch_size):
+                part = slice(i, i + self._batch_size)
+                look(generator(z[part], None if y is None else y[part]).float())

@@ -1,13 +1,16 @@
-"""For every test: one thread, and a cache folder that is not the user's."""
+"""For every test: one thread, and a cache folder that is not the user's; shared files, if any."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
 torch.set_num_threads(1)
+
+SHARED_MNIST = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "mnist"
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -15,3 +18,10 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GANSWEEP_CACHE", str(tmp_path_factory.mktemp("session-cache")))
         yield
+
+
+@pytest.fixture
+def shared_mnist() -> Path:
+    if not SHARED_MNIST.is_dir():
+        pytest.skip(f"needs the IDX files of MNIST in {SHARED_MNIST}")
+    return SHARED_MNIST

@@ -10,6 +10,7 @@ from torch import nn
 from gansweep.data.base import Dataset, Samples
 from gansweep.data.settings import DataSettings
 from gansweep.metrics.base import Score
+from gansweep.metrics.extractors.base import Extractor, Seen
 from gansweep.modules.gan import GAN
 from gansweep.networks.base import Architecture
 from gansweep.networks.mlp import MLP, MLPSettings
@@ -86,10 +87,7 @@ class NaNScore(Score):
 
     name = "never"
 
-    def __init__(self, real, *, seed):
-        pass
-
-    def __call__(self, fake):
+    def __call__(self, fake, real):
         return float("nan")
 
 
@@ -97,15 +95,44 @@ class BreaksOnce(Score):
     """Raises when it is asked for the second time."""
 
     name = "breaks"
+    has_floor = False
 
-    def __init__(self, real, *, seed):
+    def __init__(self, subject, extractor):
+        super().__init__(subject, extractor)
         self.calls = 0
 
-    def __call__(self, fake):
+    def __call__(self, fake, real):
         self.calls += 1
         if self.calls == 2:
             raise ArithmeticError("this score cannot be had")
         return 0.0
+
+
+class Later(Score):
+    """The later the better."""
+
+    name = "later"
+    mode = "max"
+    has_floor = False
+
+    def __init__(self, subject, extractor):
+        super().__init__(subject, extractor)
+        self.calls = 0
+
+    def __call__(self, fake, real):
+        self.calls += 1
+        return self.calls
+
+
+class Corner(Extractor):
+    """Sees the first coordinate alone, and its sign as two classes."""
+
+    name = "corner"
+    classes = 2
+
+    def forward(self, x):
+        first = x.flatten(1)[:, :1]
+        return Seen(first, torch.cat([first > 0, first <= 0], 1).float())
 
 
 class Bare(OptimizerSpec):

@@ -164,8 +164,8 @@ CASES: list[tuple[str, str, list[str]]] = [
     ),
     (
         "unknown score",
-        trial(score={"names": ["fid"]}),
-        ["trial.score.names: unknown score 'fid' (one of "],
+        trial(score={"names": ["fdi"]}),
+        ["trial.score.names: unknown score 'fdi' (did you mean 'fd'? one of "],
     ),
     (
         "import path that fails",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gansweep.errors import ConfigError
-from gansweep.metrics.catalogue import SCORES
+from gansweep.metrics.catalogue import EXTRACTORS, SCORES
 from gansweep.modules.catalogue import VARIANTS
 from gansweep.networks.catalogue import ARCHITECTURES
 from gansweep.optimizers import OPTIMIZERS, Adam, AdamSettings
@@ -21,11 +21,11 @@ def problem(catalogue, name):
 
 def test_every_short_name_loads():
     ran = 0
-    for catalogue in (VARIANTS, ARCHITECTURES, OPTIMIZERS, SCORES):
+    for catalogue in (VARIANTS, ARCHITECTURES, OPTIMIZERS, SCORES, EXTRACTORS):
         for name in catalogue.names:
             assert isinstance(catalogue.load(name, at=""), type)
             ran += 1
-    assert ran == 5 + 3 + 4 + 1
+    assert ran == 10 + 4 + 4 + 18 + 3
 
 
 @pytest.mark.parametrize("path", ["own_parts.Fragile", "own_parts:Fragile"])

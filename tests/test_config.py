@@ -186,7 +186,7 @@ def test_an_optimizer_of_its_own_must_be_a_section(value):
         (gan(seed=-1), "trial.seed", "at least 0"),
         (gan(seed="one"), "trial.seed", "one"),
         (gan(ema={"decay": 1.0}), "trial.ema.decay", "less than 1"),
-        (gan(score={"names": ["fid"]}), "trial.score.names", "unknown score 'fid'"),
+        (gan(score={"names": ["fdi"]}), "trial.score.names", "unknown score 'fdi'"),
         (gan(score={"names": ["no.Such"]}), "trial.score.names", "cannot import"),
         (gan(model={"name": "wgan", "n_critic": 0}), "trial.model.n_critic", "at least 1"),
         (gan(model={"name": "gan", "clip": 1}), "trial.model.clip", "unknown key"),
@@ -235,7 +235,7 @@ def test_scores():
 
     config = ok(gan(score={"names": ["swd", "own_parts:NaNScore"]}))
     assert [score.name for score in config.scores] == ["swd", "never"]
-    assert config.scores[1] is own_parts.NaNScore
+    assert config.scores[1].cls is own_parts.NaNScore
     assert ok(gan(samples={"every": 7})).score_every == 7
     assert ok(gan(samples={"every": 7}, score={"every": 3})).score_every == 3
 
@@ -393,3 +393,19 @@ def test_where_both_have_momentum_it_is_a_number_like_any_other():
 def test_what_the_ema_counts_is_a_number_where_there_is_one():
     nine, five, none = (of_shape(ema={"decay": decay}) for decay in (0.9, 0.5, 0.0))
     assert nine.shape == five.shape != none.shape
+
+
+def test_the_score_that_decides_which_step_is_best():
+    names = ["swd", "own_parts:NaNScore", "fd/raw"]
+    assert ok(gan(score={"names": names})).best_score == "swd"
+    assert ok(gan(score={"names": names, "best": "fd/raw"})).best_score == "fd/raw"
+    assert ok(gan(score={"names": names, "best": "never"})).best_score == "never"
+    assert ok(gan(score={"names": []})).best_score is None
+    (found,) = wrong(gan(score={"names": names, "best": "fd/rwa"}))
+    assert found.where == "trial.score.best"
+    assert "'fd/rwa' is none of the trial's scores (did you mean 'fd/raw'?)" in str(found)
+
+
+def test_scores_do_not_decide_what_is_trained():
+    one = ok(gan())
+    assert ok(gan(score={"names": ["swd", "fd/raw"], "best": "fd/raw"})).key == one.key

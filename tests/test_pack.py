@@ -19,7 +19,7 @@ import gansweep.pack
 from gansweep.checkpoint import read_checkpoint, write_checkpoint
 from gansweep.pack import Pack
 from gansweep.progress import Continue, Exploit, Interrupt, Stop
-from gansweep.replica import CHECKPOINT, GENERATION, Job
+from gansweep.replica import BEST, CHECKPOINT, GENERATION, Job
 from gansweep.tracking.memory import MemoryTracker
 from gansweep.trial import run_trial
 
@@ -624,4 +624,4 @@ def test_each_generation_leaves_its_state(engine, tmp_path):
 
 def test_without_a_population_there_is_no_generation(tmp_path):
     ran = pack(alike(1), tmp_path)
-    assert [path.name for path in ran.folders[0].iterdir()] == [CHECKPOINT]
+    assert sorted(path.name for path in ran.folders[0].iterdir()) == [BEST, CHECKPOINT]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 
@@ -99,6 +100,9 @@ def test_the_scores_value_is_the_scores(tmp_path):
     """The last `score/swd` from the final generator by hand."""
     from gansweep.assembly import build_module, load_samples
     from gansweep.data.base import to_float
+    from gansweep.metrics.base import Subject
+    from gansweep.metrics.extractors.raw import Raw
+    from gansweep.metrics.features import Features
     from gansweep.metrics.swd import SlicedWasserstein
     from gansweep.seeding import stream
 
@@ -106,13 +110,16 @@ def test_the_scores_value_is_the_scores(tmp_path):
     result, _ = trained(config, tmp_path)
     samples = load_samples(config)
     picked = torch.randperm(400, generator=stream(0, "real"))[:30]
-    score = SlicedWasserstein(to_float(samples.x[picked]), seed=0)
+    score = SlicedWasserstein(Subject(samples.spec, seed=0), Raw(samples.spec))
+    real = Features(score.extractor(to_float(samples.x[picked])).features)
+    real = real.of(score.statistics(real))
     z = config.latent.draw(30, rng=stream(0, "evaluation"))
     generator = build_module(config, samples.spec).generator
     generator.load_state_dict(state(tmp_path)["module"]["generator"])
     with torch.no_grad():
         fake = generator(z)
-    assert result.metrics["score/swd"] == pytest.approx(score(fake), rel=1e-6)
+    found = score(Features(score.extractor(fake).features), real)
+    assert result.metrics["score/swd"] == pytest.approx(found, rel=1e-6)
 
 
 def test_more_scored_samples_than_data():
@@ -368,7 +375,7 @@ def test_training_does_not_depend_on_how_often_one_looks(case, tmp_path):
     assert len(tracker.images) == 12
     one, other = state(tmp_path / "seldom"), state(tmp_path / "often")
     for saved in (one, other):
-        del saved["metrics"]
+        del saved["metrics"], saved["scores"]
         del saved["module"]["meters"]  # what the readouts left
     assert equal(one, other)
 
@@ -616,3 +623,75 @@ def test_swept_rates_reach_the_optimizers(tmp_path):
         assert moved[name][net] == pytest.approx(5 * moved["base"][net], rel=1e-4)
     still = moved["g"]["discriminator"]
     assert still == pytest.approx(moved["base"]["discriminator"], rel=1e-6)
+
+
+# --- the best step
+
+
+def best_of(tracker):
+    return tracker.history("best/score/swd")[-1]
+
+
+def test_the_checkpoint_of_the_best_step_is_kept(tmp_path):
+    config = small("gan", "mlp", "ring8", score={"every": 1}, checkpoint={"every": 5})
+    _, tracker = trained(config, tmp_path)
+    scores = tracker.history("score/swd")
+    value, step = min((value, step) for step, value in scores)
+    assert best_of(tracker) == (step, value)
+    assert tracker.history("best_step/score/swd")[-1] == (step, step)
+    assert step < 12  # else it is the last one, whose checkpoint is there anyway
+    saved = read_checkpoint(tmp_path / "best.pt")
+    assert saved is not None
+    assert saved["module"]["g_step"] == step
+    assert saved["metrics"]["score/swd"] == value
+    values = [value for _, value in tracker.history("best/score/swd")]
+    assert values == sorted(set(values), reverse=True)
+
+
+@pytest.mark.parametrize("stop", [3, 5, 8])
+def test_the_best_step_survives_a_resume(stop, tmp_path, every_step):
+    config = small("gan", "mlp", "ring8", score={"every": 1}, checkpoint={"every": 5})
+    _, whole = trained(config, tmp_path / "whole")
+    _, first = trained(config, tmp_path / "parts", at(stop, Interrupt()))
+    _, second = trained(config, tmp_path / "parts")
+    both = [t.history("best/score/swd") for t in (first, second)]
+    assert both[0] + both[1] == whole.history("best/score/swd")
+    one, other = (read_checkpoint(tmp_path / name / "best.pt") for name in ("whole", "parts"))
+    del one["seconds"], other["seconds"], one["metrics"], other["metrics"]
+    assert equal(one, other)
+
+
+def test_which_score_decides(tmp_path):
+    for best, folder in (("later", "a"), (None, "b")):
+        score = {"every": 1, "names": ["swd", "own_parts:Later"], "best": best}
+        _, tracker = trained(small("gan", "mlp", "ring8", score=score), tmp_path / folder)
+        step, _ = best_of(tracker)
+        assert step < 12
+        saved = read_checkpoint(tmp_path / folder / "best.pt")
+        assert saved["module"]["g_step"] == (12 if best else step)
+
+
+def test_other_samples_begin_a_new_best(tmp_path, every_step):
+    few = small("gan", "mlp", "ring8", score={"every": 1, "samples": 30})
+    more = small("gan", "mlp", "ring8", score={"every": 1, "samples": 200})
+    _, first = trained(few, tmp_path, at(8, Interrupt()))
+    result, second = trained(more, tmp_path)
+    assert second.history("best/score/swd")[0] == (9, second.history("score/swd")[0][1])
+    assert second.history("floor/score/swd")[0][0] == 9
+    assert result.fingerprints["swd"]["fake_count"] == "200"
+    one, other = (
+        json.loads(tracker.tags["fingerprint.swd"])["fake_count"] for tracker in (first, second)
+    )
+    assert (one, other) == ("30", "200")
+
+
+def test_the_floor_is_told_once(tmp_path, every_step):
+    config = small("gan", "mlp", "ring8")
+    _, first = trained(config, tmp_path, at(8, Interrupt()))
+    result, second = trained(config, tmp_path)
+    ((step, floor),) = first.history("floor/score/swd")
+    ((_, error),) = first.history("floor_error/score/swd")
+    assert step == 4
+    assert 0 < error < floor < result.metrics["score/swd"]
+    assert second.history("floor/score/swd") == []
+    assert result.metrics["floor/score/swd"] == floor

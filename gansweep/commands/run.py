@@ -20,7 +20,7 @@ from gansweep.imports import importing
 from gansweep.ownership import sole_use
 from gansweep.provenance import environment_text, version_tags
 from gansweep.report.contact_sheet import write_contact_sheet
-from gansweep.report.ranking import PointResult, rank
+from gansweep.report.ranking import PointResult, by_point, rank
 from gansweep.report.table import ranked_table
 from gansweep.sweep.board import Board
 from gansweep.sweep.file import Resources, Search, Sweep, load_sweep
@@ -28,7 +28,7 @@ from gansweep.sweep.plan import Entry, Plan, trials_folder
 from gansweep.sweep.proposals import Listed, Proposals, TreeParzen
 from gansweep.sweep.schedulers.pbt import generation_interval
 from gansweep.sweep.startup import RayStart, exit_at_once, slots
-from gansweep.sweep.trials import Trial, check_data, planned
+from gansweep.sweep.trials import Trial, check_data, compared_across, planned
 from gansweep.terminal import Display, clock, quiet
 from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore, tracking_uri
 from gansweep.tracking.spool import spools
@@ -194,6 +194,11 @@ class _Run:
         """Train what is left, conclude, and return the exit code."""
         for line in sorted({line for lines in self.advice.values() for line in lines}):
             self.console.print(f"[yellow]note[/]: {escape(line)}")
+        for key in compared_across(self.sweep):
+            self.console.print(
+                f"[yellow]note[/]: {self.sweep.search.metric} is compared across {key}, since the "
+                "space varies it"
+            )
         try:
             self._deliver_earlier()
             trouble = ""
@@ -316,6 +321,7 @@ class _Run:
             "overrides": " ".join(sweep.overrides),
             "metric": sweep.search.metric,
             "mode": sweep.search.mode,
+            "across": " ".join(compared_across(sweep)),
             "mlflow.note.content": f"The sweep `{sweep.name}`; its trials are the runs below it.",
         }
         parent = store.parent_run(experiment, sweep.name, described)
@@ -329,14 +335,16 @@ class _Run:
         """Table, best point, where everything is; the status of the sweep's run; the exit code."""
         search, console = self.sweep.search, self.console
         entries = self.entries
-        results = rank(entries, metric=search.metric, mode=search.mode)
+        results, incomparable = self._ranked(entries)
         failed = [entry for entry in entries if entry.state == "failed"]
         to_go = sum(entry.state in ("waiting", "running", "interrupted") for entry in entries)
         seconds = sum(entry.seconds for entry in entries)
         console.print()
         console.print(ranked_table(results, metric=search.metric))
         console.print()
-        if results and results[0].mean is not None:
+        for problem in incomparable:
+            console.print(f"not ranked: {problem}", style="yellow", markup=False)
+        if results and results[0].mean is not None and not incomparable:
             best = results[0]
             console.print(f"best    [bold]{escape(best.name)}[/] ({search.metric} {best.mean:.4g})")
         console.print(f"trained {len(entries)} trials, {clock(seconds)} of training in all")
@@ -365,6 +373,15 @@ class _Run:
                 "the same command goes on"
             )
         return code
+
+    def _ranked(self, entries: Sequence[Entry]) -> tuple[list[PointResult], list[Problem]]:
+        """Points, the best first, or as they were planned and why they cannot be ranked."""
+        search = self.sweep.search
+        across = compared_across(self.sweep)
+        try:
+            return rank(entries, metric=search.metric, mode=search.mode, across=across), []
+        except ConfigError as error:
+            return by_point(entries, metric=search.metric), error.problems
 
     def _record_end(self, results: Sequence[PointResult], status: Any) -> None:
         """The contact sheet, and the status of the sweep's run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from gansweep.errors import ConfigError, nearest
+from gansweep.metrics.fingerprint import Fingerprint, from_tags, score_of
 from gansweep.report.contact_sheet import write_contact_sheet
 from gansweep.report.ranking import rank
 from gansweep.report.table import ranked_table
@@ -54,6 +56,17 @@ class Recorded:
     def metrics(self) -> dict[str, float]:
         return dict(self.record.metrics)
 
+    @property
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        return from_tags(self.record.tags)
+
+
+def _mode_of(metric: str, trials: Sequence[Recorded]) -> str | None:
+    """Whether smaller or larger values of a score are better, as its fingerprints say."""
+    score = score_of(metric)
+    known = (trial.fingerprints[score] for trial in trials if score in trial.fingerprints)
+    return next((each["mode"] for each in known if "mode" in each), None)
+
 
 def show_command(
     name: str,
@@ -75,8 +88,9 @@ def show_command(
     if metric and metric not in logged:
         raise ConfigError.single("--metric", f"no trial has {metric!r}", nearest(metric, logged))
     metric = metric or tags.get("metric", "score/swd")
-    direction = mode or tags.get("mode", "min")
-    results = rank(trials, metric=metric, mode=direction)  # type: ignore[arg-type]
+    direction = mode or _mode_of(metric, trials) or tags.get("mode", "min")
+    across = tags.get("across", "").split()
+    results = rank(trials, metric=metric, mode=direction, across=across)  # type: ignore[arg-type]
     written = sheet is not None and write_contact_sheet(
         sheet, results, metric=metric, picture=store.last_image
     )
@@ -92,6 +106,7 @@ def show_command(
                 "state": trial.state,
                 "reason": trial.record.tags.get("reason", ""),
                 "g_steps": trial.g_steps,
+                "fingerprints": {name: dict(each) for name, each in trial.fingerprints.items()},
                 "metrics": {  # JSON has no NaN
                     name: value if math.isfinite(value) else None
                     for name, value in trial.metrics.items()

@@ -11,7 +11,7 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 
-from gansweep.assembly import check_fit, load_samples
+from gansweep.assembly import build_trial_scores, check_fit, load_samples
 from gansweep.commands.folders import sweep_folder
 from gansweep.commands.sync import what_is_left
 from gansweep.config import resolve
@@ -39,7 +39,9 @@ def train_command(
     config = resolve(sweep.trial, problems)
     if config is None:
         raise ConfigError(problems)
-    advice = check_fit(config, load_samples(config).spec)
+    spec = load_samples(config).spec
+    advice = check_fit(config, spec)
+    build_trial_scores(config, spec)
     console = Console(soft_wrap=True)
     for line in advice:
         console.print(f"[yellow]note[/]: {escape(line)}")
@@ -70,7 +72,9 @@ def train_command(
                 console.print(line, style="yellow", markup=False)
     else:
         result = run_trial(config, MemoryTracker(), report, folder=own)
-    scores = [f"{name} {value:.4g}" for name, value in result.metrics.items() if "score" in name]
+    scores = [
+        f"{name} {value:.4g}" for name, value in result.metrics.items() if name.startswith("score/")
+    ]
     console.print(
         f"{result.state} at g_step {result.g_steps} after {clock(result.seconds)} "
         f"{' '.join(scores)} {escape(result.reason)}".rstrip()

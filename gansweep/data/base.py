@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from gansweep.dataspec import Condition, DataSpec
+from gansweep.dataspec import Condition, DataSpec, Modes
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,11 @@ class Dataset(ABC):
     @abstractmethod
     def load(self) -> Samples:
         """All samples. Raises ConfigError that names the file and the remedy on bad input."""
+
+    @property
+    def modes(self) -> Modes | None:
+        """The known modes of a mixture, for scores that count them."""
+        return None
 
     def cache_key(self) -> str | None:
         """What identifies the prepared samples on this node; None: loading is quick, no cache.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gansweep.data.base import Dataset, Samples
 from gansweep.data.settings import DataSettings
+from gansweep.dataspec import Modes
 from gansweep.settings import setting
 
 
@@ -61,6 +62,12 @@ class GaussianMixture(Dataset):
     def std(self) -> float:
         """Standard deviation of a mode in each dimension."""
         return float(self.settings.std)
+
+    @final
+    @property
+    def modes(self) -> Modes:
+        """`centres` and `std`."""
+        return Modes(tuple(tuple(row) for row in self.centres.tolist()), self.std)
 
     @final
     def load(self) -> Samples:

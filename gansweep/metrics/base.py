@@ -3,26 +3,81 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
 
+import torch
 from torch import Tensor
+
+from gansweep.dataspec import DataSpec, Modes
+from gansweep.errors import ConfigError
+from gansweep.metrics.extractors.base import Extractor
+from gansweep.metrics.features import Features
+
+Mode = Literal["min", "max"]
+
+
+@final
+@dataclass(frozen=True)
+class Subject:
+    """What is scored, as it is known before anything trains.
+
+    modes: of a toy whose truth is known. conditional: whether the generator is given labels.
+    seed: of the evaluation, for whatever a score draws.
+    """
+
+    spec: DataSpec
+    modes: Modes | None = None
+    conditional: bool = False
+    seed: int = 0
 
 
 class Score(ABC):
-    """Compares generated samples with real ones, both float32 [N, *shape].
+    """Compares features of generated samples with those of real ones.
 
-    Real statistics are computed once, in `__init__`; each call scores one set of samples.
+    A score in the features of any extractor (`takes_extractor`) is called `name/EXTRACTOR` in a
+    sweep file; one without sees the samples themselves, flattened.
     """
 
     name: ClassVar[str]
     """Metric name after `score/`."""
-    mode: ClassVar[str] = "min"
+    mode: ClassVar[Mode] = "min"
     """Whether smaller ("min") or larger ("max") is better."""
+    takes_extractor: ClassVar[bool] = False
+    version: ClassVar[str] = ""
+    """Names the code: while it stays, statistics of real samples may be kept on disk. "": never."""
+    has_floor: ClassVar[bool] = True
+    """Whether real samples are scored as if they were generated, once, as a floor."""
+
+    def __init__(self, subject: Subject, extractor: Extractor) -> None:
+        """ConfigError where the data or the extractor do not fit: then nothing is launched."""
+        self.subject = subject
+        self.extractor = extractor
+
+    def statistics(self, real: Features) -> dict[str, Tensor]:
+        """What `__call__` needs of the real samples, computed once: `real.statistics` there."""
+        return {}
 
     @abstractmethod
-    def __init__(self, real: Tensor, *, seed: int) -> None:
-        """`real` as the data are; `seed` fixes whatever the score draws."""
+    def __call__(self, fake: Features, real: Features) -> float:
+        """The score of `fake`; finite for finite samples."""
 
-    @abstractmethod
-    def __call__(self, fake: Tensor) -> float:
-        """The score of `fake` [N, *shape]; finite for finite samples."""
+    def resampled(self, fake: Features, real: Features, counts: Tensor) -> list[float]:
+        """The score of each bootstrap sample of `fake`: it has sample n `counts[b, n]` times.
+
+        counts: int64 [B, N], each row's sum N.
+        """
+        every = torch.arange(len(fake), device=counts.device)
+        return [self(fake.take(every.repeat_interleave(row)), real) for row in counts]
+
+    def refuse(self, what: str, remedy: str) -> ConfigError:
+        """The error of a score that does not fit."""
+        return ConfigError.single("trial.score.names", f"{self.name} {what}", remedy)
+
+    def need_probabilities(self) -> int:
+        """How many classes the extractor tells; ConfigError where it tells none."""
+        classes = self.extractor.classes
+        if classes is None:
+            what = f"needs class probabilities, the extractor {self.extractor.name} gives none"
+            raise self.refuse(what, "name an extractor that classifies, as digits does")
+        return classes

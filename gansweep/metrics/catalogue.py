@@ -1,12 +1,103 @@
-"""The built-in scores by name."""
+"""The built-in scores and extractors by name, and how a sweep file names them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import final
+
 from gansweep.components import Catalogue
-from gansweep.metrics.base import Score
+from gansweep.errors import ConfigError
+from gansweep.metrics.base import Mode, Score, Subject
+from gansweep.metrics.extractors.base import Extractor
 
 SCORES: Catalogue[Score] = Catalogue(
     "score",
     "gansweep.metrics.base:Score",
-    {"swd": "gansweep.metrics.swd:SlicedWasserstein"},
+    {
+        "swd": "gansweep.metrics.swd:SlicedWasserstein",
+        "w1": "gansweep.metrics.w1:Wasserstein1",
+        "fd": "gansweep.metrics.frechet:FrechetDistance",
+        "kd": "gansweep.metrics.kernel:KernelDistance",
+        "precision": "gansweep.metrics.neighbours:Precision",
+        "recall": "gansweep.metrics.neighbours:Recall",
+        "density": "gansweep.metrics.neighbours:Density",
+        "coverage": "gansweep.metrics.neighbours:Coverage",
+        "classes": "gansweep.metrics.classes:ClassesCovered",
+        "class_kl": "gansweep.metrics.classes:ClassDivergence",
+        "class_accuracy": "gansweep.metrics.classes:ClassAccuracy",
+        "classifier_score": "gansweep.metrics.classifier_score:ClassifierScore",
+        "modes": "gansweep.metrics.modes:ModesCovered",
+        "high_quality": "gansweep.metrics.modes:HighQuality",
+        "reverse_kl": "gansweep.metrics.modes:ReverseKL",
+        "fid": "gansweep.metrics.frechet:FrechetDistance",
+        "kid": "gansweep.metrics.kernel:KernelDistance",
+        "inception_score": "gansweep.metrics.classifier_score:ClassifierScore",
+    },
 )
+"""Those whose class says `takes_extractor` are named with one: `fd/digits`."""
+
+OF_INCEPTION = ("fid", "kid", "inception_score")
+"""Names that mean Inception's features, and no others."""
+
+EXTRACTORS: Catalogue[Extractor] = Catalogue(
+    "extractor",
+    "gansweep.metrics.extractors.base:Extractor",
+    {
+        "raw": "gansweep.metrics.extractors.raw:Raw",
+        "digits": "gansweep.metrics.extractors.digits:Digits",
+        "inception": "gansweep.metrics.extractors.inception:Inception",
+    },
+)
+
+
+@final
+@dataclass(frozen=True)
+class ScorePart:
+    """A score with its extractor, not built yet. `name` is the metric's after `score/`."""
+
+    name: str
+    cls: type[Score]
+    extractor: type[Extractor]
+
+    @property
+    def mode(self) -> Mode:
+        return self.cls.mode
+
+
+def find_score(name: str, *, at: str) -> ScorePart:
+    """The score that a sweep file calls `name`; ConfigError under the key `at`.
+
+    `swd`, `fd/EXTRACTOR`, `fid`; score and extractor may be import paths.
+    """
+    head, slash, tail = name.partition("/")
+    cls = SCORES.load(head, at=at)
+    if head in OF_INCEPTION or not cls.takes_extractor:
+        if slash:
+            raise ConfigError.single(at, f"{name!r}: {head} takes no extractor", f"write {head}")
+        named = head in OF_INCEPTION
+        extractor = EXTRACTORS.load("inception" if named else "raw", at=at)
+        return ScorePart(head if named else cls.name, cls, extractor)
+    if not tail:
+        listed = ", ".join(f"{head}/{each}" for each in EXTRACTORS.names)
+        what = f"{head!r} is a score in the features of an extractor, and names none"
+        raise ConfigError.single(at, what, f"one of {listed}, or {head}/mylab.parts:Mine")
+    extractor = EXTRACTORS.load(tail, at=at)
+    return ScorePart(f"{cls.name}/{extractor.name}", cls, extractor)
+
+
+def build_scores(parts: Iterable[ScorePart], subject: Subject) -> dict[str, Score]:
+    """The scores by name; those of one extractor share it. ConfigError where one does not fit."""
+    extractors: dict[type[Extractor], Extractor] = {}
+    scores: dict[str, Score] = {}
+    problems = []
+    for part in parts:
+        try:
+            if part.extractor not in extractors:
+                extractors[part.extractor] = part.extractor(subject.spec).tried()
+            scores[part.name] = part.cls(subject, extractors[part.extractor])
+        except ConfigError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise ConfigError(problems)
+    return scores

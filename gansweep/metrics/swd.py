@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from typing import final
 
 import torch
 from torch import Tensor
 
-from gansweep.metrics.base import Score
+from gansweep.metrics.base import Score, Subject
+from gansweep.metrics.extractors.base import Extractor, Seen
+from gansweep.metrics.features import Features
 from gansweep.seeding import stream
 
 PROJECTIONS = 256
+
+
+@final
+class Projections(Extractor):
+    """Samples on 256 random directions, or as they are in one dimension."""
+
+    name = "projections"
+    version = "1"
+    cheap = True
+    directions: Tensor
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject.spec)
+        size = math.prod(subject.spec.shape)
+        rng = stream(subject.seed, "swd")
+        directions = torch.randn(size, PROJECTIONS if size > 1 else 1, generator=rng)
+        self.register_buffer("directions", directions / directions.norm(dim=0))
+
+    def forward(self, x: Tensor) -> Seen:
+        return Seen(x.flatten(1) @ self.directions)
 
 
 @final
@@ -23,19 +46,24 @@ class SlicedWasserstein(Score):
     """
 
     name = "swd"
+    version = "1"
 
-    def __init__(self, real: Tensor, *, seed: int) -> None:
-        flat = real.flatten(1)
-        count = PROJECTIONS if flat.shape[1] > 1 else 1
-        rng = stream(seed, "swd")
-        directions = torch.randn(flat.shape[1], count, generator=rng)
-        self._directions = (directions / directions.norm(dim=0)).to(real.device)
-        self._real = self._sorted(flat)
+    def __init__(self, subject: Subject, extractor: Extractor) -> None:
+        super().__init__(subject, Projections(subject))
 
-    def __call__(self, fake: Tensor) -> float:
+    def statistics(self, real: Features) -> dict[str, Tensor]:
+        return {"sorted": real.x.sort(dim=0).values}
+
+    def __call__(self, fake: Features, real: Features) -> float:
         """Both sets must have the same number of samples."""
-        return float((self._sorted(fake.flatten(1)) - self._real).abs().mean())
+        return float((fake.x.sort(dim=0).values - real.statistics["sorted"]).abs().mean())
 
-    def _sorted(self, flat: Tensor) -> Tensor:
-        projected: Tensor = flat @ self._directions
-        return projected.sort(dim=0).values
+    def resampled(self, fake: Features, real: Features, counts: Tensor) -> list[float]:
+        """Each direction is sorted once: a sample of samples has them in the same order."""
+        values, order = fake.x.T.contiguous().sort(dim=1)
+        target = real.statistics["sorted"].T
+        found = []
+        for row in counts:
+            drawn = values.flatten().repeat_interleave(row[order].flatten())
+            found.append(float((drawn.view_as(values) - target).abs().mean()))
+        return found

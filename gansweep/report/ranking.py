@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, final
+
+from gansweep.errors import ConfigError
+from gansweep.metrics.fingerprint import Fingerprint, differences, score_of
 
 Mode = Literal["min", "max"]
 
@@ -26,6 +29,8 @@ class Standing(Protocol):
     def g_steps(self) -> int: ...
     @property
     def metrics(self) -> Mapping[str, float | None]: ...
+    @property
+    def fingerprints(self) -> Mapping[str, Fingerprint]: ...
 
 
 @final
@@ -59,16 +64,43 @@ def value_of(trial: Standing, metric: str) -> float | None:
     return float(value)
 
 
-def rank(trials: Iterable[Standing], *, metric: str, mode: Mode) -> list[PointResult]:
+def check_comparable(
+    trials: Iterable[Standing], metric: str, *, across: Collection[str] = ()
+) -> None:
+    """ConfigError where values of a score are of different fingerprints; it says what differs.
+
+    `across` are keys of fingerprints that may differ. Trials without a value, and those of which
+    no fingerprint is known, do not count.
+    """
+    score = score_of(metric)
+    valued = [trial for trial in trials if value_of(trial, metric) is not None]
+    known = [trial.fingerprints[score] for trial in valued if score in trial.fingerprints]
+    found = {key: each for key, each in differences(known).items() if key not in across}
+    if not found:
+        return
+    words = []
+    for key, values in found.items():
+        counts = [sum(each.get(key, "none") == value for each in known) for value in values]
+        each = (f"{value or 'none'} of {n}" for value, n in zip(values, counts, strict=True))
+        words.append(f"{key} is {', '.join(each)} trials")
+    raise ConfigError.single(
+        metric,
+        f"its values cannot be compared: {'; '.join(words)}",
+        "score all trials alike, in a sweep of another name, or name another metric",
+    )
+
+
+def rank(
+    trials: Iterable[Standing], *, metric: str, mode: Mode, across: Collection[str] = ()
+) -> list[PointResult]:
     """Points by their mean over seeds, the best first.
 
     A point with a trial that diverged or failed comes after all that have none, and one without
-    any value last; equals stay in their order.
+    any value last; equals stay in their order. Raises as `check_comparable` does.
     """
-    points: dict[str, list[Standing]] = {}
-    for trial in trials:
-        points.setdefault(json.dumps(trial.point, sort_keys=True), []).append(trial)
-    results = [_result(group, metric) for group in points.values()]
+    trials = list(trials)
+    check_comparable(trials, metric, across=across)
+    results = by_point(trials, metric=metric)
     sign = 1.0 if mode == "min" else -1.0
 
     def order(result: PointResult) -> tuple[bool, bool, float]:
@@ -77,6 +109,14 @@ def rank(trials: Iterable[Standing], *, metric: str, mode: Mode) -> list[PointRe
         return (result.mean is None, bad, value)
 
     return sorted(results, key=order)
+
+
+def by_point(trials: Iterable[Standing], *, metric: str) -> list[PointResult]:
+    """Points in their order, not ranked."""
+    points: dict[str, list[Standing]] = {}
+    for trial in trials:
+        points.setdefault(json.dumps(trial.point, sort_keys=True), []).append(trial)
+    return [_result(group, metric) for group in points.values()]
 
 
 def _result(group: list[Standing], metric: str) -> PointResult:

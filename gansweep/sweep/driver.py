@@ -244,6 +244,7 @@ class SweepDriver(Driver):
             self._board.progress(key, progress.g_steps, progress.seconds)
             entry.g_steps, entry.seconds = progress.g_steps, progress.seconds
             entry.metrics.update(_storable(progress.metrics))
+            entry.fingerprints.update(progress.fingerprints)
             if progress.scored and progress.g_steps < progress.budget:
                 objective = self._objective(progress.metrics)
                 decisions += self._scheduler.report(key, progress.g_steps, objective)
@@ -256,6 +257,7 @@ class SweepDriver(Driver):
         if result.g_steps:
             entry.g_steps, entry.seconds = result.g_steps, result.seconds
         entry.metrics.update(_storable(result.metrics))
+        entry.fingerprints.update(result.fingerprints)
         packed = self._packs[pack]
         packed.keys.discard(entry.key)
         self._settle_entry(entry, result.state, result.reason)

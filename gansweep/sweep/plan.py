@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 from gansweep.errors import ConfigError
+from gansweep.metrics.fingerprint import Fingerprint
 from gansweep.sweep.trials import Trial
 
 PLAN_FORMAT = 1
@@ -37,6 +38,8 @@ class Entry:
     g_steps: int = 0
     seconds: float = 0.0
     metrics: dict[str, float | None] = field(default_factory=dict)
+    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
+    """Of the scores among the metrics."""
     lineage: list[dict[str, Any]] = field(default_factory=list)
     """In a population: whose state it took over at which g_step, and the settings since."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
-from gansweep.assembly import check_engine, check_fit, load_samples
+from gansweep.assembly import build_trial_scores, check_engine, check_fit, load_samples
 from gansweep.config import ROLES, TrialConfig, resolve
 from gansweep.dataspec import DataSpec
 from gansweep.errors import ConfigError, Problem
@@ -94,13 +95,33 @@ def _metric_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:
     if group in ("loss", "d", "time") and sweep.search.scheduler == "none":
         return []
     for trial in trials:
-        scores = [f"score/{score.name}" for score in trial.config.scores]
-        if metric not in scores:
+        modes = {f"score/{score.name}": score.mode for score in trial.config.scores}
+        score = metric.removeprefix("best/")
+        if score not in modes:
             what = f"{metric!r} is no score of the trials"
             if group in ("loss", "d", "time"):
                 what = f"{metric!r} cannot drive a scheduler, which decides on scores"
-            return [Problem("search.metric", what, f"one of {', '.join(scores)}")]
+            return [Problem("search.metric", what, f"one of {', '.join(modes)}")]
+        if sweep.search.mode != modes[score]:
+            better = "smaller" if modes[score] == "min" else "larger"
+            what = f"is {sweep.search.mode}, and of {metric} {better} is better"
+            return [Problem("search.mode", what, f"set mode: {modes[score]}")]
+    data = {json.dumps(_scored_data(trial.config), sort_keys=True) for trial in trials}
+    if len(data) > 1 and (sweep.search.scheduler != "none" or sweep.search.method == "tpe"):
+        what = f"values of {metric} on several data sets cannot be compared, as the search would"
+        return [Problem("search.metric", what, "make a sweep of each data set")]
     return []
+
+
+def _scored_data(config: TrialConfig) -> dict[str, Any]:
+    """What decides which real samples a score compares with."""
+    return {k: v for k, v in config.data.to_dict().items() if k != "batch_size"}
+
+
+def compared_across(sweep: Sweep) -> list[str]:
+    """The keys of fingerprints that the sweep's own space varies: it asks how these compare."""
+    swept = {key.partition(".")[0] for axis in sweep.space.axes for key in axis.keys}
+    return sorted(swept & {"ema"})
 
 
 def _population_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:
@@ -170,10 +191,10 @@ def _device_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:
 
 
 def check_data(trials: Sequence[Trial], *, stacked: bool = False) -> dict[str, list[str]]:
-    """Prepares every data set and tries every network on it: advice by trial key.
+    """Prepares every data set and tries every network and score on it: advice by trial key.
 
     stacked: whether the trials are to train stacked. Raises ConfigError with every mistake in data,
-    networks and engine.
+    networks, scores and engine.
     """
     problems: list[Problem] = []
     specs: dict[str, DataSpec | None] = {}
@@ -191,11 +212,13 @@ def check_data(trials: Sequence[Trial], *, stacked: bool = False) -> dict[str, l
         spec = specs[data]
         if spec is None:
             continue
-        shape = str((data, config.model, config.network, config.latent, config.d_optimizer))
+        parts = (config.model, config.network, config.latent, config.d_optimizer, config.score)
+        shape = str((data, *parts))
         if shape not in verdicts:
             verdicts[shape] = []
             try:
                 verdicts[shape] = check_fit(config, spec)
+                build_trial_scores(config, spec)
                 check_engine(config, spec, stacked=stacked)
             except ConfigError as error:
                 problems.extend(error.problems)

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from sweep_files import TEXT, load
 
+from gansweep.metrics.fingerprint import TAG, to_text
 from gansweep.report.contact_sheet import CELL, MARGIN
 from gansweep.tracking.base import Tracker
 from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore
@@ -28,6 +29,7 @@ def record(
     seed: int = 0,
     state: str = "completed",
     grey: int | None = None,
+    fingerprint: dict[str, str] | None = None,
 ) -> str:
     experiment = store.experiment("s")
     parent = store.parent_run(experiment, "s", {"metric": "score/swd", "mode": "min"})
@@ -48,6 +50,8 @@ def record(
     if value is not None:
         tracker.log_metrics({"score/swd": 9.0, "loss/d": 1.0}, step=10)
         tracker.log_metrics({"score/swd": value, "loss/d": 100 - value}, step=30)
+    if fingerprint is not None:
+        tracker.set_tags({f"{TAG}swd": to_text(fingerprint)})
     if grey is not None:
         tracker.log_image("samples", torch.full((3, 8, 8), grey, dtype=torch.uint8), step=30)
     tracker.finish("FINISHED")
@@ -153,3 +157,35 @@ def test_sheet_without_samples(store: MlflowStore, gansweep: Gansweep, tmp_path:
     assert code == 0
     assert "no trial has samples yet" in out
     assert not path.exists()
+
+
+def test_values_of_different_fingerprints_are_not_compared(
+    store: MlflowStore, gansweep: Gansweep
+) -> None:
+    record(store, {"clip": 0.1}, 3.0, fingerprint={"fake_count": "2000", "mode": "min"})
+    record(store, {"clip": 0.2}, 1.0, fingerprint={"fake_count": "9", "mode": "min"})
+    code, out, err = gansweep("show", "s", "--tracking-uri", store.uri)
+    assert (code, out) == (2, "")
+    assert "score/swd: its values cannot be compared: fake_count is " in err
+    code, out, _ = gansweep("show", "s", "--tracking-uri", store.uri, "--metric", "loss/d")
+    assert code == 0
+
+
+def test_what_the_sweep_varies_itself_is_compared(store: MlflowStore, gansweep: Gansweep) -> None:
+    record(store, {"clip": 0.1}, 3.0, fingerprint={"ema": "no"})
+    record(store, {"clip": 0.2}, 1.0, fingerprint={"ema": "yes"})
+    assert gansweep("show", "s", "--tracking-uri", store.uri)[0] == 2
+    store.parent_run(store.experiment("s"), "s", {"across": "ema"})
+    code, out, _ = gansweep("show", "s", "--tracking-uri", store.uri, "--json")
+    assert code == 0
+    found = json.loads(out)["trials"][0]["fingerprints"]
+    assert found == {"swd": {"ema": "yes"}}
+
+
+def test_a_score_is_ranked_by_its_own_mode(store: MlflowStore, gansweep: Gansweep) -> None:
+    record(store, {"clip": 0.1}, 3.0, fingerprint={"mode": "max"})
+    record(store, {"clip": 0.2}, 1.0, fingerprint={"mode": "max"})
+    words = ("show", "s", "--tracking-uri", store.uri, "--json", "--metric", "score/swd")
+    for more, best in (((), 0.1), (("--mode", "min"), 0.2)):
+        tree = json.loads(gansweep(*words, *more)[1])
+        assert tree["trials"][0]["point"]["clip"] == best

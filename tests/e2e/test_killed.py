@@ -74,4 +74,5 @@ def test_the_same_command_completes_it_with_each_step_once(killed: Killed) -> No
 def test_only_checkpoints_are_left(killed: Killed) -> None:
     trials = list((killed.place.folder / "runs" / NAME / "trials").iterdir())
     assert len(trials) == 2
-    assert [[file.name for file in trial.iterdir()] for trial in trials] == [["checkpoint.pt"]] * 2
+    kept = [sorted(file.name for file in trial.iterdir()) for trial in trials]
+    assert kept == [["best.pt", "checkpoint.pt"]] * 2

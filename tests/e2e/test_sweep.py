@@ -70,14 +70,29 @@ def test_swept_values_reach_the_training(story: Story) -> None:
             assert ("alpha" in group) == (run.point["optimizer.name"] == "rmsprop")
 
 
+def improved(curve: list[tuple[int, Any]], name: str) -> list[int]:
+    """The steps at which a score was better than ever before."""
+    sign = -1 if name.endswith("/met") else 1
+    return [
+        step
+        for i, (step, value) in enumerate(curve)
+        if all(sign * value < sign * earlier for _, earlier in curve[:i])
+    ]
+
+
 def test_curves_have_every_step_once(story: Story) -> None:
     read, scored = list(range(10, 51, 10)), [20, 40, 50]
     for run in story.first.record.trials.values():
         groups = {name.partition("/")[0] for name in run.curves}
-        assert groups == {"loss", "d", "time", "score"}
+        of_scores = {"score", "best", "best_step", "floor", "floor_error"}
+        assert groups == {"loss", "d", "time"} | of_scores
         assert {"loss/d", "loss/g", "d/real", "d/fake", "score/swd"} <= set(run.curves)
         for name, curve in run.curves.items():
             expected = scored if name.startswith("score/") else read
+            if name.startswith("floor"):
+                expected = scored[:1]
+            elif name.startswith("best"):
+                expected = improved(run.curves[name[name.index("score/") :]], name)
             assert run.steps(name) == expected, name
             assert all(math.isfinite(value) for _, value in curve), name
         assert [value for _, value in run.curves["time/d_steps"]] == [5 * step for step in read]

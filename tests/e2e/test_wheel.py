@@ -69,6 +69,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     borrowed = sysconfig.get_path("purelib")
     (packages / "borrowed.pth").write_text(f"{borrowed}\n")
     assert any(name.endswith("entry_points.txt") for name in names)
+    assert any(name.endswith("extractors/digits.safetensors") for name in names)
     return root / "env" / "bin" / "gansweep"
 
 

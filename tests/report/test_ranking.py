@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gansweep.errors import ConfigError
 from gansweep.report.ranking import rank
 from gansweep.sweep.plan import Entry
 
@@ -14,6 +15,13 @@ def entry(point: Any, value: Any, *, seed: int = 0, state: Any = "completed") ->
     return Entry(
         f"{point}/{seed}", name, {"clip": point}, seed, 10, state=state, metrics={"m": value}
     )
+
+
+def printed(point: Any, value: Any, **fingerprint: str) -> Entry:
+    made = entry(point, value)
+    made.metrics = {"score/fd/digits": value, "best/score/fd/digits": value, "loss/d": value}
+    made.fingerprints = {"fd/digits": fingerprint, "swd": {"other": str(point)}}
+    return made
 
 
 def order(entries: list[Entry], mode: Any = "min") -> list[Any]:
@@ -76,3 +84,39 @@ def test_points_are_grouped_whatever_the_order_of_their_keys() -> None:
     two = Entry("b", "n", {"y": [1, 2], "x": 1}, 1, 1, state="completed", metrics={"m": 3.0})
     (result,) = rank([one, two], metric="m", mode="min")
     assert result.mean == 2.0
+
+
+@pytest.mark.parametrize("metric", ["score/fd/digits", "best/score/fd/digits"])
+def test_values_of_different_fingerprints_are_refused(metric: str) -> None:
+    """Twice the samples give a smaller distance: the mistake of comparing FIDs across counts."""
+    few, many = {"fake_count": "2000", "seed": "0"}, {"fake_count": "50000", "seed": "0"}
+    trials = [printed("a", 2.0, **few), printed("b", 1.0, **many), printed("c", 3.0, **few)]
+    with pytest.raises(ConfigError) as caught:
+        rank(trials, metric=metric, mode="min")
+    words = "its values cannot be compared: fake_count is 2000 of 2, 50000 of 1 trials ("
+    assert words in str(caught.value)
+    assert "seed" not in str(caught.value).partition("(score")[0]
+    assert caught.value.problems[0].where == metric
+    assert len(rank(trials, metric="loss/d", mode="min")) == 3
+    assert len(rank(trials[::2], metric=metric, mode="min")) == 2
+    assert len(rank(trials, metric=metric, mode="min", across=["fake_count"])) == 3
+
+
+def test_all_that_differs_is_named() -> None:
+    one = printed("a", 2.0, ema="yes", weights="abc", extractor="digits")
+    other = printed("b", 2.0, ema="no", weights="", extractor="raw")
+    with pytest.raises(ConfigError, match="ema is yes of 1, no of 1") as caught:
+        rank([one, other], metric="score/fd/digits", mode="min")
+    assert "weights is abc of 1, none of 1 trials; extractor is digits of 1, raw" in str(
+        caught.value
+    )
+
+
+def test_trials_without_a_value_or_a_fingerprint_do_not_count() -> None:
+    bad = printed("b", None, seed="1")
+    diverged = printed("c", 1.0, seed="2")
+    diverged.state = "diverged"
+    old = printed("d", 5.0)
+    old.fingerprints = {}
+    trials = [printed("a", 2.0, seed="0"), bad, diverged, old]
+    assert len(rank(trials, metric="score/fd/digits", mode="min")) == 4

@@ -494,12 +494,13 @@ def test_a_verdict_goes_to_the_pack_where_its_trial_is(tmp_path: Path) -> None:
 def test_a_value_that_is_not_finite_is_the_worst(
     mode: str, value: float | None, tmp_path: Path
 ) -> None:
-    search = {**ASHA, "mode": mode}
-    one = Sweeping(tmp_path, search=search)
+    name = {"min": "swd", "max": "modes"}[mode]
+    search = {**ASHA, "mode": mode, "metric": f"score/{name}"}
+    one = Sweeping(tmp_path, search=search, trial={**TRIAL, "score": {"names": [name]}})
     a, b, *_ = one.begin("p")
     bad = 1e29 if mode == "min" else -1e29
-    one.score("p", 10, {a: bad})
-    metrics = {} if value is None else {"score/swd": value}
+    one.driver.hear("p", Report({a: Progress(10, 100, 1.0, {f"score/{name}": bad}, True)}))
+    metrics = {} if value is None else {f"score/{name}": value}
     message = Report({b: Progress(10, 100, 1.0, metrics, True)})
     assert isinstance(one.driver.hear("p", message)["p"].verdicts[b], Stop)
 

@@ -15,7 +15,14 @@ from gansweep.data.base import Samples
 from gansweep.data.loader import Batch
 from gansweep.dataspec import DataSpec
 from gansweep.errors import ConfigError
-from gansweep.sweep.trials import check_data, format_value, planned, short_key, trial_name
+from gansweep.sweep.trials import (
+    check_data,
+    compared_across,
+    format_value,
+    planned,
+    short_key,
+    trial_name,
+)
 
 TRIAL = yaml.safe_load(TEXT)["trial"]
 
@@ -139,6 +146,9 @@ def test_empty_space_with_one_seed(tmp_path: Path) -> None:
         ({"metric": "loss/d", "scheduler": "asha"}, "cannot drive a scheduler"),
         ({"metric": "loss/d"}, None),
         ({"metric": "score/swd", "scheduler": "median"}, None),
+        ({"metric": "best/score/swd"}, None),
+        ({"metric": "best/score/sdw"}, "'best/score/sdw' is no score of the trials"),
+        ({"mode": "max"}, r"is max, and of score/swd smaller is better \(set mode: min\)"),
     ],
 )
 def test_metric(tmp_path: Path, search: dict[str, Any], words: str | None) -> None:
@@ -148,6 +158,40 @@ def test_metric(tmp_path: Path, search: dict[str, Any], words: str | None) -> No
         return
     with pytest.raises(ConfigError, match=words):
         planned(sweep)
+
+
+def test_scores_that_do_not_fit_are_found_before_anything_starts(tmp_path: Path) -> None:
+    trial = {**TRIAL, "score": {"names": ["swd", "w1", "fd/digits", "class_accuracy/raw"]}}
+    with pytest.raises(ConfigError) as caught:
+        check_data(planned(load(tmp_path, text(trial=trial))))
+    assert [str(problem).partition(" (")[0] for problem in caught.value.problems] == [
+        "trial.score.names: w1 is for data on the line, these have shape",
+        "trial.score.names: the extractor digits sees images of shape",
+        "trial.score.names: class_accuracy judges samples that are asked to be of a class, this "
+        "trial's are not",
+    ]
+
+
+@pytest.mark.parametrize("scheduler", ["none", "asha"])
+def test_a_search_does_not_compare_data_sets(tmp_path: Path, scheduler: str) -> None:
+    space = {"data.n": {"grid": [500, 1000]}}
+    sweep = load(tmp_path, text(space=space, search={"scheduler": scheduler}))
+    if scheduler == "none":  # each is recorded, and no search draws conclusions
+        assert len(planned(sweep)) == 2
+        return
+    with pytest.raises(ConfigError, match="on several data sets cannot be compared"):
+        planned(sweep)
+    batches = {"data.batch_size": {"grid": [16, 32]}}
+    planned(load(tmp_path, text(space=batches, search={"scheduler": scheduler})))
+
+
+def test_what_a_sweep_varies_itself_is_compared(tmp_path: Path) -> None:
+    for space, across in (
+        ({"ema.decay": {"grid": [0, 0.9]}}, ["ema"]),
+        ({"ema": {"grid": [{"decay": 0}, {"decay": 0.9}]}}, ["ema"]),
+        ({"model.clip": {"grid": [0.1, 0.2]}}, []),
+    ):
+        assert compared_across(load(tmp_path, text(space=space))) == across
 
 
 # --- what population based training can vary

@@ -15,7 +15,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gansweep.metrics.base import Score
+from gansweep.metrics.base import Score, Subject
+from gansweep.metrics.extractors.base import Extractor
+from gansweep.metrics.features import Features
 from gansweep.networks.base import Architecture
 
 LAB = Path(os.environ.get("LAB", "."))
@@ -27,11 +29,9 @@ class Meeting(Score):
 
     name = "met"
     mode = "max"
+    has_floor = False
 
-    def __init__(self, real: Tensor, *, seed: int) -> None:
-        pass
-
-    def __call__(self, fake: Tensor) -> float:
+    def __call__(self, fake: Features, real: Features) -> float:
         room = LAB / "met"
         room.mkdir(exist_ok=True)
         (room / str(os.getpid())).touch()
@@ -45,11 +45,13 @@ class Gate(Score):
     """Takes its time while the file `hold` is there, so that a test can interrupt the trial."""
 
     name = "gate"
+    has_floor = False
 
-    def __init__(self, real: Tensor, *, seed: int) -> None:
+    def __init__(self, subject: Subject, extractor: Extractor) -> None:
+        super().__init__(subject, extractor)
         self.calls = 0
 
-    def __call__(self, fake: Tensor) -> float:
+    def __call__(self, fake: Features, real: Features) -> float:
         self.calls += 1
         if (LAB / "hold").exists():
             (LAB / f"held.{os.getpid()}.{self.calls}").touch()
