@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -17,6 +17,9 @@ from torch.nn.functional import softplus
 
 class Objective(ABC):
     """The game's two losses. Subclasses are frozen dataclasses."""
+
+    undecided: ClassVar[float | None] = None
+    """The logit above which D takes a sample for real; None where D is a critic, no classifier."""
 
     @abstractmethod
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -33,6 +36,8 @@ class Objective(ABC):
 
 class _Probabilistic(Objective):
     """D(x) = sigmoid(logit) is the probability that x is real (Goodfellow et al. 2014, eq. 1)."""
+
+    undecided = 0.0
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """-E[log D(x)] - E[log(1 - D(G(z)))], in the logits' stable form."""

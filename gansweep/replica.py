@@ -14,6 +14,9 @@ import torch
 
 from gansweep.assembly import build_module, check_fit, condition_of, load_samples
 from gansweep.callbacks.base import TrialCallback
+from gansweep.callbacks.clip_histogram import ClipHistogram
+from gansweep.callbacks.diagnosis import Diagnosis
+from gansweep.callbacks.game_picture import GamePicture
 from gansweep.callbacks.readout import Readout
 from gansweep.callbacks.samples import SampleGrid
 from gansweep.callbacks.scores import Scores
@@ -22,6 +25,8 @@ from gansweep.config import TrialConfig, resolve
 from gansweep.data.base import Samples, to_float
 from gansweep.data.loader import Batch, resident
 from gansweep.data.stream import BatchOrder
+from gansweep.diagnosis import batch as fixed_batch
+from gansweep.diagnosis.court import Court
 from gansweep.errors import ConfigError, Problem
 from gansweep.metrics.base import Score
 from gansweep.progress import (
@@ -81,6 +86,15 @@ class Common:
             seed=config.score.seed,
             device=device,
         )
+        self.diagnosed = fixed_batch.draw(
+            on_host,
+            count=config.diagnosis.samples,
+            latent=config.latent,
+            condition=condition_of(config, on_host.spec),
+            classify=config.data.cls(config.data.settings).classify,
+            seed=config.score.seed,
+            device=device,
+        )
         real = _drawn(on_host, config.score.samples, config.score.seed).to(device)
         self.scores: Sequence[Score] = [cls(real, seed=config.score.seed) for cls in config.scores]
 
@@ -123,6 +137,18 @@ class Replica:
         self._order = BatchOrder(len(common.samples), stream_seed(config.run.seed, "data"))
         self.clock = Clock()
         self._scored = False
+        self._diagnosis = Diagnosis(
+            self.tracker,
+            self.outcome,
+            common.diagnosed,
+            Court(
+                [rule.cls(rule.settings) for rule in config.rules],
+                grace=config.grace,
+                patience=config.diagnosis.patience,
+            ),
+            every=config.diagnosis.every,
+            stop=config.diagnosis.stop,
+        )
         self._callbacks: Sequence[TrialCallback] = (
             Readout(self.tracker, self.clock, self.outcome, every=config.log.every),
             SampleGrid(self.tracker, common.sampler, every=config.samples.every),
@@ -133,14 +159,34 @@ class Replica:
                 self.outcome,
                 every=config.score_every,
             ),
+            self._diagnosis,
+            ClipHistogram(self.tracker, every=config.samples.every),
+            *self._pictures_of_the_game(),
         )
         if self.saved:
             self.module.load_training_state(self.saved["module"])
             self._order.load_state_dict(self.saved["order"])
             self.outcome.metrics.update(self.saved["metrics"])
             self.engine = self.saved["engine"]
+            self._diagnosis.load_state_dict(self.saved["diagnosis"])
+            self.outcome.diagnosis = self.saved["verdict"]
             if self.saved["tree"]:
                 self._go_on_under(json.loads(self.saved["tree"]))
+
+    def _pictures_of_the_game(self) -> list[TrialCallback]:
+        config, common = self.config, self._common
+        if common.samples.spec.shape != (1,) or config.model.settings.conditional:
+            return []
+        return [
+            GamePicture(
+                self.tracker,
+                config.latent,
+                common.samples,
+                every=config.samples.every,
+                seed=config.samples.seed,
+                device=common.device,
+            )
+        ]
 
     @property
     def key(self) -> str:
@@ -198,6 +244,9 @@ class Replica:
         for callback in self._callbacks:
             if callback.due(g_step, last=last):
                 callback.act(self.module, g_step)
+        fatal = self._diagnosis.fatal
+        if fatal and not last and not self.outcome.over:
+            self.obey(Stop(fatal.reason))
         self._scored = last or g_step % self.config.score_every == 0
         return self._scored and not self.outcome.over
 
@@ -222,6 +271,7 @@ class Replica:
             seconds=self.clock.seconds,
             metrics=dict(self.outcome.metrics),
             scored=self._scored,
+            diagnosis=self.outcome.diagnosis,
         )
 
     def obey(self, verdict: Verdict, state: Mapping[str, Any] | None = None) -> None:
@@ -249,6 +299,7 @@ class Replica:
         own = self.module.training_state()
         kept = ("rng", "dropout_rng", "device", "meters", "g_step", "d_step", "images_seen")
         self.module.load_training_state({**state, **{name: own[name] for name in kept}})
+        self._diagnosis.forget()
         self._go_on_under(exploit.tree)
 
     def _go_on_under(self, tree: Mapping[str, Any]) -> None:
@@ -275,6 +326,8 @@ class Replica:
             "seconds": self.clock.seconds,
             "metrics": dict(self.outcome.metrics),
             "engine": self.engine,
+            "diagnosis": self._diagnosis.state_dict(),
+            "verdict": self.outcome.diagnosis,
             "tree": None if self._tree is None else json.dumps(self._tree),
         }
         write_checkpoint(self._folder / name, state)
@@ -305,6 +358,10 @@ def finish(outcome: Outcome, tracker: Tracker, *, g_steps: int, seconds: float) 
     tags: dict[str, str] = {"gansweep.state": outcome.state}
     if outcome.reason:
         tags["gansweep.reason"] = outcome.reason
+    if outcome.diagnosis:
+        tags["gansweep.diagnosis"] = outcome.diagnosis
     tracker.set_tags(tags)
     tracker.finish(RUN_STATUS[outcome.state])
-    return TrialResult(outcome.state, outcome.reason, g_steps, seconds, outcome.metrics)
+    return TrialResult(
+        outcome.state, outcome.reason, g_steps, seconds, outcome.metrics, outcome.diagnosis
+    )

@@ -63,6 +63,10 @@ class Dataset(ABC):
     def load(self) -> Samples:
         """All samples. Raises ConfigError that names the file and the remedy on bad input."""
 
+    def classify(self, x: Tensor) -> Tensor | None:
+        """Class or mode of each sample [N, *shape]: int64 [N]; None where nobody can tell."""
+        return None
+
     def cache_key(self) -> str | None:
         """What identifies the prepared samples on this node; None: loading is quick, no cache.
 
