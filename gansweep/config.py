@@ -95,7 +95,7 @@ class Run:
 @dataclass(frozen=True)
 class Diagnosing:
     every: int = setting(100, "g_steps between diagnoses; the last step has one too; 0: none", ge=0)
-    samples: int = setting(128, "real and generated samples that a diagnosis looks at", ge=2)
+    samples: int = setting(64, "real and generated samples that a diagnosis looks at", ge=2)
     grace: int | None = setting(
         None, "g_steps before which no rule has a verdict; null: a quarter of the budget", ge=0
     )

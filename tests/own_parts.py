@@ -9,6 +9,7 @@ from torch import nn
 
 from gansweep.data.base import Dataset, Samples
 from gansweep.data.settings import DataSettings
+from gansweep.diagnosis.rules.base import Rule
 from gansweep.metrics.base import Score
 from gansweep.modules.gan import GAN
 from gansweep.networks.base import Architecture
@@ -106,6 +107,21 @@ class BreaksOnce(Score):
         if self.calls == 2:
             raise ArithmeticError("this score cannot be had")
         return 0.0
+
+
+@dataclass(frozen=True)
+class DoomedSettings:
+    below: float = setting(9.0, "separation from which on it does not hold", ge=0)
+
+
+class Doomed(Rule):
+    """Always holds, unless it is told otherwise."""
+
+    name = "doomed"
+    Settings = DoomedSettings
+
+    def holds(self, reading):
+        return "so it is" if reading["separation"] < self.settings.below else None
 
 
 class Bare(OptimizerSpec):
