@@ -153,3 +153,15 @@ def test_sheet_without_samples(store: MlflowStore, gansweep: Gansweep, tmp_path:
     assert code == 0
     assert "no trial has samples yet" in out
     assert not path.exists()
+
+
+def test_the_diagnosis(filled: MlflowStore, gansweep: Gansweep) -> None:
+    """The tag that the trial set, in the table and in JSON."""
+    record = next(each for each in filled.trials("s") if each.key == "key-0.3-0")
+    filled.set_tags(record.run_id, {"diagnosis": "non_finite"})
+    words = ("show", "s", "--tracking-uri", filled.uri)
+    lines = [line.split() for line in gansweep(*words)[1].splitlines()]
+    assert lines[0][-1] == "diagnosis"
+    assert [line[-1] for line in lines[1:]] == ["completed", "completed", "non_finite"]
+    trials = json.loads(gansweep(*words, "--json")[1])["trials"]
+    assert [t["diagnosis"] for t in trials] == [""] * 4 + ["non_finite"]
