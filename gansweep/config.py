@@ -94,7 +94,9 @@ class Run:
 @final
 @dataclass(frozen=True)
 class Diagnosing:
-    every: int = setting(100, "g_steps between diagnoses; the last step has one too; 0: none", ge=0)
+    every: int | None = setting(
+        None, "g_steps between diagnoses; null: with the scores; 0: none", ge=0
+    )
     samples: int = setting(64, "real and generated samples that a diagnosis looks at", ge=2)
     grace: int | None = setting(
         None, "g_steps before which no rule has a verdict; null: a quarter of the budget", ge=0
@@ -195,6 +197,12 @@ class TrialConfig:
     def score_every(self) -> int:
         """g_steps between scores."""
         return self.score.every or self.samples.every
+
+    @property
+    def diagnosis_every(self) -> int:
+        """g_steps between diagnoses; 0: none."""
+        every = self.diagnosis.every
+        return self.score_every if every is None else every
 
     @property
     def grace(self) -> int:

@@ -14,7 +14,7 @@ SIDE = 256
 GAME = SIDE + 96
 """Pixels of the height of a plot of a 1-D game: densities and D above, the map from z below."""
 
-FINE = 5
+FINE = 3
 """Fine pixels to a pixel, where lines are smoothed."""
 
 LEVEL = SIDE * FINE * 15 // 16
@@ -86,21 +86,19 @@ def game(real: Tensor, fake: Tensor, judged: Tensor, moved: Tensor) -> Tensor:
     moved: float [K], where G takes K latents that lie evenly on the axis below, each a thin line.
     """
     low, high = _range(real[:, 0].cpu())
-    picture = torch.full((3, GAME * FINE, SIDE * FINE), 255.0)
-    panel = picture[:, : SIDE * FINE]
+    picture = torch.full((3, GAME, SIDE), 255.0)
+    panel, band = picture[:, :SIDE], picture[:, SIDE:]
     rows = torch.arange(SIDE * FINE - 1, -1, -1).unsqueeze(1)
     bins = SIDE // 2
     densities = [torch.histc(x[:, 0].float().cpu(), bins, low, high) / len(x) for x in (real, fake)]
     heights = [_smooth(d) / (1.5 * densities[0].max()) for d in densities]
-    panel[:] = _paint(panel, rows < _spread_out(heights[0]) * LEVEL, REAL_COLOUR)
-    panel[:] = _paint(panel, (rows - LEVEL // 2).abs() <= 1, AXIS_COLOUR)
-    for curve, colour in ((heights[1], FAKE_COLOUR), (judged.float().cpu(), D_COLOUR)):
-        panel[:] = _paint(panel, _stroke(_spread_out(curve), rows), colour)
-    band = picture[:, SIDE * FINE :]
-    band[:] = _paint(band, _arrows((moved.float().cpu() - low) / (high - low), band.shape), INK)
-    for axis in (band[:, :FINE], band[:, -FINE:]):
-        axis[:] = INK.view(3, 1, 1)
-    return avg_pool2d(picture, FINE).round().to(torch.uint8)
+    _blend(panel, rows < _spread_out(heights[0]) * LEVEL, REAL_COLOUR)
+    _blend(panel, ((rows - LEVEL // 2).abs() <= 1).expand(-1, SIDE * FINE), AXIS_COLOUR)
+    _blend(panel, _stroke(_spread_out(heights[1]), rows), FAKE_COLOUR)
+    _blend(panel, _stroke(_spread_out(judged.float().cpu()), rows), D_COLOUR)
+    _blend(band, _arrows((moved.float().cpu() - low) / (high - low), GAME - SIDE), INK)
+    band[:, 0] = band[:, -1] = INK.unsqueeze(1)
+    return picture.round().to(torch.uint8)
 
 
 def abscissas(real: Tensor) -> Tensor:
@@ -130,9 +128,15 @@ def _stroke(curve: Tensor, rows: Tensor) -> Tensor:
     return max_pool2d(thin, (1, FINE), stride=1, padding=(0, FINE // 2))[0] > 0
 
 
-def _arrows(moved: Tensor, shape: torch.Size) -> Tensor:
+def _blend(picture: Tensor, mask: Tensor, colour: Tensor) -> None:
+    """Paint the fine pixels of `mask` into `picture`, in place: smooth at their edges."""
+    share = avg_pool2d(mask.float().unsqueeze(0), FINE)
+    picture += share * (colour.view(3, 1, 1) - picture)
+
+
+def _arrows(moved: Tensor, pixels: int) -> Tensor:
     """Lines from evenly spaced points of the lower edge up to `moved`, shares of the width."""
-    _, height, width = shape
+    height, width = pixels * FINE, SIDE * FINE
     up = torch.linspace(0, 1, height).flip(0).unsqueeze(1)  # 1 at the upper edge
     start = torch.linspace(0, 1, len(moved))
     at = ((start + (moved.nan_to_num(-9.0).clamp(-9, 9) - start) * up) * (width - 1)).round().long()

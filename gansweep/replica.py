@@ -146,7 +146,7 @@ class Replica:
                 grace=config.grace,
                 patience=config.diagnosis.patience,
             ),
-            every=config.diagnosis.every,
+            every=config.diagnosis_every,
             stop=config.diagnosis.stop,
         )
         self._callbacks: Sequence[TrialCallback] = (

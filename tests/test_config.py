@@ -407,6 +407,15 @@ def test_every_rule_of_the_catalogue_judges_with_its_thresholds():
     assert config.to_dict()["diagnosis"]["rules"]["mode_collapse"]["diversity"] == 0.25
 
 
+def test_a_trial_is_diagnosed_as_often_as_it_is_scored():
+    config = ok(gan(samples={"every": 70}, budget={"g_steps": 1000}))
+    assert (config.diagnosis_every, config.grace) == (70, 250)
+    assert ok(gan(score={"every": 30})).diagnosis_every == 30
+    assert ok(gan(diagnosis={"every": 0})).diagnosis_every == 0
+    assert ok(gan(diagnosis={"every": 9, "grace": 5})).diagnosis_every == 9
+    assert ok(gan(diagnosis={"every": 9, "grace": 5})).grace == 5
+
+
 def test_a_users_own_rule_may_stop_a_trial():
     tree = gan(diagnosis={"rules": {"own_parts:Doomed": {"below": 0.5}}, "stop": ["doomed"]})
     config = ok(tree)
