@@ -170,6 +170,8 @@ class Replica:
             self.engine = self.saved["engine"]
             self._diagnosis.load_state_dict(self.saved["diagnosis"])
             self.outcome.diagnosis = self.saved["verdict"]
+            # The steps since may have told the store something else.
+            self.tracker.set_tags({"gansweep.diagnosis": self.outcome.diagnosis})
             if self.saved["tree"]:
                 self._go_on_under(json.loads(self.saved["tree"]))
 

@@ -14,7 +14,7 @@ from trees import small
 
 import gansweep.pack
 from gansweep.checkpoint import read_checkpoint
-from gansweep.progress import Exploit, Interrupt
+from gansweep.progress import Continue, Exploit, Interrupt
 from gansweep.replica import Common, Job, Replica
 from gansweep.sweep.plan import Entry
 from gansweep.tracking.memory import MemoryTracker
@@ -120,6 +120,21 @@ def test_an_interrupted_trial_is_judged_as_an_undisturbed_one(place, tmp_path, e
     assert equal(record(one, other), record(whole))
 
 
+def test_a_resumed_trial_has_the_verdict_of_its_checkpoint(tmp_path, every_step):
+    """Not that of the steps since, which are trained again."""
+    config = doomed(stop=(), checkpoint={"every": 6})
+
+    def abort(progress):
+        if progress.g_steps == 9:
+            raise OSError("the node is gone")
+        return Continue()
+
+    _, one = trained(config, tmp_path, abort)
+    assert one.tags["gansweep.diagnosis"] == "doomed"
+    _, other = trained(config, tmp_path, at(7, Interrupt()))
+    assert other.tags["gansweep.diagnosis"] == ""
+
+
 def test_a_stopped_trial_is_finished():
     entry = Entry("k", "n", {}, 0, 12, state="stopped", g_steps=8)
     assert entry.is_finished(12, retry_failed=False)
@@ -130,8 +145,6 @@ def test_the_reports_have_the_verdict(every_step):
     seen = {}
 
     def report(progress):
-        from gansweep.progress import Continue
-
         seen[progress.g_steps] = progress.diagnosis
         return Continue()
 

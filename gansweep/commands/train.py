@@ -74,7 +74,7 @@ def train_command(
     scores = [f"{name} {value:.4g}" for name, value in result.metrics.items() if "score" in name]
     console.print(
         f"{result.state} at g_step {result.g_steps} after {clock(result.seconds)} "
-        f"{' '.join(scores)} {escape(result.reason)}".rstrip()
+        f"{' '.join(scores)} {escape(result.reason or result.diagnosis)}".rstrip()
     )
     console.print(f"checkpoint {own / 'checkpoint.pt'}")
     if record:

@@ -7,7 +7,7 @@ from trees import small
 
 from gansweep.callbacks.clip_histogram import ClipHistogram
 from gansweep.callbacks.game_picture import GamePicture
-from gansweep.plots import GAME, SIDE, bars, game
+from gansweep.plots import GAME, SIDE, abscissas, bars, game
 from gansweep.replica import Common, Job, Replica
 from gansweep.tracking.memory import MemoryTracker
 
@@ -63,8 +63,6 @@ def test_it_is_drawn_from_g_and_d(monkeypatch):
     real, fake, judged, moved = drawn[0]
     assert torch.equal(real, samples.x)
     assert fake.shape == (10_000, 1)
-    from gansweep.plots import abscissas
-
     with torch.no_grad():
         x = abscissas(real).unsqueeze(1)
         torch.testing.assert_close(judged, one.module.discriminator(x).sigmoid())
@@ -91,6 +89,14 @@ def test_only_unconditional_data_of_one_dimension_have_it():
         for names in (("gan", "gaussian1d"), ("wgan", "gaussian1d"), ("gan", "ring8"))
     ]
     assert shown == [True, True, False]
+
+
+def test_where_the_columns_of_a_plot_lie():
+    """From a quarter below the data to a quarter above, from left to right."""
+    x = abscissas(torch.tensor([[2.0], [6.0]]))
+    assert x.shape == (SIDE,)
+    assert (x[0], x[-1]) == (1, 7)
+    assert torch.equal(x, x.sort().values)
 
 
 def test_the_picture_of_a_game_that_is_won():

@@ -18,7 +18,7 @@ from gansweep.diagnosis.batch import FixedBatch, draw
 from gansweep.diagnosis.measurement import measure
 from gansweep.latent import Latent
 from gansweep.modules.alternating import AlternatingModule
-from tests.modules.game import make
+from tests.modules.game import make, nets
 
 CPU = torch.device("cpu")
 
@@ -116,6 +116,25 @@ def test_the_penalty_belongs_to_the_gradient_of_d() -> None:
     game = on.z.mean(0) - on.real.mean(0)
     pull = 2 * 7.0 * (0.5 - 1) * torch.tensor(W, dtype=torch.float64) / 0.5
     assert found["d_gradient"] == pytest.approx((game + pull).norm().item(), rel=1e-9)
+
+
+def test_the_gradients_are_those_of_the_formulation() -> None:
+    """With a curved critic: the whole loss of both players, by hand."""
+    module = make("wgan_gp", nets(), penalty_weight=7.0)
+    on = batch(points(), latent=3)
+    found = measured(module, on)
+    G, D, formulation = module.generator, module.discriminator, module.formulation
+    assert formulation.penalty is not None
+    noise = formulation.penalty.draw(
+        1, 50, rng=on.stream("penalty"), device=CPU, dtype=torch.float64
+    )[0]
+    fake = G(on.z)
+    of_d = formulation.discriminator_loss(D, on.real, fake.detach(), noise).total
+    of_g = formulation.generator_loss(D, fake).total
+    for name, loss, network in (("d_gradient", of_d, D), ("g_gradient", of_g, G)):
+        gradient = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
+        whole = torch.cat([each.flatten() for each in gradient if each is not None])
+        assert found[name] == pytest.approx(whole.norm().item(), rel=1e-9)
 
 
 def test_a_classifier_at_the_equilibrium() -> None:
