@@ -82,7 +82,7 @@ def resolved(tree: Mapping[str, Any], **sections: Any) -> TrialConfig:
 
 
 def unrecorded(tree: Mapping[str, Any], *, g_steps: int, log_every: int = LOG_EVERY) -> TrialConfig:
-    """The trial without samples, scores and checkpoints before its last step."""
+    """The trial without samples, scores and checkpoints before its last step, undiagnosed."""
     return resolved(
         tree,
         budget={"g_steps": g_steps},
@@ -90,4 +90,5 @@ def unrecorded(tree: Mapping[str, Any], *, g_steps: int, log_every: int = LOG_EV
         samples={"every": BEYOND},
         score={"every": BEYOND},
         checkpoint={"every": BEYOND},
+        diagnosis={"every": 0},
     )

@@ -8,6 +8,7 @@ leaves open; every value is checked.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,8 @@ from gansweep import presets
 from gansweep.components import Part
 from gansweep.data.base import Dataset
 from gansweep.data.catalogue import DATASETS
+from gansweep.diagnosis.rules.base import Rule
+from gansweep.diagnosis.rules.catalogue import RULES
 from gansweep.errors import ConfigError, Problem, nearest
 from gansweep.latent import Latent
 from gansweep.metrics.catalogue import ScorePart, find_score
@@ -93,6 +96,21 @@ class Run:
     )
 
 
+@final
+@dataclass(frozen=True)
+class Diagnosing:
+    every: int | None = setting(
+        None, "g_steps between diagnoses; null: with the scores; 0: none", ge=0
+    )
+    samples: int = setting(64, "real and generated samples that a diagnosis looks at", ge=2)
+    grace: int | None = setting(
+        None, "g_steps before which no rule has a verdict; null: a quarter of the budget", ge=0
+    )
+    patience: int = setting(3, "diagnoses in a row at which a rule must hold", ge=1)
+    stop: list[str] = setting([], "rules whose verdict ends the trial")  # noqa: RUF009
+    rules: dict[str, Any] = setting({}, "thresholds by rule; own rules by import path")  # noqa: RUF009
+
+
 PLAIN: dict[str, type[Any]] = {
     "latent": Latent,
     "budget": Budget,
@@ -101,6 +119,7 @@ PLAIN: dict[str, type[Any]] = {
     "ema": EMA,
     "log": Logging,
     "checkpoint": Checkpointing,
+    "diagnosis": Diagnosing,
 }
 """Sections without a name: their dataclasses."""
 
@@ -111,7 +130,9 @@ KEYS = ("preset", *SECTIONS, *SCALARS)
 ROLES = ("discriminator", "generator")
 
 _DEFAULT_DATA = "mnist5k"
-_NOT_IDENTITY = ("budget", "samples", "score", "log", "checkpoint", "device", "compile")
+_NOT_IDENTITY = (
+    "budget", "samples", "score", "log", "checkpoint", "diagnosis", "device", "compile",
+)  # fmt: skip
 
 
 @final
@@ -132,6 +153,8 @@ class TrialConfig:
     ema: EMA
     log: Logging
     checkpoint: Checkpointing
+    diagnosis: Diagnosing
+    rules: tuple[Part[Rule], ...]
     run: Run
 
     def to_dict(self) -> Tree:
@@ -153,8 +176,8 @@ class TrialConfig:
     def key(self) -> str:
         """The trial key: 16 hex digits of a hash over all that decides the trained weights.
 
-        Budget, intervals, scores and the device are left out: a trial with a longer budget is the
-        same trial, trained further.
+        Budget, intervals, scores, diagnoses and the device are left out: a trial with a longer
+        budget is the same trial, trained further.
         """
         tree = {name: part for name, part in self.to_dict().items() if name not in _NOT_IDENTITY}
         text = json.dumps({"format": KEY_FORMAT, **tree}, sort_keys=True)
@@ -186,6 +209,18 @@ class TrialConfig:
     def best_score(self) -> str | None:
         """The score whose best step's checkpoint is kept."""
         return self.score.best or (self.scores[0].name if self.scores else None)
+
+    @property
+    def diagnosis_every(self) -> int:
+        """g_steps between diagnoses; 0: none."""
+        every = self.diagnosis.every
+        return self.score_every if every is None else every
+
+    @property
+    def grace(self) -> int:
+        """g_steps before which no rule has a verdict."""
+        grace = self.diagnosis.grace
+        return self.budget.g_steps // 4 if grace is None else grace
 
 
 def resolve(
@@ -262,6 +297,10 @@ def resolve(
     if scoring and scoring.best is not None and scoring.best not in chosen:
         what = f"{scoring.best!r} is none of the trial's scores"
         problems.append(Problem(where("score.best"), what, nearest(scoring.best, chosen)))
+    rules = _rules(plain["diagnosis"], at=where("diagnosis"), problems=problems)
+    if plain["diagnosis"]:
+        thresholds = {rule.name: dump(rule.settings) for rule in rules}
+        plain["diagnosis"] = dataclasses.replace(plain["diagnosis"], rules=thresholds)
     if len(problems) > before:
         return None
     assert model is not None
@@ -277,9 +316,37 @@ def resolve(
         d_optimizer=d_optimizer,
         g_optimizer=g_optimizer,
         scores=tuple(scores),
+        rules=rules,
         run=run,
         **plain,
     )
+
+
+def _rules(
+    diagnosis: Diagnosing | None, *, at: str, problems: list[Problem]
+) -> tuple[Part[Rule], ...]:
+    """All rules of the catalogue and those of the user's own, with their thresholds."""
+    if diagnosis is None:
+        return ()
+    rules = []
+    for name in dict.fromkeys((*RULES.names, *diagnosis.rules)):
+        where = f"{at}.rules.{name}"
+        given = diagnosis.rules.get(name) or {}
+        if not isinstance(given, Mapping):
+            problems.append(Problem(where, f"is {given!r}, must be a section"))
+            continue
+        try:
+            RULES.load(name, at=where)
+        except ConfigError as error:
+            problems.extend(error.problems)
+            continue
+        rules.append(RULES.part({**given, "name": name}, at=where, problems=problems))
+    found = tuple(rule for rule in rules if rule is not None)
+    known = [rule.cls.name for rule in found]
+    for name in diagnosis.stop:
+        if name not in known and len(found) == len(rules):
+            problems.append(Problem(f"{at}.stop", f"no rule {name!r}", nearest(name, known)))
+    return found
 
 
 def _without_floats(tree: Mapping[str, Any]) -> Tree:

@@ -33,6 +33,10 @@ class Constraint(ABC):
     def project(self, parameters: list[Tensor]) -> None:
         """Move the parameters, in place, to the nearest point of the set."""
 
+    def pinned(self, parameters: list[Tensor]) -> Tensor | None:
+        """Share of the numbers that the set's bounds hold, a scalar; None where it has none."""
+        return None
+
 
 @final
 @dataclass(frozen=True)
@@ -66,3 +70,8 @@ class WeightClip(Constraint):
             else:
                 torch._foreach_clamp_min_(parameters, -self.bound)
                 torch._foreach_clamp_max_(parameters, self.bound)
+
+    def pinned(self, parameters: list[Tensor]) -> Tensor:
+        """Share of the weights at +-bound: within 1 % of it, or beyond until the next clamp."""
+        flat = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
+        return (flat.abs() >= 0.99 * self.bound).float().mean()

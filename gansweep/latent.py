@@ -19,6 +19,11 @@ class Latent:
     dim: int = setting(100, "dimensions of z", ge=1)
     distribution: Literal["normal", "uniform"] = setting("normal", "N(0, 1) or U(-1, 1)")
 
+    def ladder(self, rungs: int) -> Tensor:
+        """One dimension of z at evenly spaced quantiles, from the smallest on: [rungs]."""
+        shares = (torch.arange(rungs) + 0.5) / rungs
+        return 2 * shares - 1 if self.distribution == "uniform" else torch.special.ndtri(shares)
+
     def draw(self, *shape: int, rng: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
         """z [*shape, dim] from `rng`, whose device must be `device`."""
         size = (*shape, self.dim)

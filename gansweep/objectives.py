@@ -21,6 +21,11 @@ class Objective(ABC):
     relativistic: ClassVar[bool] = False
     """Whether G's loss compares D's logits on generated samples with those on real ones."""
 
+    @property
+    def undecided(self) -> float | None:
+        """The logit above which D takes a sample for real; None where D judges no single one."""
+        return None
+
     @abstractmethod
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """D's loss from its logits on real [N] and generated [N] samples: a scalar to minimise."""
@@ -39,6 +44,11 @@ class Objective(ABC):
 
 class _Probabilistic(Objective):
     """D(x) = sigmoid(logit) is the probability that x is real (Goodfellow et al. 2014, eq. 1)."""
+
+    @property
+    def undecided(self) -> float:
+        """D(x) = 1/2."""
+        return 0.0
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """-E[log D(x)] - E[log(1 - D(G(z)))], in the logits' stable form."""
@@ -87,6 +97,11 @@ class LeastSquares(Objective):
     real_label: float = 1.0
     target: float = 1.0
 
+    @property
+    def undecided(self) -> float:
+        """The middle of D's two labels."""
+        return (self.real_label + self.fake_label) / 2
+
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """E[(D(x) - b)^2] / 2 + E[(D(G(z)) - a)^2] / 2."""
         pull = ((real - self.real_label) ** 2).mean() + ((fake - self.fake_label) ** 2).mean()
@@ -98,8 +113,7 @@ class LeastSquares(Objective):
 
     def diagnostics(self, real: Tensor, fake: Tensor) -> Mapping[str, Tensor]:
         """Mean D(x) on both sides, and D's accuracy at the middle of its two labels."""
-        middle = (self.real_label + self.fake_label) / 2
-        accuracy = _accuracy(real, fake, middle)
+        accuracy = _accuracy(real, fake, self.undecided)
         return {"d/real": real.mean(), "d/fake": fake.mean(), "d/accuracy": accuracy}
 
 
@@ -107,6 +121,11 @@ class LeastSquares(Objective):
 @dataclass(frozen=True)
 class Hinge(Objective):
     """The hinge loss (Lim & Ye 2017), as in pfnet-research/sngan_projection, updater.py."""
+
+    @property
+    def undecided(self) -> float:
+        """The middle of D's margin."""
+        return 0.0
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """E[max(0, 1 - D(x))] + E[max(0, 1 + D(G(z)))]: beyond the margin D gains nothing."""
@@ -118,7 +137,7 @@ class Hinge(Objective):
 
     def diagnostics(self, real: Tensor, fake: Tensor) -> Mapping[str, Tensor]:
         """Mean D(x) on both sides, and D's accuracy at 0, the middle of its margin."""
-        accuracy = _accuracy(real, fake, 0.0)
+        accuracy = _accuracy(real, fake, self.undecided)
         return {"d/real": real.mean(), "d/fake": fake.mean(), "d/accuracy": accuracy}
 
 

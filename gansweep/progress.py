@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, final
 
 State = Literal["completed", "diverged", "stopped", "interrupted", "failed"]
-"""completed: the whole budget; diverged: a loss was not finite; stopped: by a scheduler;
-interrupted: by a person or a batch system, to go on later; failed: it raised."""
+"""completed: the whole budget; diverged: a value was not finite; stopped: by a scheduler or by a
+rule of its diagnosis; interrupted: by a person or a batch system, to go on later; failed: it
+raised."""
+
+NON_FINITE = "non_finite"
+"""The diagnosis of a trial that diverged: no rule of the catalogue, since nothing can follow."""
 
 RUN_STATUS: dict[State, Literal["FINISHED", "FAILED", "KILLED"]] = {
     "completed": "FINISHED",
@@ -27,6 +31,7 @@ class Progress:
     """One report of a running trial.
 
     scored: whether `metrics` hold fresh scores; schedulers decide on these reports alone.
+    diagnosis: what is wrong with it as it seems, "" where nothing does.
     """
 
     g_steps: int
@@ -36,12 +41,13 @@ class Progress:
     scored: bool
     fingerprints: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Of the scores among `metrics`."""
+    diagnosis: str = ""
 
 
 @final
 @dataclass(frozen=True)
 class Stop:
-    """A scheduler ends the trial."""
+    """A scheduler, or a rule of its diagnosis, ends the trial."""
 
     reason: str = "stopped by the scheduler"
 
@@ -109,7 +115,10 @@ class Clock:
 @final
 @dataclass(frozen=True)
 class TrialResult:
-    """How a trial ended. `metrics` are the last value of each metric."""
+    """How a trial ended. `metrics` are the last value of each metric.
+
+    diagnosis: the rules whose verdict stood at the end, joined by commas, or `NON_FINITE`.
+    """
 
     state: State
     reason: str
@@ -117,17 +126,19 @@ class TrialResult:
     seconds: float
     metrics: dict[str, float]
     fingerprints: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    diagnosis: str = ""
 
 
 @final
 @dataclass
 class Outcome:
-    """How a trial stands and, at its end, ended."""
+    """How a trial stands and, at its end, ended; `diagnosis` as in its result."""
 
     state: State = "completed"
     reason: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     fingerprints: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    diagnosis: str = ""
 
     @property
     def over(self) -> bool:
@@ -144,5 +155,6 @@ class Outcome:
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad and self.state != "diverged":  # the first cause is the reason
             self.state = "diverged"
+            self.diagnosis = NON_FINITE
             self.reason = f"{bad[0]} was {values[bad[0]]} at g_step {g_step}"
         return not bad

@@ -20,6 +20,9 @@ from gansweep.assembly import (
     load_samples,
 )
 from gansweep.callbacks.base import TrialCallback
+from gansweep.callbacks.clip_histogram import ClipHistogram
+from gansweep.callbacks.diagnosis import Diagnosis
+from gansweep.callbacks.game_picture import GamePicture
 from gansweep.callbacks.readout import Readout
 from gansweep.callbacks.samples import SampleGrid
 from gansweep.callbacks.scores import Scores
@@ -34,6 +37,8 @@ from gansweep.config import TrialConfig, resolve
 from gansweep.data.base import Samples
 from gansweep.data.loader import Batch, resident
 from gansweep.data.stream import BatchOrder
+from gansweep.diagnosis import batch as fixed_batch
+from gansweep.diagnosis.court import Court
 from gansweep.errors import ConfigError, Problem
 from gansweep.evaluation import Evaluation
 from gansweep.progress import (
@@ -113,6 +118,16 @@ class Common:
             },
             device=device,
         )
+        pac = config.model.settings.pac
+        self.diagnosed = fixed_batch.draw(
+            on_host,
+            count=-(-config.diagnosis.samples // pac) * pac,  # D sees so many at a time
+            latent=config.latent,
+            condition=condition_of(config, on_host.spec),
+            classify=config.data.cls(config.data.settings).classify,
+            seed=config.score.seed,
+            device=device,
+        )
 
 
 @final
@@ -151,10 +166,25 @@ class Replica:
             every=config.score_every,
             keep=config.best_score,
         )
+        self._diagnosis = Diagnosis(
+            self.tracker,
+            self.outcome,
+            common.diagnosed,
+            Court(
+                [rule.cls(rule.settings) for rule in config.rules],
+                grace=config.grace,
+                patience=config.diagnosis.patience,
+            ),
+            every=config.diagnosis_every,
+            stop=config.diagnosis.stop,
+        )
         self._callbacks: Sequence[TrialCallback] = (
             Readout(self.tracker, self.clock, self.outcome, every=config.log.every),
             SampleGrid(self.tracker, common.sampler, every=config.samples.every),
             self._scores,
+            self._diagnosis,
+            ClipHistogram(self.tracker, every=config.samples.every),
+            *self._pictures_of_the_game(),
         )
         if self.saved:
             self.module.load_training_state(self.saved["module"])
@@ -163,8 +193,28 @@ class Replica:
             if "scores" in self.saved:  # older versions kept no best values
                 self._scores.load_state_dict(self.saved["scores"])
             self.engine = self.saved["engine"]
+            self._diagnosis.load_state_dict(self.saved["diagnosis"])
+            self.outcome.diagnosis = self.saved["verdict"]
+            # The steps since may have told the store something else.
+            self.tracker.set_tags({"gansweep.diagnosis": self.outcome.diagnosis})
             if self.saved["tree"]:
                 self._go_on_under(json.loads(self.saved["tree"]))
+
+    def _pictures_of_the_game(self) -> list[TrialCallback]:
+        config, common = self.config, self._common
+        settings = config.model.settings
+        if common.samples.spec.shape != (1,) or settings.conditional or settings.pac > 1:
+            return []
+        return [
+            GamePicture(
+                self.tracker,
+                config.latent,
+                common.samples,
+                every=config.samples.every,
+                seed=config.samples.seed,
+                device=common.device,
+            )
+        ]
 
     @property
     def key(self) -> str:
@@ -224,6 +274,9 @@ class Replica:
         for callback in self._callbacks:
             if callback.due(g_step, last=last):
                 callback.act(self.module, g_step)
+        fatal = self._diagnosis.fatal
+        if fatal and not last and not self.outcome.over:
+            self.obey(Stop(fatal.reason))
         self._scored = last or g_step % self.config.score_every == 0
         return self._scored and not self.outcome.over
 
@@ -251,6 +304,7 @@ class Replica:
             metrics=dict(self.outcome.metrics),
             scored=self._scored,
             fingerprints=dict(self.outcome.fingerprints),
+            diagnosis=self.outcome.diagnosis,
         )
 
     def obey(self, verdict: Verdict, state: Mapping[str, Any] | None = None) -> None:
@@ -284,6 +338,7 @@ class Replica:
         own = self.module.training_state()
         kept = ("rng", "dropout_rng", "device", "meters", "g_step", "d_step", "images_seen")
         self.module.load_training_state({**state, **{name: own[name] for name in kept}})
+        self._diagnosis.forget()
         self._go_on_under(exploit.tree)
 
     def _go_on_under(self, tree: Mapping[str, Any]) -> None:
@@ -315,6 +370,8 @@ class Replica:
             "metrics": dict(self.outcome.metrics),
             "scores": self._scores.state_dict(),
             "engine": self.engine,
+            "diagnosis": self._diagnosis.state_dict(),
+            "verdict": self.outcome.diagnosis,
             "tree": None if self._tree is None else json.dumps(self._tree),
         }
         path = self._folder / name
@@ -354,8 +411,16 @@ def finish(outcome: Outcome, tracker: Tracker, *, g_steps: int, seconds: float) 
     tags: dict[str, str] = {"gansweep.state": outcome.state}
     if outcome.reason:
         tags["gansweep.reason"] = outcome.reason
+    if outcome.diagnosis:
+        tags["gansweep.diagnosis"] = outcome.diagnosis
     tracker.set_tags(tags)
     tracker.finish(RUN_STATUS[outcome.state])
     return TrialResult(
-        outcome.state, outcome.reason, g_steps, seconds, outcome.metrics, outcome.fingerprints
+        outcome.state,
+        outcome.reason,
+        g_steps,
+        seconds,
+        outcome.metrics,
+        fingerprints=outcome.fingerprints,
+        diagnosis=outcome.diagnosis,
     )

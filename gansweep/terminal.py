@@ -124,7 +124,8 @@ class Display:
     def render(self) -> RenderableType:
         """The live table: the running trials first, then the latest that ended."""
         table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
-        for column in ("trial", "state"):
+        diagnosed = any(row.entry.diagnosis for row in self._board.rows)
+        for column in ("trial", "state", *(["diagnosis"] if diagnosed else [])):
             table.add_column(column, no_wrap=True)
         table.add_column("g_steps", justify="right")
         table.add_column("", width=12)
@@ -139,17 +140,18 @@ class Display:
         )
         room = max(3, self._console.size.height - LINES_KEPT)
         for row in shown[:room]:
-            table.add_row(*self._cells(row))
+            table.add_row(*self._cells(row, diagnosed=diagnosed))
         if len(shown) > room:
             table.add_row(f"... and {len(shown) - room} more")
         return Group(self.summary(), Text(), table)
 
-    def _cells(self, row: Row) -> list[RenderableType]:
+    def _cells(self, row: Row, *, diagnosed: bool) -> list[RenderableType]:
         entry = row.entry
         left = self._board.row_seconds_left(row)
         return [
             Text(entry.name),
             Text(entry.state, style=STYLES.get(entry.state, "dim")),
+            *([Text(entry.diagnosis, style="red")] if diagnosed else []),
             f"{entry.g_steps}/{entry.budget}",
             ProgressBar(total=entry.budget, completed=entry.g_steps, width=12),
             _number(entry.metrics.get(self._metric)),

@@ -9,6 +9,7 @@ from torch import nn
 
 from gansweep.data.base import Dataset, Samples
 from gansweep.data.settings import DataSettings
+from gansweep.diagnosis.rules.base import Rule
 from gansweep.metrics.base import Score
 from gansweep.metrics.extractors.base import Extractor, Seen
 from gansweep.modules.gan import GAN
@@ -133,6 +134,21 @@ class Corner(Extractor):
     def forward(self, x):
         first = x.flatten(1)[:, :1]
         return Seen(first, torch.cat([first > 0, first <= 0], 1).float())
+
+
+@dataclass(frozen=True)
+class DoomedSettings:
+    below: float = setting(9.0, "separation from which on it does not hold", ge=0)
+
+
+class Doomed(Rule):
+    """Always holds, unless it is told otherwise."""
+
+    name = "doomed"
+    Settings = DoomedSettings
+
+    def holds(self, reading):
+        return "so it is" if reading["separation"] < self.settings.below else None
 
 
 class Bare(OptimizerSpec):

@@ -409,3 +409,58 @@ def test_the_score_that_decides_which_step_is_best():
 def test_scores_do_not_decide_what_is_trained():
     one = ok(gan())
     assert ok(gan(score={"names": ["swd", "fd/raw"], "best": "fd/raw"})).key == one.key
+
+
+# --- the diagnosis
+
+
+def test_every_rule_of_the_catalogue_judges_with_its_thresholds():
+    config = ok(gan(diagnosis={"rules": {"mode_collapse": {"diversity": 0.25}}}))
+    rules = {rule.name: rule.settings for rule in config.rules}
+    assert set(rules) == {"discriminator_won", "mode_collapse", "clip_saturated", "no_progress"}
+    assert rules["mode_collapse"].diversity == 0.25
+    assert rules["no_progress"].stalled == 0.5
+    assert config.to_dict()["diagnosis"]["rules"]["mode_collapse"]["diversity"] == 0.25
+
+
+def test_a_trial_is_diagnosed_as_often_as_it_is_scored():
+    config = ok(gan(samples={"every": 70}, budget={"g_steps": 1000}))
+    assert (config.diagnosis_every, config.grace) == (70, 250)
+    assert ok(gan(score={"every": 30})).diagnosis_every == 30
+    assert ok(gan(diagnosis={"every": 0})).diagnosis_every == 0
+    assert ok(gan(diagnosis={"every": 9, "grace": 5})).diagnosis_every == 9
+    assert ok(gan(diagnosis={"every": 9, "grace": 5})).grace == 5
+
+
+def test_a_users_own_rule_may_stop_a_trial():
+    tree = gan(diagnosis={"rules": {"own_parts:Doomed": {"below": 0.5}}, "stop": ["doomed"]})
+    config = ok(tree)
+    assert [rule.settings.below for rule in config.rules if rule.cls.name == "doomed"] == [0.5]
+    assert ok(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_a_diagnosis_is_no_part_of_the_identity():
+    changed = {"every": 7, "stop": ["no_progress"], "rules": {"no_progress": {"stalled": 0.9}}}
+    assert ok(gan(diagnosis=changed)).key == ok(gan()).key
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"rules": {"mode_colapse": {}}}, "trial.diagnosis.rules.mode_colapse: unknown rule"),
+        ({"rules": {"mode_colapse": {}}}, "did you mean 'mode_collapse'?"),
+        (
+            {"rules": {"mode_collapse": {"diversty": 1}}},
+            "trial.diagnosis.rules.mode_collapse.diversty: unknown key (did you mean 'diversity'?)",
+        ),
+        (
+            {"rules": {"mode_collapse": {"diversity": -1}}},
+            "trial.diagnosis.rules.mode_collapse.diversity: is -1.0, must be at least 0",
+        ),
+        ({"rules": {"mode_collapse": 0.1}}, "rules.mode_collapse: is 0.1, must be a section"),
+        ({"stop": ["no_progres"]}, "trial.diagnosis.stop: no rule 'no_progres' (did you mean"),
+        ({"every": -1}, "trial.diagnosis.every: is -1, must be at least 0"),
+    ],
+)
+def test_mistakes_in_a_diagnosis(section, words):
+    assert any(words in str(problem) for problem in wrong(gan(diagnosis=section)))

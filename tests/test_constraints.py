@@ -60,3 +60,14 @@ def test_the_defaults_are_the_authors_code():
     clip = WeightClip(0.01)
     assert clip.timing == "before"
     assert clip.normalisation is True
+
+
+def test_the_share_of_pinned_weights():
+    """Within 1 % of the bound, or beyond it; of all numbers, not of tensors."""
+    clip = WeightClip(0.01)
+    many = nn.Parameter(torch.tensor([-0.01, 0.01, 0.00991, 0.5, 0.0098, 0.0]))
+    one = nn.Parameter(torch.tensor([[0.0], [-0.02]]))
+    assert clip.pinned([many, one]).item() == pytest.approx(5 / 8)
+    clip.project([many, one])
+    assert clip.pinned([many, one]).item() == pytest.approx(5 / 8)  # a float32's 0.01, too
+    assert not clip.pinned([many]).requires_grad

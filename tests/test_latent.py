@@ -42,3 +42,14 @@ def test_only_the_given_generator_moves():
     assert not torch.equal(a, b)
     assert torch.equal(a, Latent(4).draw(3, rng=torch.Generator().manual_seed(1)))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_ladder_of_quantiles() -> None:
+    """Uniform: evenly spaced in [-1, 1]; normal: as many rungs on each side of any quantile."""
+    even = Latent(3, "uniform").ladder(4)
+    assert even.tolist() == [-0.75, -0.25, 0.25, 0.75]
+    normal = Latent(3, "normal").ladder(1001)
+    assert normal[500].item() == 0
+    assert torch.equal(normal, normal.sort().values)
+    share = (normal.abs() < 1).double().mean().item()
+    assert abs(share - 0.6827) < 0.002

@@ -513,12 +513,16 @@ def explored(config):
 
 
 def composed(folder, donor, own, tree):
-    """A checkpoint of `own`'s streams and counts, with the donor's networks, under `tree`."""
+    """A checkpoint of `own`'s streams and counts, with the donor's networks, under `tree`.
+
+    What was diagnosed of `own` before says nothing of what comes.
+    """
     theirs = read_checkpoint(donor / CHECKPOINT)
     ours = read_checkpoint(own / CHECKPOINT)
     networks = ("generator", "discriminator", "average", "g_optimizer", "d_optimizer")
     ours["module"] |= {name: theirs["module"][name] for name in networks}
-    write_checkpoint(folder / CHECKPOINT, {**ours, "tree": json.dumps(tree)})
+    ours["diagnosis"] = {"court": {}, "stall": {"best": None, "at": 0}}
+    write_checkpoint(folder / CHECKPOINT, {**ours, "verdict": "", "tree": json.dumps(tree)})
 
 
 def population():

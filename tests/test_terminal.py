@@ -131,3 +131,12 @@ def test_quiet_turns_everything_else_to_the_log(
     with quiet(log_file):
         os.write(1, b"second run\n")
     assert "from a library" in log_file.read_text()  # the log is continued
+
+
+def test_render_says_what_is_wrong_where_anything_is() -> None:
+    shown = board(("running", "stopped"))
+    assert "diagnosis" not in rendered(shown, height=20)[2]
+    shown.rows[1].entry.diagnosis = "mode_collapse"
+    lines = rendered(shown, height=20)
+    assert lines[2].split()[:3] == ["trial", "state", "diagnosis"]
+    assert "mode_collapse" in next(line for line in lines if "stopped" in line and "clip=1" in line)

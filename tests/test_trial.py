@@ -77,8 +77,13 @@ def test_a_trial(model, network, data):
     assert [g for g, _ in tracker.history("loss/d")] == read
     assert [g for g, _ in tracker.history("loss/g")] == read
     assert [g for g, _ in tracker.history("score/swd")] == [4, 8, 12]
-    assert [i.step for i in tracker.images] == [5, 10, 12]
-    assert {i.key for i in tracker.images} == {"samples"}
+    series = {"samples"}
+    series |= {"critic_weights"} if model == "wgan" else set()
+    series |= {"game"} if data == "gaussian1d" else set()
+    assert {i.key for i in tracker.images} == series
+    for key in series:
+        assert [i.step for i in tracker.images if i.key == key] == [5, 10, 12]
+    assert [g for g, _ in tracker.history("diagnosis/separation")] == read
     watch = "d/wasserstein" if model.startswith("wgan") else "d/accuracy"
     assert len(tracker.history(watch)) == 4
     assert len(tracker.history("loss/penalty")) == (4 if model in PENALISED else 0)
@@ -268,7 +273,9 @@ def test_interrupted_at_every_step(tmp_path, every_step):
 @pytest.mark.parametrize("case", ["gan", "dcgan", "wgan", "wgan_gp batch", "cgan"])
 def test_a_longer_budget_goes_on_as_if_it_had_been_there(case, tmp_path):
     *names, sections = RESUMED[case]
-    intervals = {name: {"every": 3} for name in ("samples", "score", "log", "checkpoint")}
+    intervals = {
+        name: {"every": 3} for name in ("samples", "score", "log", "checkpoint", "diagnosis")
+    }
     short = small(*names, **sections, **intervals, budget={"g_steps": 6})
     long = small(*names, **sections, **intervals)
     assert short.key == long.key
@@ -363,19 +370,27 @@ def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
 @pytest.mark.parametrize("case", ["gan", "dcgan", "wgan", "wgan_gp batch", "cgan"])
 def test_training_does_not_depend_on_how_often_one_looks(case, tmp_path):
     *names, sections = RESUMED[case]
-    seldom = {"samples": {"every": 100}, "score": {"every": 100}, "log": {"every": 100}}
+    seldom = {
+        "samples": {"every": 100},
+        "score": {"every": 100},
+        "log": {"every": 100},
+        "diagnosis": {"every": 0},
+    }
     often = {
         "samples": {"every": 1, "rows": 5, "seed": 3},
         "score": {"every": 1, "samples": 7, "seed": 4},
         "log": {"every": 1},
         "checkpoint": {"every": 1},
+        "diagnosis": {"every": 1, "samples": 5},
     }
     trained(small(*names, **sections, **seldom), tmp_path / "seldom")
     _, tracker = trained(small(*names, **sections, **often), tmp_path / "often")
-    assert len(tracker.images) == 12
+    assert [i.step for i in tracker.images if i.key == "samples"] == list(range(1, 13))
+    assert len(tracker.history("diagnosis/separation")) == 12
     one, other = state(tmp_path / "seldom"), state(tmp_path / "often")
     for saved in (one, other):
-        del saved["metrics"], saved["scores"]
+        for looked in ("metrics", "scores", "diagnosis", "verdict"):
+            del saved[looked]
         del saved["module"]["meters"]  # what the readouts left
     assert equal(one, other)
 

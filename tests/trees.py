@@ -42,12 +42,15 @@ def tree(model: str, network: str, data: str, /, **sections: Any) -> dict[str, A
         "score": {"every": 4, "samples": 30},
         "log": {"every": 3},
         "checkpoint": {"every": 4},
+        "diagnosis": {"every": 3, "samples": 8},
         "device": "cpu",
     }
     if model == "wgan":
         base["model"] |= {"n_critic": 2, "burst_n_critic": 4, "burst_first": 2, "burst_every": 7}
     if model in ("wgan_gp", "hinge"):
         base["model"] |= {"n_critic": 2}
+    if network == "own_parts:Fragile":  # it counts its calls
+        base["diagnosis"] = {"every": 0}
     for name, value in deepcopy(sections).items():
         base[name] = {**base.get(name, {}), **value} if isinstance(value, dict) else value
     return base

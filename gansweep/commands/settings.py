@@ -12,6 +12,7 @@ from rich.table import Table
 from gansweep.components import Catalogue
 from gansweep.config import PLAIN, Run
 from gansweep.data.catalogue import DATASETS
+from gansweep.diagnosis.rules.catalogue import RULES
 from gansweep.errors import ConfigError, nearest
 from gansweep.modules.catalogue import VARIANTS
 from gansweep.networks.catalogue import ARCHITECTURES
@@ -24,6 +25,7 @@ NAMED: dict[str, Catalogue[Any]] = {
     "network": ARCHITECTURES,
     "optimizer": OPTIMIZERS,
     "data": DATASETS,
+    "diagnosis": RULES,
 }
 SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 

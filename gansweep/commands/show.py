@@ -49,6 +49,10 @@ class Recorded:
         return self.record.tags.get("state", self.record.status.lower())
 
     @property
+    def diagnosis(self) -> str:
+        return self.record.tags.get("diagnosis", "")
+
+    @property
     def g_steps(self) -> int:
         return int(self.record.tags.get("g_steps", "0"))
 
@@ -105,6 +109,7 @@ def show_command(
                 "seed": trial.seed,
                 "state": trial.state,
                 "reason": trial.record.tags.get("reason", ""),
+                "diagnosis": trial.diagnosis,
                 "g_steps": trial.g_steps,
                 "fingerprints": {name: dict(each) for name, each in trial.fingerprints.items()},
                 "metrics": {  # JSON has no NaN

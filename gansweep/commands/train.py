@@ -77,7 +77,7 @@ def train_command(
     ]
     console.print(
         f"{result.state} at g_step {result.g_steps} after {clock(result.seconds)} "
-        f"{' '.join(scores)} {escape(result.reason)}".rstrip()
+        f"{' '.join(scores)} {escape(result.reason or result.diagnosis)}".rstrip()
     )
     console.print(f"checkpoint {own / 'checkpoint.pt'}")
     if record:

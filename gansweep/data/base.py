@@ -68,6 +68,10 @@ class Dataset(ABC):
         """The known modes of a mixture, for scores that count them."""
         return None
 
+    def classify(self, x: Tensor) -> Tensor | None:
+        """Class or mode of each sample [N, *shape]: int64 [N]; None where nobody can tell."""
+        return None
+
     def cache_key(self) -> str | None:
         """What identifies the prepared samples on this node; None: loading is quick, no cache.
 

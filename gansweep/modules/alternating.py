@@ -170,7 +170,7 @@ class AlternatingModule(pl.LightningModule, ABC):
     @contextmanager
     def _dropout(self) -> Iterator[None]:
         """The trial's own stream in the place of torch's global generator."""
-        generator = _global_generator(self.device)
+        generator = global_generator(self.device)
         before = generator.get_state()
         generator.set_state(self._dropout_rng)
         try:
@@ -246,6 +246,13 @@ class AlternatingModule(pl.LightningModule, ABC):
 
     def _bound(self, labels: Tensor | None) -> Discriminator:
         return lambda x: self.discriminator(x, labels).to(x.dtype)
+
+    def players(
+        self, labels: Tensor | None
+    ) -> tuple[Callable[[Tensor], Tensor], Discriminator, Discriminator]:
+        """G, D, and D without side effects on its buffers, as the steps call them, y bound."""
+        D = self._bound(labels)
+        return lambda z: self._generate(z, labels), D, self._bound_pure(labels) or D
 
     def _both(self, labels: Tensor | None) -> Both | None:
         if not is_separable(self.discriminator):
@@ -420,7 +427,8 @@ def _own(state: Any) -> Any:
     return state
 
 
-def _global_generator(device: torch.device) -> torch.Generator:
+def global_generator(device: torch.device) -> torch.Generator:
+    """torch's own generator of `device`, from which networks draw (dropout)."""
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index
         return torch.cuda.default_generators[index]

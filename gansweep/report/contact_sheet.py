@@ -51,7 +51,8 @@ def write_contact_sheet(
         left = MARGIN + index % columns * width
         top = MARGIN + index // columns * height
         sheet.paste(_fitted(grid.convert("RGB")), (left, top))
-        state = "" if result.states == ("completed",) else f"  {', '.join(result.states)}"
+        words = [state for state in result.states if state != "completed"]
+        state = "".join(f"  {word}" for word in (*words, *result.diagnoses))
         title = _clipped(f"{place}. {result.name}", draw, font)
         draw.text((left, top + CELL + 3), title, fill="black", font=font)
         caption = f"{metric} {format_mean(result)}{state}"

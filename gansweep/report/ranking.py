@@ -26,6 +26,8 @@ class Standing(Protocol):
     @property
     def state(self) -> str: ...
     @property
+    def diagnosis(self) -> str: ...
+    @property
     def g_steps(self) -> int: ...
     @property
     def metrics(self) -> Mapping[str, float | None]: ...
@@ -50,6 +52,12 @@ class PointResult:
     @property
     def states(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(trial.state for trial in self.trials))
+
+    @property
+    def diagnoses(self) -> tuple[str, ...]:
+        """What was found wrong with any of its trials, each once."""
+        found = [name for trial in self.trials for name in trial.diagnosis.split(", ") if name]
+        return tuple(dict.fromkeys(found))
 
 
 LAST = ("diverged", "failed")

@@ -20,7 +20,10 @@ STYLES = {
 
 
 def ranked_table(results: Sequence[PointResult], *, metric: str, limit: int | None = None) -> Table:
-    """Rank, point, metric with its standard error over seeds, g_steps and states."""
+    """Rank, point, metric with its standard error over seeds, g_steps, states, and what is wrong.
+
+    The last column is there where anything is.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("#", justify="right", style="dim")
     table.add_column("point", overflow="fold")
@@ -28,6 +31,9 @@ def ranked_table(results: Sequence[PointResult], *, metric: str, limit: int | No
     table.add_column("g_steps", justify="right")
     table.add_column("seeds", justify="right")
     table.add_column("state")
+    diagnosed = any(result.diagnoses for result in results[:limit])
+    if diagnosed:
+        table.add_column("diagnosis", style="red")
     for place, result in enumerate(results[:limit], start=1):
         steps = sorted({trial.g_steps for trial in result.trials})
         states = ", ".join(f"[{STYLES.get(state, 'white')}]{state}[/]" for state in result.states)
@@ -38,6 +44,7 @@ def ranked_table(results: Sequence[PointResult], *, metric: str, limit: int | No
             f"{steps[0]}" if len(steps) == 1 else f"{steps[0]}-{steps[-1]}",
             str(len(result.trials)),
             states,
+            *([", ".join(result.diagnoses)] if diagnosed else []),
         )
     if limit is not None and len(results) > limit:
         table.add_row("", f"... and {len(results) - limit} more", "", "", "", "")

@@ -245,6 +245,7 @@ class SweepDriver(Driver):
             entry.g_steps, entry.seconds = progress.g_steps, progress.seconds
             entry.metrics.update(_storable(progress.metrics))
             entry.fingerprints.update(progress.fingerprints)
+            entry.diagnosis = progress.diagnosis
             if progress.scored and progress.g_steps < progress.budget:
                 objective = self._objective(progress.metrics)
                 decisions += self._scheduler.report(key, progress.g_steps, objective)
@@ -258,6 +259,7 @@ class SweepDriver(Driver):
             entry.g_steps, entry.seconds = result.g_steps, result.seconds
         entry.metrics.update(_storable(result.metrics))
         entry.fingerprints.update(result.fingerprints)
+        entry.diagnosis = result.diagnosis
         packed = self._packs[pack]
         packed.keys.discard(entry.key)
         self._settle_entry(entry, result.state, result.reason)

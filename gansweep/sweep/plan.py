@@ -35,6 +35,7 @@ class Entry:
     state: EntryState = "waiting"
     run_id: str = ""
     reason: str = ""
+    diagnosis: str = ""
     g_steps: int = 0
     seconds: float = 0.0
     metrics: dict[str, float | None] = field(default_factory=dict)

@@ -17,6 +17,9 @@ from gansweep.sweep.params import flatten
 from gansweep.sweep.schedulers.pbt import generation_interval
 from gansweep.sweep.space import Assignment, Axis, apply
 
+LOGGED = ("loss", "d", "time", "diagnosis")
+"""Groups of metrics that are no scores."""
+
 
 @final
 @dataclass(frozen=True)
@@ -92,14 +95,14 @@ def planned(sweep: Sweep) -> list[Trial]:
 def _metric_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:
     metric = sweep.search.metric
     group, _, _ = metric.partition("/")
-    if group in ("loss", "d", "time") and sweep.search.scheduler == "none":
+    if group in LOGGED and sweep.search.scheduler == "none":
         return []
     for trial in trials:
         modes = {f"score/{score.name}": score.mode for score in trial.config.scores}
         score = metric.removeprefix("best/")
         if score not in modes:
             what = f"{metric!r} is no score of the trials"
-            if group in ("loss", "d", "time"):
+            if group in LOGGED:
                 what = f"{metric!r} cannot drive a scheduler, which decides on scores"
             return [Problem("search.metric", what, f"one of {', '.join(modes)}")]
         if sweep.search.mode != modes[score]:

@@ -189,3 +189,15 @@ def test_a_score_is_ranked_by_its_own_mode(store: MlflowStore, gansweep: Ganswee
     for more, best in (((), 0.1), (("--mode", "min"), 0.2)):
         tree = json.loads(gansweep(*words, *more)[1])
         assert tree["trials"][0]["point"]["clip"] == best
+
+
+def test_the_diagnosis(filled: MlflowStore, gansweep: Gansweep) -> None:
+    """The tag that the trial set, in the table and in JSON."""
+    record = next(each for each in filled.trials("s") if each.key == "key-0.3-0")
+    filled.set_tags(record.run_id, {"diagnosis": "non_finite"})
+    words = ("show", "s", "--tracking-uri", filled.uri)
+    lines = [line.split() for line in gansweep(*words)[1].splitlines()]
+    assert lines[0][-1] == "diagnosis"
+    assert [line[-1] for line in lines[1:]] == ["completed", "completed", "non_finite"]
+    trials = json.loads(gansweep(*words, "--json")[1])["trials"]
+    assert [t["diagnosis"] for t in trials] == [""] * 4 + ["non_finite"]

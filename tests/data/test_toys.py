@@ -117,3 +117,12 @@ def test_swiss_roll_noise() -> None:
     plain = SwissRoll(SwissRoll.Settings(n=50_000, noise=0.0)).load().x
     noisy = SwissRoll(SwissRoll.Settings(n=50_000, noise=0.25)).load().x
     assert torch.allclose((noisy - plain).std(0), torch.full((2,), 0.25 / 7.5), rtol=0.02)
+
+
+def test_a_point_is_classified_by_its_nearest_mode() -> None:
+    for toy in (Ring8(Ring8.Settings(n=1000)), Grid25(Grid25.Settings(n=1000))):
+        samples = toy.load()
+        assert torch.equal(toy.classify(samples.x), samples.labels)
+    ring = Ring8(Ring8.Settings())
+    assert ring.classify(torch.tensor([[50.0, 1.0], [0.0, -0.1]])).tolist() == [0, 6]
+    assert SwissRoll(SwissRoll.Settings()).classify(torch.zeros(2, 2)) is None

@@ -16,9 +16,15 @@ SPEED = ("time/seconds", "time/g_steps_per_s")
 """Metrics that differ from one machine and run to another."""
 
 
+SERIES = ("samples", "critic_weights", "game")
+
+
 @dataclass(frozen=True)
 class Run:
-    """One run; `curves` are the histories as (step, value), in the order of time; NaN is None."""
+    """One run; `images` are its sample grids.
+
+    `curves` are the histories as (step, value), in the order of time; NaN is None.
+    """
 
     id: str
     name: str
@@ -87,8 +93,9 @@ class Record:
         images: dict[int, list[str]] = {}
         for artifact in self.client.list_artifacts(number, "images"):
             key, word, step, *_ = artifact.path.removeprefix("images/").split("+")
-            assert (key, word) == ("samples", "step"), artifact.path
-            if artifact.path.endswith(".png"):
+            assert key in SERIES, artifact.path
+            assert word == "step", artifact.path
+            if key == "samples" and artifact.path.endswith(".png"):
                 images.setdefault(int(step), []).append(artifact.path)
         return Run(
             id=number,

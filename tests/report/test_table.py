@@ -59,3 +59,15 @@ def test_names_are_no_markup() -> None:
     assert printed([result("act=[red] path=[/x]", 0.5, None, 1)])[1][1:3] == [
         "act=[red]", "path=[/x]",
     ]  # fmt: skip
+
+
+def test_what_is_wrong_has_a_column_where_anything_is() -> None:
+    bad, good = result("bad", 0.5, None, 5, 5), result("good", 0.4, None, 5)
+    bad.trials[0].diagnosis = "mode_collapse, no_progress"  # type: ignore[misc]
+    bad.trials[1].diagnosis = "no_progress"  # type: ignore[misc]
+    assert bad.diagnoses == ("mode_collapse", "no_progress")
+    lines = printed([good, bad])
+    assert lines[0][-2:] == ["state", "diagnosis"]
+    assert lines[1][-1] == "completed"
+    assert lines[2][-3:] == ["completed", "mode_collapse,", "no_progress"]
+    assert printed([good, bad], limit=1)[0][-1] == "state"

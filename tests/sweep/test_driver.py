@@ -622,3 +622,19 @@ def test_the_end_of_one_lets_a_generation_go_on(tmp_path: Path) -> None:
     assert set(answers["p"].verdicts) == {a, b}
     assert set(answers["q"].verdicts) == {c}
     assert answers["q"].closed == 1
+
+
+def test_what_is_wrong_with_a_trial_reaches_the_plan(tmp_path: Path) -> None:
+    """From its reports while it trains, from its result at the end; it may recover."""
+    one = Sweeping(tmp_path, workers=1)
+    one.driver.begin("p")
+    key = one.trials[0].key
+    entry = one.plan.entries[key]
+    for diagnosis in ("mode_collapse", "", "no_progress"):
+        progress = Progress(10, 100, 1.0, {}, False, diagnosis)
+        one.driver.hear("p", Report({key: progress}))
+        assert entry.diagnosis == diagnosis
+    result = TrialResult("stopped", "why", 20, 2.0, {}, "clip_saturated")
+    one.driver.hear("p", Ended(key, result))
+    assert (entry.state, entry.diagnosis) == ("stopped", "clip_saturated")
+    assert Plan.load(one.plan.path, "small").entries[key].diagnosis == "clip_saturated"

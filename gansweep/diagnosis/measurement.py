@@ -1,0 +1,129 @@
+"""The diagnostics of a trial: scalars that say how its game stands, none of them a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gansweep.diagnosis.batch import FixedBatch, spread
+from gansweep.diagnosis.layers import activations
+from gansweep.diagnosis.untouched import untouched
+from gansweep.modules.alternating import AlternatingModule
+from gansweep.penalties import input_gradient
+
+
+def measure(module: AlternatingModule, batch: FixedBatch) -> dict[str, Tensor]:
+    """Scalars on the device by name: the game on `batch` as the training steps play it.
+
+    Both networks are in train mode, and G is the generator in training, not its average. The module
+    is left as it was, to the last bit; its streams of randomness are not used.
+    """
+    with untouched(module, batch.stream("dropout")), torch.enable_grad():
+        G, D, D_pure = module.players(batch.labels)
+        graph = G(batch.z)
+        fake = graph.detach()
+        values = _discriminator(module, batch, fake)
+        formulation = module.formulation
+        loss = formulation.generator_loss(D, graph, batch.real).total
+        weights = [p for p in module.generator.parameters() if p.requires_grad]
+        values["g_gradient"] = _norm(torch.autograd.grad(loss, weights, allow_unused=True))
+        ends = formulation.packed(batch.real), formulation.packed(fake)
+        u = torch.rand(len(ends[0]), generator=batch.stream("interpolates"), device=fake.device)
+        points = torch.lerp(*ends, u.to(fake.dtype).view(-1, *[1] * (fake.dim() - 1)))
+        slopes = torch.linalg.vector_norm(input_gradient(D_pure, points).flatten(1), dim=1)
+        values["lipschitz"], values["lipschitz_max"] = slopes.mean(), slopes.max()
+        values.update(_variety(fake, batch))
+    return {name: value.detach() for name, value in values.items()}
+
+
+def _discriminator(module: AlternatingModule, batch: FixedBatch, fake: Tensor) -> dict[str, Tensor]:
+    """How D tells real from generated samples, and the gradients of its loss."""
+    _, D, D_pure = module.players(batch.labels)
+    formulation, real = module.formulation, batch.real
+    constraint = formulation.constraint
+    noise = formulation.draw(
+        1,
+        len(real),
+        shape=tuple(real.shape[1:]),
+        rng=batch.stream("penalty"),
+        device=real.device,
+        dtype=real.dtype,
+    )
+    with activations(module.discriminator) as layers:
+        logits = D(formulation.packed(real)), D(formulation.packed(fake))
+    loss = formulation.discriminator_loss(
+        D,
+        real,
+        fake,
+        None if noise is None else noise[0],
+        D_pure=D_pure,
+        D_both=lambda real, fake: logits,
+    )
+    hidden = layers[:-1] if constraint else []  # the last layer's output is the logit
+    weights = [p for p in module.discriminator.parameters() if p.requires_grad]
+    outputs = [output for layer in hidden for output in layer]
+    gradients = torch.autograd.grad(loss.total, [*weights, *outputs], allow_unused=True)
+    values = _told_apart(module, *(each.detach() for each in logits))
+    values["d_gradient"] = _norm(gradients[: len(weights)])
+    rest = list(gradients[len(weights) :])
+    for place, layer in enumerate(hidden, start=1):
+        own, rest = rest[: len(layer)], rest[len(layer) :]
+        values[f"d_gradient_layer_{place:02}"] = _norm_of_a_sample(own)
+    if constraint is not None:
+        pinned = constraint.pinned(constraint.select(module.discriminator))
+        if pinned is not None:
+            values["clip_pinned"] = pinned
+    return values
+
+
+def _told_apart(module: AlternatingModule, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """D's outputs on both sides [B], as its objective sees them, and how well they part.
+
+    separation: the probability that D ranks a real sample above a generated one (the area under
+    its ROC curve), 1/2 at the equilibrium whatever the objective.
+    """
+    objective = module.formulation.objective
+    watched = objective.diagnostics(real, fake)
+    values = {name.replace("d/", "d_", 1): value for name, value in watched.items()}
+    undecided = objective.undecided
+    if undecided is not None:
+        right = (real > undecided).float().mean(), (fake <= undecided).float().mean()
+        values["d_accuracy_real"], values["d_accuracy_fake"] = right
+        values["from_equilibrium"] = ((right[0] + right[1]) / 2 - 0.5).abs()
+    above = (real.unsqueeze(1) > fake).float() + (real.unsqueeze(1) == fake).float() / 2
+    values["separation"] = above.mean()
+    return values
+
+
+def _variety(fake: Tensor, batch: FixedBatch) -> dict[str, Tensor]:
+    """How much the generated samples vary, each against the same of the real ones."""
+    values = {}
+    if batch.spread > 0:
+        own = spread(fake)
+        across = torch.cdist(batch.real.flatten(1), fake.flatten(1)).mean()
+        values["diversity"] = own / batch.spread
+        values["energy_distance"] = (2 * across - own - batch.spread) / batch.spread
+    classes = batch.classify(fake) if batch.classes else None
+    if classes is not None:
+        covered = torch.as_tensor(len(torch.unique(classes)), device=fake.device)
+        values["classes_covered"] = covered / batch.classes
+    return values
+
+
+def _norm(gradients: Sequence[Tensor | None]) -> Tensor:
+    """Euclidean norm of a gradient that comes in parts."""
+    parts = torch._foreach_norm([each for each in gradients if each is not None])
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(parts))
+    return norm
+
+
+def _norm_of_a_sample(gradients: Sequence[Tensor | None]) -> Tensor:
+    """Mean norm of the samples' own parts of the gradient of a mean over samples [B, ...]."""
+    norms = [
+        torch.linalg.vector_norm(each.flatten(1), dim=1).mean() * len(each)
+        for each in gradients
+        if each is not None
+    ]
+    return torch.stack(norms).mean()

@@ -1,0 +1,31 @@
+"""What a rule is: a condition on a trial's diagnostics that says what is wrong with it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class Rule(ABC):
+    """Judges one reading of the diagnostics. It sees no loss, and keeps nothing between readings.
+
+    A subclass has a name, names its dataclass `Settings` with its thresholds, and says when it
+    holds. That it must hold at several readings in a row, and none before the grace period is over,
+    is no matter of the rule's.
+    """
+
+    name: ClassVar[str]
+    """What is wrong where it holds, as tag and table say it."""
+    Settings: ClassVar[type[Any]]
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def holds(self, reading: Mapping[str, float]) -> str | None:
+        """The evidence, with its numbers, where it holds; None where not.
+
+        `reading` has the diagnostics by name, without `diagnosis/`; what does not apply to the
+        trial is not among them.
+        """

@@ -1,0 +1,20 @@
+"""`gansweep settings`: the sections, and the thresholds of rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Gansweep = Callable[..., tuple[int, str, str]]
+
+
+def test_rules_are_listed_and_shown(gansweep: Gansweep) -> None:
+    code, out, _ = gansweep("settings")
+    assert code == 0
+    assert "diagnosis.clip_saturated, diagnosis.discriminator_won" in out
+    code, out, _ = gansweep("settings", "diagnosis.mode_collapse")
+    lines = [line.split() for line in out.splitlines()]
+    assert ["diversity", "0.1", "float", ">=", "0"] in [line[:5] for line in lines]
+    code, out, _ = gansweep("settings", "diagnosis")
+    assert [line.split()[0] for line in out.splitlines() if line.split()][-6:] == [
+        "every", "samples", "grace", "patience", "stop", "rules",
+    ]  # fmt: skip
