@@ -55,6 +55,20 @@ def test_the_record():
         assert result.metrics[name] == tracker.history(name)[-1][1]
 
 
+@pytest.mark.parametrize(
+    ("variant", "pac"), [("r3gan", 1), ("r3gan", 2), ("lsgan", 3), ("dragan", 2), ("wgan_gp", 2)]
+)
+def test_pairs_of_samples_and_of_networks_sides_are_diagnosed(variant, pac):
+    """D sees `pac` samples at a time, which need not divide those that are looked at."""
+    config = small(variant, "mlp", "ring8", model={"pac": pac}, diagnosis={"samples": 7})
+    result, tracker = trained(config, None)
+    assert result.state == "completed"
+    for name in ("separation", "lipschitz", "d_gradient", "g_gradient", "diversity"):
+        values = [value for _, value in tracker.history(f"diagnosis/{name}")]
+        assert len(values) == 4
+        assert all(math.isfinite(value) for value in values)
+
+
 def test_a_rule_stops_a_trial_after_grace_and_patience(tmp_path):
     result, tracker = trained(doomed(), tmp_path)
     assert (result.state, result.g_steps, result.diagnosis) == ("stopped", 8, "doomed")
