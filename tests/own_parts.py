@@ -160,6 +160,13 @@ class Bare(OptimizerSpec):
         return torch.optim.SGD(parameters, lr=0.1)
 
 
+class Unpublished(GAN.__bases__[0]):
+    """A variant without published defaults."""
+
+    Settings = GAN.Settings
+    formulate = GAN.formulate
+
+
 class TwoTimescale(GAN.__bases__[0]):
     """A variant whose published defaults give the networks different optimizers."""
 

@@ -101,14 +101,16 @@ def _reference(name: str) -> Reference:
     preset = PRESETS.get(name)
     tree: dict[str, Any] = {"preset": name} if preset else {"model": {"name": name}}
     config = resolve(tree, [])
-    assert config is not None
+    part = None if config else VARIANTS.part({"name": name}, at="model", problems=[])
+    # A variant of one's own may publish no network, or demand settings: then less is compared.
+    resolved = config.to_dict() if config else {"model": part.to_dict() if part else {}}
     stated = dict(preset.trial) if preset else {}
     whole = {"model", "network", "latent", "optimizer", "ema", "precision"}
     whole |= {"data"} if "name" in stated.get("data", {}) else set()
     keys = {"data.batch_size", *flatten(stated)}  # nobody publishes our data set, or our budget
     settings = {
         key: value
-        for key, value in flatten(config.to_dict()).items()
+        for key, value in flatten(resolved).items()
         if key in keys or key.partition(".")[0] in whole
     }
     if preset:

@@ -128,6 +128,27 @@ def test_as_a_person_reads_it(gansweep: Gansweep, tmp_path: Path) -> None:
     assert sum(line.startswith("advice: momentum") for line in lines) == 1
 
 
+def test_a_variant_of_ones_own(gansweep: Gansweep, tmp_path: Path) -> None:
+    """One that publishes nothing but its own settings' defaults."""
+    trial = {
+        "model": {"name": "own_parts:Unpublished", "n_critic": 2},
+        "network": {"name": "mlp"},
+        "optimizer": {"name": "sgd"},
+        "data": DIGITS,
+    }
+    load(tmp_path, text(trial=trial, space=None))
+    (group,) = explained(gansweep, tmp_path / "file.yaml")
+    assert group["reference"] == "own_parts:Unpublished"
+    assert group["source"] == "A variant without published defaults."
+    rows = settings(group)
+    assert rows["model.n_critic"] == ([2], 1, True)
+    assert rows["optimizer.lr"] == ([0.1], None, False)
+    two = {**trial, "model": {"name": "own_parts:TwoTimescale"}}
+    load(tmp_path, text(trial=two, space=None))
+    rows = settings(explained(gansweep, tmp_path / "file.yaml")[0])
+    assert rows["optimizer.name"] == (["sgd"], "adam", True)
+
+
 def test_a_single_trial(gansweep: Gansweep, tmp_path: Path) -> None:
     """A file for `gansweep train`, with a seed of its own and no space."""
     load(tmp_path, text(trial={"preset": "gan/paper", "data": DIGITS}, space=None))
