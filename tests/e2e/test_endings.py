@@ -27,6 +27,7 @@ trial:
   score: {{samples: 64}}
   log: {{every: 2}}
   checkpoint: {{every: 5}}
+  diagnosis: {{every: 10}}  # which calls D, too: the lab's networks count
 space:
   {space}
 search: {{metric: score/swd, mode: min, {search}}}
