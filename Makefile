@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: run test check slow bench bench-gpu clean
+.PHONY: run test check long slow chaos bench bench-gpu clean
 
 run: $(VENV)/.installed
 	$(BIN)/gansweep run sweeps/wgan_clip.yaml
@@ -12,8 +12,16 @@ run: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest
 
+# What would make `make test` longer than ten minutes on two cores.
+long: $(VENV)/.installed-dev
+	$(BIN)/pytest -m "long and not slow"
+
 slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow
+
+# A hundred random faults in real sweeps; CHAOS_FAULTS=10 CHAOS_SEED=1 for fewer, and the same again.
+chaos: $(VENV)/.installed-dev
+	$(BIN)/pytest -m soak -s --timeout=0
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -57,7 +57,10 @@ def trained_critic(module: AlternatingModule, draw: Draw, *, steps: int, lr: flo
         real, fake = draw(step)
         noise = None
         if penalty is not None:
-            noise = penalty.draw(1, len(real), rng=module.rng, device="cpu", dtype=real.dtype)[0]
+            shape = tuple(real.shape[1:])
+            noise = penalty.draw(
+                1, len(real), shape=shape, rng=module.rng, device="cpu", dtype=real.dtype
+            )[0]
         module._discriminator_step(real, None, fake, noise)
 
 
@@ -102,7 +105,7 @@ def test_the_gradients_of_penalties(penalty: Penalty) -> None:
     """In D's weights, through the derivative in its inputs."""
     D, real, fake = Network(1), numbers(4, 2, seed=5), numbers(4, 2, seed=6)
     rng = torch.Generator().manual_seed(0)
-    noise = penalty.draw(1, 4, rng=rng, device="cpu", dtype=torch.float64)[0]
+    noise = penalty.draw(1, 4, shape=(2,), rng=rng, device="cpu", dtype=torch.float64)[0]
     names, weights = by_weights(D)
 
     def value(*weights: Tensor) -> Tensor:
@@ -123,7 +126,9 @@ def test_the_gradients_of_each_variants_losses(name: str) -> None:
     noise = None
     if formulation.penalty:
         rng = torch.Generator().manual_seed(0)
-        noise = formulation.penalty.draw(1, 4, rng=rng, device="cpu", dtype=torch.float64)[0]
+        noise = formulation.penalty.draw(
+            1, 4, shape=(2,), rng=rng, device="cpu", dtype=torch.float64
+        )[0]
 
     def of_d(*weights: Tensor) -> Tensor:
         held = dict(zip(d_names, weights, strict=True))
@@ -133,7 +138,7 @@ def test_the_gradients_of_each_variants_losses(name: str) -> None:
     def of_g(*weights: Tensor) -> Tensor:
         held = dict(zip(g_names, weights, strict=True))
         fake = functional_call(G, held, (z,))
-        return formulation.generator_loss(lambda x: D(x).squeeze(1), fake).total
+        return formulation.generator_loss(lambda x: D(x).squeeze(1), fake, real).total
 
     d_names, d_weights = by_weights(D)
     g_names, g_weights = by_weights(G)

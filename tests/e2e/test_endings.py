@@ -14,6 +14,8 @@ from .command import Ended, Place
 from .conftest import CLUSTER
 from .record import Record
 
+pytestmark = pytest.mark.long
+
 SWEEP = """
 name: {name}
 trial:

@@ -12,6 +12,8 @@ from .command import Place, wait_for
 from .conftest import CLUSTER
 from .record import Record
 
+pytestmark = pytest.mark.long
+
 STACKED = """
 name: stacked
 trial:

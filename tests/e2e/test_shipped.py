@@ -15,6 +15,8 @@ from .command import SWEEPS, Ended, Place
 from .conftest import CLUSTER
 from .record import Record
 
+pytestmark = pytest.mark.long
+
 FILES = sorted(SWEEPS.glob("*.yaml"))
 SHORT = (
     "budget.g_steps=6", "samples.every=3", "log.every=2", "score.samples=64", "data.batch_size=8",

@@ -70,7 +70,7 @@ def test_the_comparison_shows_names_curves_and_sample_grids(
             page.get_by_text(run.name, exact=True).first.wait_for()
         page.locator(".js-plotly-plot").first.wait_for()
         page.screenshot(path=shots / "comparison.png")
-        page.set_viewport_size({"width": 1600, "height": 3000})  # charts out of sight are not drawn
+        page.set_viewport_size({"width": 1600, "height": 9000})  # charts out of sight are not drawn
         text = page.inner_text("body")
         for group in ("loss", "d", "score", "time"):
             assert re.search(rf"^{group}\s+\(\d+\)", text, re.MULTILINE), f"{group}: {text}"

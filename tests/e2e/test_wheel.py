@@ -16,6 +16,8 @@ import pytest
 from .command import FOREIGN, REPOSITORY
 from .record import Record
 
+pytestmark = pytest.mark.long
+
 TINY = """
 name: tiny
 trial:

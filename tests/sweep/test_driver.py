@@ -631,10 +631,10 @@ def test_what_is_wrong_with_a_trial_reaches_the_plan(tmp_path: Path) -> None:
     key = one.trials[0].key
     entry = one.plan.entries[key]
     for diagnosis in ("mode_collapse", "", "no_progress"):
-        progress = Progress(10, 100, 1.0, {}, False, diagnosis)
+        progress = Progress(10, 100, 1.0, {}, False, diagnosis=diagnosis)
         one.driver.hear("p", Report({key: progress}))
         assert entry.diagnosis == diagnosis
-    result = TrialResult("stopped", "why", 20, 2.0, {}, "clip_saturated")
+    result = TrialResult("stopped", "why", 20, 2.0, {}, diagnosis="clip_saturated")
     one.driver.hear("p", Ended(key, result))
     assert (entry.state, entry.diagnosis) == ("stopped", "clip_saturated")
     assert Plan.load(one.plan.path, "small").entries[key].diagnosis == "clip_saturated"
