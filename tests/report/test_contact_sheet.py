@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from gansweep.report.ranking import PointResult
 from gansweep.sweep.plan import Entry
 
 COLOURS = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0), (0, 200, 200)]
+
+WRONG = ("clip_saturated", "mode_collapse", "no_progress")
 
 
 def results(count: int, *, begun: bool = True, state: Any = "completed") -> list[PointResult]:
@@ -93,6 +96,28 @@ def test_shape_is_kept(tmp_path: Path, size: tuple[int, int]) -> None:
             (CELL // 2 + 2, (255,) * 3),
         ):
             assert sheet.getpixel((MARGIN + CELL // 2, MARGIN + y)) == colour
+
+
+def test_words_stay_below_their_own_picture(tmp_path: Path) -> None:
+    """However long a name, and however much is wrong with a trial."""
+    found = [
+        replace(
+            result,
+            name="clip=0.1 " * 20,
+            trials=(
+                Entry("k", "n", {}, 0, 1, "completed", run_id=f"r{i}", diagnosis=", ".join(WRONG)),
+            ),
+        )
+        for i, result in enumerate(results(2))
+    ]
+    path = tmp_path / "sheet.png"
+    write_contact_sheet(path, found, metric="score/swd", picture=colours())
+    left, top = corner(0, 2)
+    beside = (left + CELL + 1, top + CELL + 1, left + CELL + MARGIN, top + CELL + CAPTION)
+    with Image.open(path) as sheet:
+        assert sheet.crop(beside).getcolors() == [
+            (sheet.crop(beside).width * sheet.crop(beside).height, (255, 255, 255))
+        ]
 
 
 def test_points_without_pictures_are_left_out(tmp_path: Path) -> None:
