@@ -62,7 +62,8 @@ def fill(cls: type[S], values: Mapping[str, Any], *, at: str, problems: list[Pro
         if len(_filled) >= _MOST_FILLED:
             _filled.clear()
         _filled[kind] = found
-    return deepcopy(_filled[kind])  # type: ignore[no-any-return]  # lists are nobody's to share
+    filled: S = deepcopy(_filled[kind])  # lists are nobody's to share
+    return filled
 
 
 _filled: dict[tuple[type[Any], str], Any] = {}

@@ -41,8 +41,10 @@ class Features:
 
     def take(self, indices: Tensor) -> Features:
         """The samples at `indices`, without statistics."""
-        parts = (self.x, self.probabilities, self.labels)
-        return Features(*(None if part is None else part[indices] for part in parts))  # type: ignore[arg-type]
+        probabilities, labels = (
+            None if part is None else part[indices] for part in (self.probabilities, self.labels)
+        )
+        return Features(self.x[indices], probabilities, labels)
 
     def shared(self, key: Hashable, make: Callable[[], T]) -> T:
         """What several scores need of these samples: made by the first that asks."""
