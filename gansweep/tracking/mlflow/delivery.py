@@ -12,13 +12,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, final
 
-from gansweep.tracking.mlflow.run_writer import PER_CALL, RunWriter
+from gansweep.tracking.mlflow.run_writer import RunWriter
 from gansweep.tracking.records import (
     Image,
     Metrics,
-    Record,
     Tags,
-    Unreadable,
     count_records,
     read_records,
 )
@@ -85,18 +83,32 @@ class Delivery:
         return over
 
     def advance(self, client: Any) -> Iterator[None]:
-        """Deliver about 1 MiB of what waits; yields after each call, once it is noted."""
-        now, begun = self._stat(), self._offset
-        for records, end in _grouped(read_records(self._lines, begun)):
-            self._writer.write(client, records, last=end >= self.size)
-            self._note(end)
-            for record in records:
-                if isinstance(record, Image):
-                    (self.folder / record.file).unlink(missing_ok=True)
-            self._offset = end
-            yield
-        if self._offset == begun:
+        """Deliver about 1 MiB of what waits; yields after each call, and when all is noted.
+
+        Metrics and tags go first, in one call. Where it breaks off before all is noted, the writer
+        knows what the run has.
+        """
+        now = self._stat()
+        read = list(read_records(self._lines, self._offset))
+        if not read:
             self._torn = now
+            return
+        records, end = [record for record, _ in read], read[-1][1]
+        batched = [record for record in records if isinstance(record, (Metrics, Tags))]
+        if batched:
+            self._writer.write(client, batched, last=False)
+            yield
+        for record in records:
+            if not isinstance(record, (Metrics, Tags)):
+                last = record is records[-1] and end >= self.size
+                self._writer.write(client, [record], last=last)
+                yield
+        self._note(end)
+        self._offset = end
+        for record in records:
+            if isinstance(record, Image):
+                (self.folder / record.file).unlink(missing_ok=True)
+        yield
 
     def _stat(self) -> tuple[int, int]:
         try:
@@ -123,26 +135,3 @@ def _noted(folder: Path) -> Mapping[str, Any]:
     except (OSError, ValueError):
         return {}
     return note if isinstance(note, dict) and note.get("format") == NOTE_FORMAT else {}
-
-
-def _grouped(
-    records: Iterator[tuple[Record | Unreadable, int]],
-) -> Iterator[tuple[list[Record | Unreadable], int]]:
-    """What one call may deliver, with the byte where it ends."""
-    group: list[Record | Unreadable] = []
-    size, group_end = 0, 0
-    for record, end in records:
-        small = isinstance(record, (Metrics, Tags))
-        count = len(record.values) if isinstance(record, Metrics) else 1
-        if isinstance(record, Tags):
-            count = len(record.tags)
-        if group and (not small or size + count > PER_CALL):
-            yield group, group_end
-            group, size = [], 0
-        group.append(record)
-        size, group_end = size + count, end
-        if not small:
-            yield group, group_end
-            group, size = [], 0
-    if group:
-        yield group, group_end

@@ -67,7 +67,6 @@ class RunWriter:
             self._steps = self._last_steps(client)
         if not self._gone:
             self._write(client, records, last=last)
-        self._failing_since = None
 
     def _write(self, client: Any, records: Sequence[Record | Unreadable], *, last: bool) -> None:
         run_id = self.run_id
@@ -166,9 +165,12 @@ class RunWriter:
                 raise ArtifactsAwayError(str(error)) from error
             if what is not None or self._gone:
                 self._note_drop(error, what or "what it is sent from now on")
+            if artifact:
+                self._failing_since = None
             return False
         if isinstance(what, (Image, Text)):
             self._artifact_patience = self._patience
+            self._failing_since = None
         return True
 
     def _answers(self, client: Any) -> bool:

@@ -212,10 +212,16 @@ class MlflowStore:
 
     def last_image(self, run_id: str, key: str = "samples") -> Image | None:
         """The run's latest picture of the series `key`, by step; None where there is none."""
+        import mlflow.artifacts
+        from mlflow.utils.uri import append_to_uri_path
         from PIL import Image
 
+        # By the artifacts' own address: by the run's id, MLflow would look the run up for each.
+        root = self._client.get_run(run_id).info.artifact_uri
         steps: dict[int, str] = {}
-        for artifact in self._client.list_artifacts(run_id, "images"):
+        for artifact in mlflow.artifacts.list_artifacts(
+            append_to_uri_path(root, "images"), tracking_uri=self.uri
+        ):
             name = PurePosixPath(artifact.path).name
             parts = re.split(r"[+%]", name)  # KEY+step+N+timestamp+T+UUID.png; % in older MLflow
             if parts[0] == key and name.endswith(".png") and "step" in parts:
@@ -223,7 +229,11 @@ class MlflowStore:
         if not steps:
             return None
         with tempfile.TemporaryDirectory() as scratch:
-            path = self._client.download_artifacts(run_id, steps[max(steps)], scratch)
+            path = mlflow.artifacts.download_artifacts(
+                append_to_uri_path(root, steps[max(steps)]),
+                dst_path=scratch,
+                tracking_uri=self.uri,
+            )
             with Image.open(path) as picture:
                 picture.load()
                 return picture
