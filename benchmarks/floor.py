@@ -5,25 +5,30 @@ operations (torch's FlopCounterMode: matrix products and convolutions, forward a
 bytes that every eager operator reads and writes, and the number of operators. Measured on this
 machine, one thread: a large matrix product, a large copy, and the smallest operator. Each count
 over its rate is a floor of its own; eager code cannot be below the largest of them, and compiled
-or packed code can be below the last two, since it merges operators.
+or packed code can be below the last two, since it merges operators. Small matrix products run far
+below the rate of a large one: those of a step, each alone and in the caches, at its own shape, are
+the floor that no arrangement of the rest can lower.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from benchmarks import workloads
+from benchmarks import stacked, workloads
 from benchmarks.measure import Case
 from benchmarks.plan import Plan
+from gansweep.engines import Choice
 from gansweep.tracking.memory import MemoryTracker
 from gansweep.trial import run_trial
 
@@ -33,6 +38,10 @@ WORKLOADS: dict[str, workloads.Tree] = {
     "WGAN, MLP of width 256, 8x8": workloads.wgan(256),
     "DCGAN of width 32, 28x28": workloads.dcgan(32),
 }
+
+
+MANY_FLOP = 10**8
+"""Of a call that takes so long that its best time shows at once."""
 
 
 @final
@@ -77,6 +86,69 @@ class _Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if isinstance(leaf, Tensor):
                     self.bytes += leaf.nbytes
         return out
+
+
+@final
+class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts matrix products and convolutions by operator, arguments' shapes and strides."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: Counter[tuple[Any, tuple[Any, ...], tuple[Any, ...]]] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._overloadpacket in flop_registry:
+            form = tuple(_Like(a) if isinstance(a, Tensor) else _hashable(a) for a in args)
+            self.calls[func, form, tuple(sorted((kwargs or {}).items()))] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@final
+class _Like:
+    """A tensor's shape and strides, of which another one is made."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._form = (tuple(tensor.shape), tensor.stride(), tensor.dtype)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Like) and self._form == other._form
+
+    def __hash__(self) -> int:
+        return hash(self._form)
+
+    def make(self) -> Tensor:
+        shape, stride, dtype = self._form
+        return torch.empty_strided(shape, stride, dtype=dtype).normal_()
+
+
+def _hashable(argument: Any) -> Any:
+    return tuple(argument) if isinstance(argument, list) else argument
+
+
+def products(tree: workloads.Tree, *, together: int) -> list[tuple[Callable[[], object], int]]:
+    """Each product of a g_step of `together` replicas in a stack (in turns where that is 1).
+
+    By itself, on numbers of the same layout, and how often it occurs.
+    """
+    pack = stacked.Timed(tree, Choice(together > 1, False, ""), replicas=together, device="cpu")
+    pack.steps(1)
+    with _Products() as found:
+        pack.steps(1)
+    calls: list[tuple[Callable[[], object], int]] = []
+    for (func, form, options), count in found.calls.items():
+        arguments = [each.make() if isinstance(each, _Like) else each for each in form]
+        arguments = [list(each) if isinstance(each, tuple) else each for each in arguments]
+        calls.append((partial(func, *arguments, **dict(options)), count))
+    return calls
+
+
+def products_ms(tree: workloads.Tree, *, together: int) -> float:
+    """Of one replica's g_step: the sum over its products of the best time of each alone."""
+    seconds = 0.0
+    for call, count in products(tree, together=together):
+        tries = 200 if counted(call).flops < MANY_FLOP else 10
+        seconds += count * _best(call, tries)
+    return seconds / together * 1e3
 
 
 def counted(work: Callable[[], object]) -> Count:
@@ -159,6 +231,10 @@ def run(plan: Plan) -> Iterator[Case]:
                 "operators, eager": _floor(
                     f"{count.operators}",
                     count.operators * rate.microseconds_per_operator / 1e3,
+                ),
+                "its products alone": f"{products_ms(tree, together=1):.3f} ms/g_step",
+                f"its products alone, stack of {stacked.REPLICAS}": (
+                    f"{products_ms(tree, together=stacked.REPLICAS):.3f} ms/g_step and replica"
                 ),
             },
         )

@@ -88,7 +88,7 @@ PACES = {
     "cpu": Pace(
         operation_s=13e-6,
         stacked_overhead=2.4,
-        compiled_overhead=0.08,
+        compiled_overhead=0.25,
         flop_per_s={
             "in turns": 61e9,
             "stacked": 41e9,
@@ -177,7 +177,7 @@ def build(choice: Choice, example: AlternatingModule, *, slots: int, shape: str)
     slots = max(LEAST_STACK, slots)
     key = (f"{shape} {slots if choice.stacked else 1} {example.device}", choice.compiled)
     if key not in _steps:
-        part: Compiling = "steps" if choice.stacked else "gradients"
+        part: Compiling = "steps" if choice.stacked else "parts"
         _steps[key] = StackedStep(example, compile=part if choice.compiled else "nothing")
     if choice.stacked:
         return Stacked(Stack(_steps[key], example, slots=slots))

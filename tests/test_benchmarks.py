@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import packs, workloads
 from benchmarks.baselines import loops, networks, problem
-from benchmarks.floor import Count, counted, g_step
+from benchmarks.floor import Count, counted, g_step, products
 from benchmarks.measure import (
     NOT_AVAILABLE,
     Case,
@@ -72,6 +72,13 @@ def test_baseline_computes_as_much_in_a_g_step(model, width):
     ours = g_step(TREES[model](width))
     assert ours.flops == count.flops > 0
     assert ours.bytes < 1.5 * count.bytes
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_products_alone_are_all_the_operations_of_a_g_step(together):
+    tree = workloads.wgan(16)
+    flops = sum(count * counted(call).flops for call, count in products(tree, together=together))
+    assert flops == together * g_step(tree).flops
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist5k"])

@@ -19,7 +19,7 @@ from gansweep.optimizers import OptimizerSpec
 from gansweep.update_rules import UpdateRule
 
 Tensors = dict[str, Tensor]
-Compiling = Literal["nothing", "gradients", "steps"]
+Compiling = Literal["nothing", "parts", "steps"]
 
 
 @final
@@ -137,7 +137,7 @@ class StackedStep:
     """
 
     def __init__(self, example: AlternatingModule, *, compile: Compiling = "nothing") -> None:
-        """What is compiled for gradients alone, all optimizers share; whole steps are faster.
+        """In parts, all optimizers share the compiled gradients; whole steps are faster.
 
         Raises ValueError where `example` cannot be stacked.
         """
@@ -156,16 +156,22 @@ class StackedStep:
         self.train_generator: Callable[..., Tensors] = self._generator_step
         self._d_gradient: Callable[..., tuple[Tensor, Tensors]] = self._discriminator_gradient
         self._g_gradient: Callable[..., tuple[Tensor, Tensors]] = self._generator_gradient
+        self._d_update: Callable[..., None] = self._discriminator_update
+        self._g_update: Callable[..., None] = self._generator_update
         if compile == "steps":
             about = self._description(self.discriminator.rule, self.generator.rule)
             for_d, for_g = StackedStep._discriminator_step, StackedStep._generator_step
             self.train_discriminator = Compiled(for_d, self, about=about)
             self.train_generator = Compiled(for_g, self, about=about)
-        elif compile == "gradients":
+        elif compile == "parts":
             about = self._description()
             of_d, of_g = StackedStep._discriminator_gradient, StackedStep._generator_gradient
             self._d_gradient = Compiled(of_d, self, about=about)
             self._g_gradient = Compiled(of_g, self, about=about)
+            about = self._description(self.discriminator.rule)
+            self._d_update = Compiled(StackedStep._discriminator_update, self, about=about)
+            about = self._description(self.generator.rule)
+            self._g_update = Compiled(StackedStep._generator_update, self, about=about)
 
     def _description(self, *rules: UpdateRule) -> str | None:
         """All here that a trace depends on, but sources; None where it cannot be told."""
@@ -202,11 +208,14 @@ class StackedStep:
         gradient, metrics = self._d_gradient(
             d.theta, d.buffers, g.theta, g.buffers, settings, real, labels, z, noise
         )
+        self._d_update(d, gradient, settings)
+        return metrics
+
+    def _discriminator_update(self, d: NetworkRows, gradient: Tensor, settings: Tensors) -> None:
         with torch.no_grad():
             self._update(self.discriminator, d, gradient)
             if self._timing == "after":
                 self._project(d.theta, settings)
-        return metrics
 
     def _discriminator_gradient(
         self,
@@ -272,12 +281,17 @@ class StackedStep:
         gradient, metrics = self._g_gradient(
             d.theta, d.buffers, g.theta, g.buffers, settings, real, labels, z
         )
+        self._g_update(g, gradient, averages, weight)
+        return metrics
+
+    def _generator_update(
+        self, g: NetworkRows, gradient: Tensor, averages: list[Tensor], weight: Tensor | None
+    ) -> None:
         with torch.no_grad():
             self._update(self.generator, g, gradient)
             if weight is not None:
                 averages[0].lerp_(g.theta, weight.to(g.theta.dtype))
                 averages[1].lerp_(g.buffers, weight.to(g.buffers.dtype))
-        return metrics
 
     def _generator_gradient(
         self,
