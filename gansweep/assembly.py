@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import torch
@@ -16,6 +17,8 @@ from gansweep.metrics.base import Score, Subject
 from gansweep.metrics.catalogue import build_scores
 from gansweep.modules.alternating import AlternatingModule
 from gansweep.modules.stacked_step import obstacle
+from gansweep.networks.base import Architecture
+from gansweep.networks.encoding import EncodingGenerator, PairDiscriminator
 from gansweep.seeding import stream_seed
 
 
@@ -24,10 +27,23 @@ def load_samples(config: TrialConfig) -> Samples:
     return prepare(config.data.cls(config.data.settings))
 
 
+def load_held_out(config: TrialConfig, samples: Samples) -> Samples:
+    """Samples that the trial does not train on; where there are none, `samples`, its own."""
+    held_out = config.data.cls(config.data.settings).held_out
+    if held_out is not None:
+        with contextlib.suppress(ConfigError):
+            return prepare(held_out)
+    return samples
+
+
 def condition_of(config: TrialConfig, spec: DataSpec) -> Condition | None:
     """What the networks are conditioned on; ConfigError where the data have no labels for it."""
     if not config.model.settings.conditional:
         return None
+    if config.model.cls.encodes:
+        what = "is true: the discriminator of a model with an encoder is conditioned on z"
+        remedy = f"leave out conditional: {config.model.name} is unconditional"
+        raise ConfigError.single("trial.model.conditional", what, remedy)
     if spec.condition is None:
         raise ConfigError.single(
             "trial.model.name",
@@ -51,11 +67,33 @@ def build_trial_scores(config: TrialConfig, spec: DataSpec) -> dict[str, Score]:
 def build_networks(config: TrialConfig, spec: DataSpec) -> tuple[nn.Module, nn.Module]:
     """Generator and discriminator with initial weights drawn from torch's global generator."""
     architecture = config.network.cls(config.network.settings)
+    if config.model.cls.encodes:
+        return _build_joint(architecture, config, spec)
     condition = condition_of(config, spec)
     generator = architecture.generator(latent_dim=config.latent.dim, spec=spec, condition=condition)
-    seen = replace(spec, shape=(config.model.settings.pac * spec.shape[0], *spec.shape[1:]))
+    seen = _packed(spec, config.model.settings.pac)
     discriminator = architecture.discriminator(spec=seen, condition=condition)
     return generator, discriminator
+
+
+def _build_joint(
+    architecture: Architecture, config: TrialConfig, spec: DataSpec
+) -> tuple[nn.Module, nn.Module]:
+    """A generator with its encoder, and a discriminator of pairs, whose condition is z."""
+    condition_of(config, spec)
+    dim, pac = config.latent.dim, config.model.settings.pac
+    generator = EncodingGenerator(
+        architecture.generator(latent_dim=dim, spec=spec, condition=None),
+        architecture.encoder(latent_dim=dim, spec=spec),
+    )
+    z = Condition("vector", pac * dim)
+    inner = architecture.discriminator(spec=_packed(spec, pac), condition=z)
+    return generator, PairDiscriminator(inner, shape=spec.shape, latent_dim=dim, pac=pac)
+
+
+def _packed(spec: DataSpec, pac: int) -> DataSpec:
+    """The samples that D judges at a time, as one."""
+    return replace(spec, shape=(pac * spec.shape[0], *spec.shape[1:]))
 
 
 def build_module(config: TrialConfig, spec: DataSpec) -> AlternatingModule:
@@ -92,9 +130,13 @@ def check_fit(config: TrialConfig, spec: DataSpec) -> list[str]:
         with torch.device("meta"):
             generator, discriminator = build_networks(config, spec)
             labels = _example_labels(condition_of(config, spec))
-            fake = generator(torch.empty(2, config.latent.dim), labels)
-            seen = formulation.packed(fake.repeat_interleave(formulation.pac, 0))
-            logits = discriminator(seen, labels)
+            z = torch.empty(2, config.latent.dim)
+            fake = generator(z, labels)
+            _, judged = config.model.cls.play(generator, fake, z, labels)
+            logits = discriminator(
+                formulation.packed(judged.repeat_interleave(formulation.pac, 0)), labels
+            )
+            codes = generator.encoder(fake) if isinstance(generator, EncodingGenerator) else z
     except ConfigError:
         raise
     except Exception as error:  # a user's network may raise anything
@@ -105,6 +147,7 @@ def check_fit(config: TrialConfig, spec: DataSpec) -> list[str]:
         ) from error
     for what, tensor, expected in (
         ("generator", fake, (2, *spec.shape)),
+        ("encoder", codes, (2, config.latent.dim)),
         ("discriminator", logits, (2,)),
     ):
         if tuple(tensor.shape) != expected:

@@ -111,12 +111,12 @@ class Formulation:
     ) -> Loss:
         """G's loss on its samples [N, ...], which must carry G's graph.
 
-        `real`: real samples [N, ...], which a relativistic objective needs and others ignore.
+        `real`: real samples [N, ...], which some objectives need and others ignore.
         """
         fake, real_logits = self.packed(fake), None
-        if self.objective.relativistic:
+        if self.objective.needs_real:
             if real is None:
-                raise ValueError("a relativistic objective needs real samples in G's step too")
+                raise ValueError("this objective needs real samples in G's step too")
             real = self.packed(real)
             real_logits, fake_logits = D_both(real, fake) if D_both else (D(real), D(fake))
         else:

@@ -18,8 +18,8 @@ from torch.nn.functional import relu, softplus
 class Objective(ABC):
     """The game's two losses. Subclasses are frozen dataclasses."""
 
-    relativistic: ClassVar[bool] = False
-    """Whether G's loss compares D's logits on generated samples with those on real ones."""
+    needs_real: ClassVar[bool] = False
+    """Whether G's loss depends on D's logits on real samples too."""
 
     @property
     def undecided(self) -> float | None:
@@ -34,7 +34,7 @@ class Objective(ABC):
     def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         """G's loss from D's logits on generated samples [N]: a scalar to minimise.
 
-        `real`: the logits on real samples [N], for a relativistic objective; None for others.
+        `real`: the logits on real samples [N], where the objective needs them; else None.
         """
 
     @abstractmethod
@@ -81,6 +81,24 @@ class NonSaturating(_Probabilistic):
     def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         """-E[log D(G(z))]."""
         return softplus(-fake).mean()
+
+
+@final
+@dataclass(frozen=True)
+class Bidirectional(_Probabilistic):
+    """BiGAN's game of pairs, [x, E(x)] against [G(z), z] (Donahue et al. 2017, eq. 3).
+
+    G must pass its pairs off as E's, and E its own as G's. Both take D's labels the other way round
+    (the paper's "inverse" objective and its code's `opp_loss`), since D's loss negated saturates.
+    """
+
+    needs_real: ClassVar[bool] = True
+
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+        """-E[log D(G(z), z)] - E[log(1 - D(x, E(x)))]."""
+        if real is None:
+            raise ValueError("BiGAN's objective needs D's logits on real samples")
+        return softplus(-fake).mean() + softplus(real).mean()
 
 
 @final
@@ -150,7 +168,7 @@ class RelativisticPairing(Objective):
     paired with sample i of the generated one, in G's step too.
     """
 
-    relativistic: ClassVar[bool] = True
+    needs_real: ClassVar[bool] = True
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """-E[log sigmoid(D(x) - D(G(z)))]."""

@@ -351,6 +351,32 @@ PRESETS: dict[str, Preset] = {
             "with augmentation there",
         ),
     ),
+    "bigan/paper": Preset(
+        "Donahue et al. 2017, permutation-invariant MNIST; jeffdonahue/bigan, train_mnist.sh with "
+        "the defaults of train_gan.py: 200 epochs of 50,000 images, 200 more with a falling rate",
+        {
+            "model": {"name": "bigan", "n_critic": 1},
+            "network": {"name": "bigan", "width": 1024, "std": 0.02},
+            "latent": {"dim": 50, "distribution": "uniform"},
+            "optimizer": {
+                "name": "adam",
+                "lr": 2e-4,
+                "beta1": 0.5,
+                "beta2": 0.999,
+                "weight_decay": 2.5e-5,
+            },
+            "data": {"batch_size": 128},
+            "budget": {"g_steps": 156_250},
+        },
+        (
+            "over the second half of training the rate falls to 2e-6 there; it stays here",
+            "D, G and E step at once, on one batch, there; D first here",
+            "the code minimises the half of each sum of losses, beside which its weight decay "
+            "weighs twice what 2.5e-5 does here",
+            "BatchNorm's statistics for samples are taken anew over 1,000 batches there; running "
+            "means here",
+        ),
+    ),
     "pacgan/ring": _pacgan("ring8", radius=1.0, std=0.01),
     "pacgan/grid": _pacgan("grid25", spacing=2.0, std=0.05),
 }

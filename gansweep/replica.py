@@ -17,13 +17,17 @@ from gansweep.assembly import (
     build_trial_scores,
     check_fit,
     condition_of,
+    load_held_out,
     load_samples,
 )
 from gansweep.callbacks.base import TrialCallback
 from gansweep.callbacks.clip_histogram import ClipHistogram
 from gansweep.callbacks.diagnosis import Diagnosis
+from gansweep.callbacks.encoder_picture import EncoderPicture, exhibit
 from gansweep.callbacks.game_picture import GamePicture
+from gansweep.callbacks.inpainted import Inpainted
 from gansweep.callbacks.readout import Readout
+from gansweep.callbacks.reconstructions import Reconstructions
 from gansweep.callbacks.samples import SampleGrid
 from gansweep.callbacks.scores import Scores
 from gansweep.checkpoint import (
@@ -69,6 +73,9 @@ GENERATION = "generation.pt"
 
 BEST = "best.pt"
 """The same at the g_step of the best value of the score that `score.best` names."""
+
+ENCODER_PICTURES: Sequence[type[EncoderPicture]] = (Reconstructions, Inpainted)
+"""What is shown of variants with an encoder, where the data are images."""
 
 
 @final
@@ -118,6 +125,15 @@ class Common:
             },
             device=device,
         )
+        self.exhibits = None
+        if config.model.cls.encodes and on_host.spec.is_image:
+            self.exhibits = exhibit(
+                on_host,
+                load_held_out(config, on_host),
+                grid=(config.samples.rows, config.samples.columns),
+                seed=seed,
+                device=device,
+            )
         pac = config.model.settings.pac
         self.diagnosed = fixed_batch.draw(
             on_host,
@@ -185,6 +201,7 @@ class Replica:
             self._diagnosis,
             ClipHistogram(self.tracker, every=config.samples.every),
             *self._pictures_of_the_game(),
+            *self._pictures_of_the_encoder(),
         )
         if self.saved:
             self.module.load_training_state(self.saved["module"])
@@ -203,7 +220,8 @@ class Replica:
     def _pictures_of_the_game(self) -> list[TrialCallback]:
         config, common = self.config, self._common
         settings = config.model.settings
-        if common.samples.spec.shape != (1,) or settings.conditional or settings.pac > 1:
+        on_x_alone = not (settings.conditional or settings.pac > 1 or config.model.cls.encodes)
+        if common.samples.spec.shape != (1,) or not on_x_alone:
             return []
         return [
             GamePicture(
@@ -215,6 +233,12 @@ class Replica:
                 device=common.device,
             )
         ]
+
+    def _pictures_of_the_encoder(self) -> list[TrialCallback]:
+        exhibits, every = self._common.exhibits, self.config.samples.every
+        if exhibits is None:
+            return []
+        return [kind(self.tracker, exhibits, every=every) for kind in ENCODER_PICTURES]
 
     @property
     def key(self) -> str:

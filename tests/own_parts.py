@@ -70,6 +70,21 @@ class WrongShape(Architecture):
         return D(spec.shape[0], 1)
 
 
+class WideEncoder(Architecture):
+    """Its encoder gives a latent dimension too many."""
+
+    Settings = MLPSettings
+
+    def generator(self, *, latent_dim, spec, condition):
+        return MLP(self.settings).generator(latent_dim=latent_dim, spec=spec, condition=condition)
+
+    def discriminator(self, *, spec, condition):
+        return MLP(self.settings).discriminator(spec=spec, condition=condition)
+
+    def encoder(self, *, latent_dim, spec):
+        return MLP(self.settings).encoder(latent_dim=latent_dim + 1, spec=spec)
+
+
 class Attributes(Dataset):
     """Points in the plane with a condition vector of three numbers that decides where."""
 

@@ -15,7 +15,8 @@ from gansweep.networks.catalogue import ARCHITECTURES
 
 CLASSES = Condition("class", 10)
 ADVISED_AGAINST = {
-    *(("hinge", network) for network in ("mlp", "maxout", "pacgan")),  # no spectral norm
+    *(("hinge", network) for network in ("mlp", "maxout", "pacgan", "bigan")),  # no spectral norm
+    *((model, "bigan") for model in ("wgan_gp", "dragan", "r1gan", "r3gan")),  # BatchNorm
     ("dragan", "dcgan"),  # BatchNorm under a penalty
 }
 
@@ -28,7 +29,7 @@ def test_what_fits():
             advice = check_fit(config, DataSpec((1, 16, 16), CLASSES))
             assert bool(advice) == ((model, network) in ADVISED_AGAINST)
             ran += 1
-    assert ran == 40
+    assert ran == 55
 
 
 def test_the_published_trials_fit_their_data():
@@ -37,7 +38,7 @@ def test_the_published_trials_fit_their_data():
         config = resolve({"model": {"name": model}}, [])
         assert check_fit(config, DataSpec((1, 28, 28), CLASSES)) == []
         ran += 1
-    assert ran == 10
+    assert ran == 11
 
 
 def test_a_full_size_check_allocates_nothing_large():
@@ -63,6 +64,31 @@ def test_a_condition_without_labels():
         check_fit(small("cgan", "mlp", "gaussian1d"), DataSpec((1,)))
     assert condition_of(small("gan", "mlp", "digits"), DataSpec((1, 8, 8), CLASSES)) is None
     assert condition_of(small("cgan", "mlp", "digits"), DataSpec((1, 8, 8), CLASSES)) is CLASSES
+
+
+def test_an_encoder_leaves_no_room_for_labels():
+    config = small("bigan", "mlp", "digits", model={"conditional": True})
+    with pytest.raises(ConfigError, match=r"trial\.model\.conditional: is true.*leave out"):
+        check_fit(config, DataSpec((1, 8, 8), CLASSES))
+
+
+def test_networks_of_a_model_with_an_encoder():
+    """z is D's condition; with pac so many of them."""
+    G, D = build_module(small("bigan", "dcgan", "digits"), DataSpec((1, 8, 8), CLASSES)).children()
+    real, fake = G(torch.zeros(2, 4), None, torch.zeros(2, 1, 8, 8))
+    assert real.shape == fake.shape == (2, 68)
+    assert D(real).shape == (2,)
+    config = small("bigan", "mlp", "digits", model={"pac": 2})
+    module = build_module(config, DataSpec((1, 8, 8)))
+    assert module.discriminator(module.formulation.packed(real)).shape == (1,)
+    with pytest.raises(ConfigError, match=r"network\.name: dcgan needs images"):
+        check_fit(small("bigan", "dcgan", "ring8"), DataSpec((2,)))
+
+
+def test_an_encoder_of_another_shape():
+    config = resolve({"model": {"name": "bigan"}, "network": {"name": "own_parts:WideEncoder"}}, [])
+    with pytest.raises(ConfigError, match=r"the encoder of own_parts:WideEncoder gives \(2, 51\)"):
+        check_fit(config, DataSpec((2,)))
 
 
 def test_advice():

@@ -111,7 +111,7 @@ def test_the_model_decides_when_it_is_swept():
         b = ok({"model": {"name": name}, "optimizer": {}, "network": None, "latent": {}})
         assert a == b
         ran += 1
-    assert ran == 10
+    assert ran == 11
 
 
 # --- optimizers of the two networks

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gansweep.objectives import (
+    Bidirectional,
     Hinge,
     LeastSquares,
     Minimax,
@@ -26,6 +27,7 @@ ALL = [
     CHI_SQUARED,
     Hinge(),
     RelativisticPairing(),
+    Bidirectional(),
     Wasserstein(),
 ]
 
@@ -40,7 +42,7 @@ def slope(function, x):
     return gradient
 
 
-@pytest.mark.parametrize("objective", [Minimax(), NonSaturating()])
+@pytest.mark.parametrize("objective", [Minimax(), NonSaturating(), Bidirectional()])
 def test_the_discriminators_loss_is_the_cross_entropy(objective):
     real = sum(-math.log(sigmoid(a)) for a in REAL.tolist()) / 4
     fake = sum(-math.log(1 - sigmoid(a)) for a in FAKE.tolist()) / 4
@@ -103,7 +105,7 @@ def test_both_players_pull_the_fakes_logits_apart():
         assert (slope(lambda b, o=objective, a=a: o.discriminator(b, a), b) < 0).all()
         assert (slope(lambda a, o=objective, b=b: o.generator(a, b), a) < 0).all()
         ran += 1
-    assert ran == 7
+    assert ran == 8
 
 
 def test_wasserstein_signs():
@@ -174,6 +176,25 @@ def test_relativistic_pairing():
         objective.generator(FAKE)
 
 
+def test_bidirectional():
+    """G's and E's loss is D's with the labels exchanged: each side against the other."""
+    objective = Bidirectional()
+    expected = sum(-math.log(sigmoid(a)) for a in FAKE.tolist()) / 4
+    expected += sum(-math.log(1 - sigmoid(a)) for a in REAL.tolist()) / 4
+    assert objective.generator(FAKE, REAL).item() == pytest.approx(expected, abs=1e-13)
+    torch.testing.assert_close(
+        objective.generator(FAKE, REAL), objective.discriminator(FAKE, REAL), rtol=0, atol=1e-14
+    )
+    of_fake = slope(lambda a: objective.generator(a, REAL), FAKE)
+    torch.testing.assert_close(of_fake, (FAKE.sigmoid() - 1) / 4, rtol=0, atol=1e-14)
+    of_real = slope(lambda a: objective.generator(FAKE, a), REAL)
+    torch.testing.assert_close(of_real, REAL.sigmoid() / 4, rtol=0, atol=1e-14)
+    zero = torch.zeros(3).double()
+    assert objective.generator(zero, zero).item() == pytest.approx(2 * math.log(2), abs=1e-14)
+    with pytest.raises(ValueError, match="real samples"):
+        objective.generator(FAKE)
+
+
 def test_accuracy_counts_both_sides():
     watch = NonSaturating().diagnostics(torch.tensor([1.0, 1.0, -1.0, 2.0]), torch.tensor([1.0]))
     assert watch["d/accuracy"].item() == pytest.approx((3 / 4 + 0) / 2)
@@ -190,12 +211,12 @@ def test_extreme_logits_stay_finite():
         of_fake = slope(lambda a, o=objective: o.generator(a, far.flip(0)), far)
         assert of_fake.isfinite().all()
         ran += 1
-    assert ran == 7
+    assert ran == 8
 
 
 def test_the_mean_is_over_each_side_alone():
     ran = 0
-    for objective in (o for o in ALL if not o.relativistic):
+    for objective in (o for o in ALL if not o.needs_real):
         loss = objective.discriminator(REAL, FAKE)
         torch.testing.assert_close(objective.discriminator(REAL, FAKE.repeat(3)), loss)
         torch.testing.assert_close(objective.discriminator(REAL.repeat(2), FAKE), loss)
@@ -220,4 +241,4 @@ def test_replicas_under_vmap_equal_single_ones():
         for name, value in objective.diagnostics(real[2], fake[2]).items():
             torch.testing.assert_close(watch[name][2], value)
         ran += 1
-    assert ran == 7
+    assert ran == 8

@@ -127,6 +127,7 @@ NUMBERS = {
         (64, "normal", 256),
         ("adam", 2e-4, 2e-4, 0.0, 0.9),
     ),
+    "bigan/paper": (("bigan", 1, "bigan"), (50, "uniform", 128), ("adam", 2e-4, 2e-4, 0.5, 0.999)),
     "pacgan/ring": (("gan", 1, "pacgan"), (2, "normal", 200), ("adam", 1e-4, 1e-4, 0.8, 0.999)),
     "pacgan/grid": (("gan", 1, "pacgan"), (2, "normal", 200), ("adam", 1e-4, 1e-4, 0.8, 0.999)),
 }
@@ -185,6 +186,11 @@ def test_networks_and_data_of_one_experiment_alone():
         assert ok({"preset": name}).network.settings.discriminator_norm == "spectral"
     condition = ok({"preset": "projection/official"}).network.settings.discriminator_condition
     assert condition == "projection"
+    both = ok({"preset": "bigan/paper"})
+    assert (both.network.settings.width, both.network.settings.std) == (1024, 0.02)
+    assert (
+        both.d_optimizer.settings.weight_decay == both.g_optimizer.settings.weight_decay == 2.5e-5
+    )
     ring, grid = (ok({"preset": f"pacgan/{e}"}).data for e in ("ring", "grid"))
     assert (ring.name, ring.settings.radius, ring.settings.std) == ("ring8", 1.0, 0.01)
     assert (grid.name, grid.settings.spacing, grid.settings.std) == ("grid25", 2.0, 0.05)
@@ -196,6 +202,7 @@ def test_networks_and_data_of_one_experiment_alone():
         "sngan/official": 50_000,
         "projection/official": 50_000,
         "dragan/official": 199_999,
+        "bigan/paper": 156_250,
         "pacgan/ring": 400_000,
         "pacgan/grid": 400_000,
     }

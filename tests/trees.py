@@ -18,6 +18,7 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "dcgan": {"width": 2},
     "pacgan": {"generator_width": 8, "discriminator_width": 6},
+    "bigan": {"width": 8},
 }
 DATA: dict[str, dict[str, Any]] = {
     "digits": {},

@@ -68,6 +68,14 @@ class Dataset(ABC):
         """The known modes of a mixture, for scores that count them."""
         return None
 
+    @property
+    def held_out(self) -> Dataset | None:
+        """Samples of the same kind that are not among these, to look at; None where there are none.
+
+        Loading them may raise ConfigError.
+        """
+        return None
+
     def classify(self, x: Tensor) -> Tensor | None:
         """Class or mode of each sample [N, *shape]: int64 [N]; None where nobody can tell."""
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal, final
 
@@ -65,6 +65,14 @@ class IdxImages(Dataset):
         x = resize_all(pixels[:, None], self.settings.size)
         y = torch.from_numpy(classes.astype(np.int64))
         return Samples(torch.from_numpy(x), y, self.class_names)
+
+    @property
+    @final
+    def held_out(self) -> Dataset | None:
+        """The images to test."""
+        if self.settings.split == "test":
+            return None
+        return type(self)(replace(self.settings, split="test"))
 
     @final
     def cache_key(self) -> str | None:

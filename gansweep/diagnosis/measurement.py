@@ -21,27 +21,30 @@ def measure(module: AlternatingModule, batch: FixedBatch) -> dict[str, Tensor]:
     is left as it was, to the last bit; its streams of randomness are not used.
     """
     with untouched(module, batch.stream("dropout")), torch.enable_grad():
-        G, D, D_pure = module.players(batch.labels)
-        graph = G(batch.z)
-        fake = graph.detach()
-        values = _discriminator(module, batch, fake)
+        play, D, D_pure = module.players(batch.labels)
+        sides = play(batch.real, batch.z)
+        real, fake = (side.detach() for side in sides)
+        values = _discriminator(module, batch, real, fake)
         formulation = module.formulation
-        loss = formulation.generator_loss(D, graph, batch.real).total
+        loss = formulation.generator_loss(D, sides[1], sides[0]).total
         weights = [p for p in module.generator.parameters() if p.requires_grad]
         values["g_gradient"] = _norm(torch.autograd.grad(loss, weights, allow_unused=True))
-        ends = formulation.packed(batch.real), formulation.packed(fake)
+        ends = formulation.packed(real), formulation.packed(fake)
         u = torch.rand(len(ends[0]), generator=batch.stream("interpolates"), device=fake.device)
         points = torch.lerp(*ends, u.to(fake.dtype).view(-1, *[1] * (fake.dim() - 1)))
         slopes = torch.linalg.vector_norm(input_gradient(D_pure, points).flatten(1), dim=1)
         values["lipschitz"], values["lipschitz_max"] = slopes.mean(), slopes.max()
-        values.update(_variety(fake, batch))
+        samples = fake.flatten(1)[:, : batch.real[0].numel()]  # of pairs with z, too
+        values.update(_variety(samples.reshape(batch.real.shape), batch))
     return {name: value.detach() for name, value in values.items()}
 
 
-def _discriminator(module: AlternatingModule, batch: FixedBatch, fake: Tensor) -> dict[str, Tensor]:
+def _discriminator(
+    module: AlternatingModule, batch: FixedBatch, real: Tensor, fake: Tensor
+) -> dict[str, Tensor]:
     """How D tells real from generated samples, and the gradients of its loss."""
     _, D, D_pure = module.players(batch.labels)
-    formulation, real = module.formulation, batch.real
+    formulation = module.formulation
     constraint = formulation.constraint
     noise = formulation.draw(
         1,

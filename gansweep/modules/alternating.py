@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -25,6 +27,8 @@ from gansweep.settings import setting
 Published = Mapping[str, Mapping[str, Any]]
 """Defaults of a trial's sections, by section and key."""
 
+Play = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Real samples and z -> real and generated samples as D sees them."""
 
 FAKES_AT_ONCE = 8
 """Discriminator steps whose fakes a separable generator draws in one call: memory is its bound."""
@@ -56,6 +60,12 @@ class AlternatingModule(pl.LightningModule, ABC):
     Settings: ClassVar[type[VariantSettings]] = VariantSettings
     published: ClassVar[Published] = {}
     """Defaults of the trial's other sections, as in the variant's paper or its authors' code."""
+
+    encodes: ClassVar[bool] = False
+    """Whether an encoder is trained beside G, and D judges pairs of samples and latents.
+
+    `generator` is then an `EncodingGenerator`; the objective must need real samples in G's step.
+    """
 
     def __init__(
         self,
@@ -117,6 +127,26 @@ class AlternatingModule(pl.LightningModule, ABC):
         """What the literature advises against in this use, one sentence each, with its source."""
         return []
 
+    @classmethod
+    def play(
+        cls,
+        generator: Callable[..., Any],
+        real: Tensor | None,
+        z: Tensor,
+        labels: Tensor | None,
+    ) -> tuple[Tensor | None, Tensor]:
+        """Real and generated samples as D sees them, from real ones [N, *shape] and z [N, dim].
+
+        Where the variant encodes, pairs [N, ...]: [x, E(x)] and [G(z), z]. Under autocast networks
+        give bfloat16: samples leave them in the data's precision, as logits do, so that losses and
+        penalties are computed in it.
+        """
+        if cls.encodes:
+            real, fake = generator(z, labels, real)
+        else:
+            fake = generator(z, labels)
+        return real, fake.to(z.dtype)
+
     @property
     def sampled(self) -> nn.Module:
         """The generator that people see and scores judge: the averaged one where there is one."""
@@ -142,7 +172,7 @@ class AlternatingModule(pl.LightningModule, ABC):
         noise = self.formulation.draw(
             batch.steps,
             batch.size,
-            shape=batch.shape,
+            shape=self._seen(batch.shape),
             rng=self.rng,
             device=self.device,
             dtype=z.dtype,
@@ -151,15 +181,20 @@ class AlternatingModule(pl.LightningModule, ABC):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         z, noise = self.draw(batch)
-        real, labels = None, None
+        labels = None
         with self._dropout():
-            for step, (labels, fake) in enumerate(self._fakes(batch, z)):
-                real = batch.real(step)
+            for step, (labels, real, fake) in enumerate(self._sides(batch, z)):
                 self._discriminator_step(real, labels, fake, None if noise is None else noise[step])
-            self._generator_step(real, labels, z[batch.steps])
+            needed = self.formulation.objective.needs_real
+            last = batch.real(batch.steps - 1) if needed else None
+            self._generator_step(last, labels, z[batch.steps])
         if self.average is not None:
             self._update_average(self.average)
         self.advance(batch)
+
+    def _seen(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Of one sample as D sees it, where samples have `shape`."""
+        return (math.prod(shape) + self.latent.dim,) if self.encodes else shape
 
     def advance(self, batch: Batch) -> None:
         """Count the generator step that trained on `batch`."""
@@ -179,8 +214,11 @@ class AlternatingModule(pl.LightningModule, ABC):
             self._dropout_rng = generator.get_state()
             generator.set_state(before)
 
-    def _fakes(self, batch: Batch, z: Tensor) -> Iterator[tuple[Tensor | None, Tensor]]:
-        """Labels and samples [B, *shape] of each discriminator step, as they are asked for."""
+    def _sides(self, batch: Batch, z: Tensor) -> Iterator[tuple[Tensor | None, Tensor, Tensor]]:
+        """Labels, real and generated samples [B, ...] of each discriminator step, when asked for.
+
+        An `EncodingGenerator` is not separable, so that it has the real samples of each call.
+        """
         at_once = FAKES_AT_ONCE if is_separable(self.generator) else 1
         for start in range(0, batch.steps, at_once):
             end = min(start + at_once, batch.steps)
@@ -189,8 +227,11 @@ class AlternatingModule(pl.LightningModule, ABC):
                 for step in range(start, end)
             ]
             with torch.no_grad():
-                fake = self._generate(z[start:end].flatten(0, 1), _cat(labels))
-            yield from zip(labels, torch.split(fake, batch.size), strict=True)
+                first, fake = self.play(
+                    self.generator, batch.real(start), z[start:end].flatten(0, 1), _cat(labels)
+                )
+            reals = chain((first,), map(batch.real, range(start + 1, end)))
+            yield from zip(labels, reals, torch.split(fake, batch.size), strict=True)
 
     def _discriminator_step(
         self, real: Tensor, labels: Tensor | None, fake: Tensor, noise: Tensor | None
@@ -213,7 +254,7 @@ class AlternatingModule(pl.LightningModule, ABC):
         self._meter(loss.metrics)
 
     def _generator_step(self, real: Tensor | None, labels: Tensor | None, z: Tensor) -> None:
-        fake = self._generate(z, labels)
+        real, fake = self.play(self.generator, real, z, labels)
         loss = self.formulation.generator_loss(
             self._bound(labels), fake, real, D_both=self._both(labels)
         )
@@ -237,22 +278,19 @@ class AlternatingModule(pl.LightningModule, ABC):
         for kept_count, count in zip(_counts(average), _counts(self.generator), strict=True):
             kept_count.copy_(count)
 
-    # Under autocast networks give bfloat16: samples and logits leave them in the data's precision,
-    # so that losses and penalties are computed in it.
-
-    def _generate(self, z: Tensor, labels: Tensor | None) -> Tensor:
-        fake: Tensor = self.generator(z, labels)
-        return fake.to(z.dtype)
-
     def _bound(self, labels: Tensor | None) -> Discriminator:
         return lambda x: self.discriminator(x, labels).to(x.dtype)
 
-    def players(
-        self, labels: Tensor | None
-    ) -> tuple[Callable[[Tensor], Tensor], Discriminator, Discriminator]:
-        """G, D, and D without side effects on its buffers, as the steps call them, y bound."""
+    def players(self, labels: Tensor | None) -> tuple[Play, Discriminator, Discriminator]:
+        """`play`, D, and D without side effects on its buffers, as the steps call them, y bound."""
         D = self._bound(labels)
-        return lambda z: self._generate(z, labels), D, self._bound_pure(labels) or D
+
+        def play(real: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+            seen, fake = self.play(self.generator, real, z, labels)
+            assert seen is not None
+            return seen, fake
+
+        return play, D, self._bound_pure(labels) or D
 
     def _both(self, labels: Tensor | None) -> Both | None:
         if not is_separable(self.discriminator):

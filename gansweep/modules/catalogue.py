@@ -19,5 +19,6 @@ VARIANTS: Catalogue[AlternatingModule] = Catalogue(
         "dragan": "gansweep.modules.dragan:DRAGAN",
         "r1gan": "gansweep.modules.r1gan:R1GAN",
         "r3gan": "gansweep.modules.r3gan:R3GAN",
+        "bigan": "gansweep.modules.bigan:BiGAN",
     },
 )

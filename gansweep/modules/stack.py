@@ -129,7 +129,7 @@ class Stack:
                 self._d,
                 self._g,
                 self._settings,
-                real if example.formulation.objective.relativistic else None,
+                real if example.formulation.objective.needs_real else None,
                 labels,
                 z[:, steps],
                 self._averages,

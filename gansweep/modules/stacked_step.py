@@ -233,12 +233,13 @@ class StackedStep:
         given = _given(labels=labels, noise=noise)
         plan = self.discriminator
         with torch.no_grad():
-            fake, g_new = vmap(self._fake)(
+            seen, fake, g_new = vmap(self._play)(
                 self.generator.parameters.views(g_theta),
                 _copies(self.generator, g_buffers),
                 z,
-                given,
+                _given(labels=labels, real=real),
             )
+            assert seen is not None
             if self._timing == "before":
                 self._project(d_theta, settings)
 
@@ -247,7 +248,7 @@ class StackedStep:
                 plan.parameters.views(theta),
                 _copies(plan, d_buffers),
                 settings,
-                real,
+                seen,
                 fake,
                 given,
             )
@@ -274,7 +275,7 @@ class StackedStep:
     ) -> Tensors:
         """One step of G in each row, in place; the metrics, each [K].
 
-        real [K, B, *shape] where the objective is relativistic, else None. averages: the averaged
+        real [K, B, *shape] where the objective needs it, else None. averages: the averaged
         weights and buffers of G, [K, P] and [K, Q], where there are any; weight [K, 1] is what the
         new ones count.
         """
@@ -333,12 +334,16 @@ class StackedStep:
     def _formulation(self, settings: Tensors) -> Formulation:
         return self._cls.mathematics(dataclasses.replace(self._settings, **settings))
 
-    def _fake(
+    def _play(
         self, parameters: Tensors, buffers: Tensors, z: Tensor, given: Tensors
-    ) -> tuple[Tensor, Tensors]:
+    ) -> tuple[Tensor | None, Tensor, Tensors]:
         tensors = {**parameters, **buffers}
-        fake: Tensor = functional_call(self.generator.skeleton, tensors, (z, given.get("labels")))
-        return fake.to(z.dtype), buffers
+
+        def generator(*arguments: Tensor | None) -> Any:
+            return functional_call(self.generator.skeleton, tensors, arguments)
+
+        real, fake = self._cls.play(generator, given.get("real"), z, given.get("labels"))
+        return real, fake, buffers
 
     def _discriminator_loss(
         self,
@@ -376,12 +381,12 @@ class StackedStep:
         z: Tensor,
         given: Tensors,
     ) -> tuple[Tensor, Tensors, Tensors, Tensors]:
-        fake, buffers = self._fake(parameters, buffers, z, given)
+        real, fake, buffers = self._play(parameters, buffers, z, given)
         tensors = {**d_parameters, **d_buffers}
         loss = self._formulation(settings).generator_loss(
             lambda x: self._logits(tensors, x, given),
             fake,
-            given.get("real"),
+            real,
             D_both=self._both(tensors, given),
         )
         return loss.total, loss.metrics, buffers, d_buffers

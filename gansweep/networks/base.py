@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -40,6 +41,23 @@ class Architecture(ABC):
     @abstractmethod
     def discriminator(self, *, spec: DataSpec, condition: Condition | None) -> nn.Module:
         """net(x [N, *spec.shape], labels) -> logits [N], no sigmoid."""
+
+    def encoder(self, *, latent_dim: int, spec: DataSpec) -> nn.Module:
+        """net(x [N, *spec.shape]) -> z [N, latent_dim], for variants that encode.
+
+        Unless it is overridden: the generator's layers, from the flattened x to the vector z.
+        Raises ConfigError where the generator makes images alone.
+        """
+        inputs, code = math.prod(spec.shape), DataSpec((latent_dim,))
+        try:
+            layers = self.generator(latent_dim=inputs, spec=code, condition=None)
+        except ConfigError as error:
+            raise ConfigError.single(
+                "network.name",
+                f"{type(self).__name__} has no encoder: its generator makes no vectors",
+                "give it a method `encoder`, or use network: {name: mlp}",
+            ) from error
+        return nn.Sequential(nn.Flatten(), layers)
 
 
 def require_image(spec: DataSpec, *, name: str, sides: tuple[int, int]) -> None:

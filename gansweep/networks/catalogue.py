@@ -17,5 +17,6 @@ ARCHITECTURES: Catalogue[Architecture] = Catalogue(
         "maxout": "gansweep.networks.maxout:MaxoutNetworks",
         "dcgan": "gansweep.networks.dcgan:DCGAN",
         "pacgan": "gansweep.networks.pacgan:PacGANNetworks",
+        "bigan": "gansweep.networks.bigan:BiGANNetworks",
     },
 )

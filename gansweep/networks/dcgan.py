@@ -72,7 +72,8 @@ class DCGAN(Architecture):
     norm; its convolutions then have a bias, since no norm stands for one (Miyato et al. 2018).
 
     A condition is joined with z, and with x as constant feature maps at D's input: one map per
-    class or per number of the vector. Or it is projected on D's last feature maps.
+    class or per number of the vector. Or it is projected on D's last feature maps. An encoder has
+    D's layers with G's norm, and as many outputs as z.
 
     Raises ConfigError for vectors, for oblong images and for sides outside 8 to 128.
     """
@@ -89,6 +90,14 @@ class DCGAN(Architecture):
     def discriminator(self, *, spec: DataSpec, condition: Condition | None) -> nn.Module:
         require_image(spec, name="dcgan", sides=SIDES)
         return DCGANDiscriminator(spec, condition, self.settings)
+
+    def encoder(self, *, latent_dim: int, spec: DataSpec) -> nn.Module:
+        require_image(spec, name="dcgan", sides=SIDES)
+        channels, side, _ = spec.shape
+        widths = _widths(side, self.settings.width)
+        layers = _halvings(channels, widths, self.settings.generator_norm)
+        last = nn.Conv2d(widths[-1], latent_dim, side_chain(side)[-1], bias=False)
+        return nn.Sequential(*layers, last, nn.Flatten()).apply(_initialise)
 
 
 def side_chain(side: int) -> list[int]:
@@ -139,26 +148,15 @@ class DCGANDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         image_channels, side, _ = spec.shape
-        norm = _NORMS[settings.discriminator_norm]
         spectral = settings.discriminator_norm == "spectral"
-        conv = SpectralConv2d if spectral else nn.Conv2d
-        sides = side_chain(side)
-        widths = [settings.width * 2**i for i in range(len(sides) - 1)]
-
-        def halving(before: int, after: int) -> nn.Conv2d:
-            return conv(before, after, 4, stride=2, padding=1, bias=spectral)
-
+        widths = _widths(side, settings.width)
         projected = condition if settings.discriminator_condition == "projection" else None
         self.join = ConditionJoin(None if projected else condition)
         linear = SpectralLinear if spectral else nn.Linear
         self.projection = Projection(projected, widths[-1], linear) if projected else None
-        layers: list[nn.Module] = [
-            halving(image_channels + self.join.width, widths[0]),
-            nn.LeakyReLU(_LEAK),
-        ]
-        for before, after in pairwise(widths):
-            layers += [halving(before, after), *norm(after), nn.LeakyReLU(_LEAK)]
-        layers += [conv(widths[-1], 1, sides[-1], bias=spectral)]
+        layers = _halvings(image_channels + self.join.width, widths, settings.discriminator_norm)
+        conv = SpectralConv2d if spectral else nn.Conv2d
+        layers += [conv(widths[-1], 1, side_chain(side)[-1], bias=spectral)]
         self.body = nn.Sequential(*layers)
         self.apply(_initialise)
 
@@ -168,6 +166,25 @@ class DCGANDiscriminator(nn.Module):
             return logits
         logits = self.body(self.join(x, labels))
         return logits.flatten(1).squeeze(1)
+
+
+def _widths(side: int, first: int) -> list[int]:
+    """Feature maps at each halving of `side_chain`."""
+    return [first * 2**i for i in range(len(side_chain(side)) - 1)]
+
+
+def _halvings(channels: int, widths: list[int], norm: str) -> list[nn.Module]:
+    """[N, channels, side, side] -> [N, widths[-1], side / 2^n, side / 2^n], n widths."""
+    spectral = norm == "spectral"
+    conv = SpectralConv2d if spectral else nn.Conv2d
+
+    def halving(before: int, after: int) -> nn.Conv2d:
+        return conv(before, after, 4, stride=2, padding=1, bias=spectral)
+
+    layers: list[nn.Module] = [halving(channels, widths[0]), nn.LeakyReLU(_LEAK)]
+    for before, after in pairwise(widths):
+        layers += [halving(before, after), *_NORMS[norm](after), nn.LeakyReLU(_LEAK)]
+    return layers
 
 
 def _doubling(before: int, after: int, side: int) -> nn.ConvTranspose2d:

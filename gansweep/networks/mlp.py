@@ -42,7 +42,9 @@ class MLPSettings:
     dropout: float = setting(
         0.0, "share of hidden units dropped, in the discriminator only", ge=0, lt=1
     )
-    leak: float = setting(0.2, "slope of the discriminator's LeakyReLU below 0", ge=0, lt=1)
+    leak: float = setting(
+        0.2, "slope of the discriminator's and an encoder's LeakyReLU below 0", ge=0, lt=1
+    )
 
 
 @final
@@ -53,7 +55,8 @@ class MLP(Architecture):
     (discriminator). Neither the input nor the output is normalised; "spectral" divides each weight
     of the discriminator by its spectral norm instead. Weights and biases keep PyTorch's default
     initialisation, U(-1/sqrt(fan_in), 1/sqrt(fan_in)). A condition is joined directly with z and
-    with the flattened x, or projected on the discriminator's last hidden layer. Any data fit.
+    with the flattened x, or projected on the discriminator's last hidden layer. An encoder is
+    Linear, the generator's norm, LeakyReLU, and linear at its output. Any data fit.
     """
 
     Settings: ClassVar[type[Any]] = MLPSettings
@@ -66,6 +69,15 @@ class MLP(Architecture):
 
     def discriminator(self, *, spec: DataSpec, condition: Condition | None) -> nn.Module:
         return MLPDiscriminator(spec, condition, self.settings)
+
+    def encoder(self, *, latent_dim: int, spec: DataSpec) -> nn.Module:
+        width, norm = self.settings.width, _NORMS[self.settings.generator_norm]
+        layers: list[nn.Module] = [nn.Flatten()]
+        inputs = math.prod(spec.shape)
+        for _ in range(self.settings.depth):
+            layers += [nn.Linear(inputs, width), *norm(width), nn.LeakyReLU(self.settings.leak)]
+            inputs = width
+        return nn.Sequential(*layers, nn.Linear(width, latent_dim))
 
 
 @final

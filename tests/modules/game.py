@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gansweep.latent import Latent
 from gansweep.modules.alternating import AlternatingModule
 from gansweep.modules.catalogue import VARIANTS
+from gansweep.networks.encoding import EncodingGenerator
 from gansweep.optimizers import OptimizerSpec, SGDSettings
 
 LATENT, FEATURES, CLASSES, BATCH = 3, 2, 4, 5
@@ -38,14 +39,25 @@ class Net(nn.Module):
         return y if self.outputs > 1 else y.squeeze(1)
 
 
-def nets(*, classes: int = 0, seed: int = 0, pac: int = 1) -> tuple[Net, Net]:
-    """G and D, which judges `pac` samples together."""
+def nets(
+    *, classes: int = 0, seed: int = 0, pac: int = 1, encoder: bool = False
+) -> tuple[nn.Module, Net]:
+    """G and D, which judges `pac` samples together; with an encoder, pairs of them with z."""
     torch.manual_seed(seed)
-    G = Net(LATENT, FEATURES, classes=classes)
-    D = Net(pac * FEATURES, 1, classes=classes)
+    G: nn.Module = Net(LATENT, FEATURES, classes=classes)
+    D = Net(pac * (FEATURES + LATENT * encoder), 1, classes=classes)
     for parameter in D.parameters():
         parameter.data.mul_(2)
+    if encoder:
+        inner = G
+        G = EncodingGenerator(inner, Net(FEATURES, LATENT))
+        G.seen = inner.seen
     return G.double(), D.double()
+
+
+def nets_for(name: str, **shape: int) -> tuple[nn.Module, Net]:
+    """Networks for the variant `name`."""
+    return nets(encoder=VARIANTS.load(name, at="").encodes, **shape)
 
 
 @dataclass

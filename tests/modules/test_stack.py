@@ -177,6 +177,18 @@ CASES = {
         "r3gan", "adam", {"lr": 1e-3}, {"lr": 5e-4}, pac=2, network=LAYER_NORM
     ),
     "gan in threes": pair("gan", "sgd", {"lr": 0.1}, {"lr": 0.05}, pac=3),
+    "bigan": pair("bigan", "adam", {"lr": 1e-3, "weight_decay": 0.1}, {"lr": 5e-4}),
+    "bigan in pairs, batch norm": pair(
+        "bigan", "sgd", {"lr": 0.1}, {"lr": 0.05}, pac=2, network=BATCH_NORM
+    ),
+    "bigan, its own networks": [
+        tree(
+            "bigan",
+            optimizer={"name": "rmsprop", "lr": lr, "eps": 1e-3},
+            network={"name": "bigan", "width": 6},
+        )
+        for lr in (1e-4, 2e-4)
+    ],
     "dcgan on an mlp": pair(
         "dcgan",
         "adam",
@@ -205,6 +217,9 @@ CONVOLUTIONS = {
             network={**SMALL, **SPECTRAL, "discriminator_condition": "projection"},
         )
         for lr in (1e-3, 2e-4)
+    ],
+    "bigan": [
+        tree("bigan", optimizer={"name": "adam", "lr": lr}, network=SMALL) for lr in (1e-3, 2e-4)
     ],
 }
 
@@ -241,6 +256,9 @@ def test_each_trains_as_alone(case: str) -> None:
         "r3gan": 3 * 4 + 2 * 8 + 6,
         "r3gan in pairs, layer norm": 2 * 4 + 6 + 2 * 10 + 6,
         "gan in threes": 3 * 4 + 8 + 5,
+        "bigan": 2 * 8 + 4 + 2 * (8 + 4) + 5,
+        "bigan in pairs, batch norm": 2 * 16 + 8 + 5,
+        "bigan, its own networks": 2 * 13 + 6 + 11 + 5,
         "dcgan on an mlp": 2 * 4 + 2 * 8 + 5,
     }
     assert compared(CASES[case], 50) == tensors[case]
@@ -249,7 +267,7 @@ def test_each_trains_as_alone(case: str) -> None:
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("case", CONVOLUTIONS)
 def test_each_trains_as_alone_with_convolutions(case: str) -> None:
-    tensors = {"dcgan": 31, "wgan_gp group norm": 32, "hinge projection": 43}
+    tensors = {"dcgan": 31, "wgan_gp group norm": 32, "hinge projection": 43, "bigan": 39}
     assert compared(CONVOLUTIONS[case], 10) == tensors[case]
 
 

@@ -95,6 +95,7 @@ def test_what_can_be_stacked() -> None:
     """All built-in variants on all built-in networks, but for the maxout ones: they drop units."""
     small = {"generator_width": 4, "discriminator_width": 3}
     networks = {"mlp": {"width": 4}, "dcgan": {"width": 2}, "maxout": {}, "pacgan": small}
+    networks["bigan"] = {"width": 4}
     assert set(networks) == set(ARCHITECTURES.names)
     ran = 0
     for variant in VARIANTS.names:
@@ -103,7 +104,7 @@ def test_what_can_be_stacked() -> None:
             reason = obstacle(Trial(settings, seed=0).module)
             assert (reason is None) == (name != "maxout")
             ran += 1
-    assert ran == 40
+    assert ran == 55
 
 
 def test_dropout_of_probability_zero_is_none() -> None:
@@ -242,6 +243,7 @@ def test_compiled_gradients_do_not_depend_on_the_optimizer() -> None:
     [
         tree("r3gan", optimizer=ADAM, network={"width": 8, "depth": 1}, model={"pac": 2}),
         tree("dragan", optimizer=ADAM, network={"width": 8, "depth": 1}),
+        tree("bigan", optimizer=ADAM, network={"width": 8, "depth": 1}),
         tree(
             "hinge",
             optimizer=ADAM,
@@ -254,7 +256,7 @@ def test_compiled_gradients_do_not_depend_on_the_optimizer() -> None:
             model={"conditional": True},
         ),
     ],
-    ids=["r3gan in pairs", "dragan", "hinge, spectral, projection"],
+    ids=["r3gan in pairs", "dragan", "bigan", "hinge, spectral, projection"],
 )
 def test_later_variants_compiled_are_the_same(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -16,14 +16,25 @@ from gansweep.modules.catalogue import VARIANTS
 from gansweep.optimizers import Adam, AdamSettings, RMSprop, RMSpropSettings
 from gansweep.seeding import stream
 
-from .game import BATCH, CLASSES, FEATURES, LATENT, Log, batches, fit, make, nets
+from .game import BATCH, CLASSES, FEATURES, LATENT, Log, batches, fit, make, nets, nets_for
 
 CLOSE = {"rtol": 0, "atol": 1e-12}
 LR_D, LR_G = 0.05, 0.07
 STEPS = [2, 5, 1, 3, 2]
 
 
-def loop(pair, data, *, losses, conditional=False, clip=None, timing="before", penalty=None, pac=1):
+def loop(
+    pair,
+    data,
+    *,
+    losses,
+    conditional=False,
+    clip=None,
+    timing="before",
+    penalty=None,
+    pac=1,
+    encoder=False,
+):
     """A plain GAN loop; returns the weights after every optimizer step.
 
     losses: D's, of its logits on real and on generated samples, and G's, of those on generated and
@@ -31,7 +42,7 @@ def loop(pair, data, *, losses, conditional=False, clip=None, timing="before", p
     """
     G, D = pair
     opt_d = torch.optim.SGD(D.parameters(), lr=LR_D)
-    opt_g = torch.optim.SGD(G.parameters(), lr=LR_G)
+    opt_g = torch.optim.SGD(G.parameters(), lr=LR_G)  # an encoder's weights are among G's
     rng = stream(1, "training")
     d_loss, g_loss = losses
     trajectory = []
@@ -43,6 +54,11 @@ def loop(pair, data, *, losses, conditional=False, clip=None, timing="before", p
     def note():
         trajectory.append([p.detach().clone() for net in pair for p in net.parameters()])
 
+    def sides(x, z, y):
+        if not encoder:
+            return x, G(z, y)
+        return torch.cat([x, G.encoder(x)], 1), torch.cat([G.generator(z), z], 1)
+
     def tuples(x):
         return torch.stack([torch.cat(list(x[i : i + pac])) for i in range(0, len(x), pac)])
 
@@ -52,7 +68,7 @@ def loop(pair, data, *, losses, conditional=False, clip=None, timing="before", p
         noise = penalty[0](rng, batch.steps, batch.size) if penalty else None
         for i in range(batch.steps):
             y = batch.y[i] if conditional else None
-            real, fake = tuples(batch.x[i]), tuples(G(z[i], y).detach())
+            real, fake = (tuples(each.detach()) for each in sides(batch.x[i], z[i], y))
             if clip and timing == "before":
                 clamp()
             loss = d_loss(D(real, y), D(fake, y))
@@ -65,7 +81,8 @@ def loop(pair, data, *, losses, conditional=False, clip=None, timing="before", p
             if clip and timing == "after":
                 clamp()
         y = batch.y[-1] if conditional else None
-        loss = g_loss(D(tuples(G(z[-1], y)), y), D(tuples(batch.x[-1]), y))
+        real, fake = sides(batch.x[-1], z[-1], y)
+        loss = g_loss(D(tuples(fake), y), D(tuples(real), y))
         opt_g.zero_grad()
         loss.backward()
         opt_g.step()
@@ -146,6 +163,7 @@ LOSSES = {
     "wasserstein": (lambda real, fake: fake.mean() - real.mean(), lambda fake, real: -fake.mean()),
     "hinge": (hinge_d, lambda fake, real: -fake.mean()),
     "pairs": (pairs_d, lambda fake, real: pairs_d(fake, real)),
+    "both ways": (game_d, lambda fake, real: game_d(fake, real)),
 }
 
 CASES = {
@@ -217,6 +235,12 @@ CASES = {
         {"gamma": 1.0, "conditional": True},
         {"losses": LOSSES["pairs"], "penalty": zero_centred(1.0, 1.0), "conditional": True},
     ),
+    "bigan": ("bigan", {}, {"losses": LOSSES["both ways"], "encoder": True}),
+    "bigan in threes": (
+        "bigan",
+        {"pac": 3},
+        {"losses": LOSSES["both ways"], "encoder": True, "pac": 3},
+    ),
 }
 
 
@@ -226,27 +250,27 @@ def test_the_whole_trajectory_equals_a_plain_loop(case):
     shape = {"classes": CLASSES if reference.get("conditional") else 0}
     shape["pac"] = reference.get("pac", 1)
     data = batches(STEPS, size=6)
-    expected = loop(nets(**shape), data, **reference)
+    expected = loop(nets_for(name, **shape), data, **reference)
     log = Log()
-    fit(make(name, nets(**shape), log=log, lr=(LR_D, LR_G), **settings), data)
+    fit(make(name, nets_for(name, **shape), log=log, lr=(LR_D, LR_G), **settings), data)
     assert len(log.weights) == len(expected) == sum(STEPS) + len(STEPS)
     ran = 0
     for ours, theirs in zip(log.weights, expected, strict=True):
         for a, b in zip([*ours[0], *ours[1]], theirs, strict=True):
             torch.testing.assert_close(a, b, **CLOSE)
             ran += 1
-    assert ran == 18 * 8
+    assert ran == 18 * (12 if name == "bigan" else 8)
 
 
 def test_the_cases_differ():
     """Else a comparison above would prove nothing; a "CGAN" with squares is LSGAN, say."""
     ends = set()
-    for _, _, reference in CASES.values():
+    for name, _, reference in CASES.values():
         shape = {"classes": CLASSES if reference.get("conditional") else 0}
         shape["pac"] = reference.get("pac", 1)
-        G = loop(nets(**shape), batches(STEPS, size=6), **reference)[-1][:4]
+        G = loop(nets_for(name, **shape), batches(STEPS, size=6), **reference)[-1][:4]
         ends.add(tuple(torch.cat([p.flatten() for p in G]).tolist()))
-    assert len(ends) == len(CASES) - 1 == 19  # dcgan is gan's game on other networks
+    assert len(ends) == len(CASES) - 1 == 21  # dcgan is gan's game on other networks
 
 
 def test_every_variant_has_a_case():

@@ -29,6 +29,7 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "dcgan": {"width": 4},
     "pacgan": {"generator_width": 8, "discriminator_width": 6},
+    "bigan": {"width": 8},
 }
 
 

@@ -15,12 +15,12 @@ from gansweep.networks.catalogue import ARCHITECTURES
 from .cases import CONDITIONS, IMAGES, LATENT, SMALL, VECTORS, build, labels_for, pair
 
 ANY = IMAGES + VECTORS
-SHAPES = {"mlp": ANY, "maxout": ANY, "dcgan": IMAGES, "pacgan": ANY}
+SHAPES = {"mlp": ANY, "maxout": ANY, "dcgan": IMAGES, "pacgan": ANY, "bigan": ANY}
 DEVICES = ["cpu", "meta"]
 
 
 def test_names():
-    assert ARCHITECTURES.names == ["dcgan", "maxout", "mlp", "pacgan"] == sorted(SMALL)
+    assert ARCHITECTURES.names == ["bigan", "dcgan", "maxout", "mlp", "pacgan"] == sorted(SMALL)
 
 
 def test_the_names_are_read_without_torch():
