@@ -89,7 +89,7 @@ class Bidirectional(_Probabilistic):
     """BiGAN's game of pairs, [x, E(x)] against [G(z), z] (Donahue et al. 2017, eq. 3).
 
     G must pass its pairs off as E's, and E its own as G's. Both take D's labels the other way round
-    (the paper's "inverse" objective and its code's `opp_loss`), since D's loss negated saturates.
+    (jeffdonahue/bigan, gan.py: `opp_loss`), since D's loss negated saturates.
     """
 
     needs_real: ClassVar[bool] = True
