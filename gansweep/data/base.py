@@ -65,11 +65,7 @@ class Dataset(ABC):
 
     @property
     def modes(self) -> Modes | None:
-        """The known modes of a mixture, for scores that count them."""
-        return None
-
-    def classify(self, x: Tensor) -> Tensor | None:
-        """Class or mode of each sample [N, *shape]: int64 [N]; None where nobody can tell."""
+        """The known modes of a mixture, for scores and diagnoses that count them."""
         return None
 
     def cache_key(self) -> str | None:
