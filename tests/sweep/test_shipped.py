@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gansweep.sweep.file import load_sweep
+from gansweep.sweep.space import LogUniform
 from gansweep.sweep.trials import Trial, planned
 
 SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
@@ -52,6 +53,13 @@ def test_pacgan(kind: str, data: str, std: float) -> None:
 def test_six_objectives() -> None:
     """The narrow ranges of google/compare_gan v1.0, params.py, and as many points of each."""
     trials = trials_of("six_objectives")
+    axes = load_sweep(SWEEPS / "six_objectives.yaml").space.axes
+    ends = {axis.name: axis.domain.probes() for axis in axes if isinstance(axis.domain, LogUniform)}
+    assert ends == {
+        "optimizer.lr": [1e-4, 1e-3],
+        "model.clip": [1e-2, 1],
+        "model.penalty_weight": [0.1, 10],
+    }
     games = Counter()
     for trial in trials:
         c = trial.config
