@@ -1,6 +1,6 @@
 """Figure `diagnosis`: what diagnosing adds to a trial, seconds of processor time.
 
-The trials of two shipped sweeps, whole `run_trial` calls in one process with a tracker in memory,
+The trials of three shipped sweeps, whole `run_trial` calls in one process with a tracker in memory,
 all intervals as in the file. Each run gives both times, the diagnoses' own taken off for the one
 without: a difference of two runs would be lost in their noise.
 """
@@ -28,7 +28,7 @@ WITH, WITHOUT = "diagnosed", "not"
 
 def run(plan: Plan) -> Iterator[Case]:
     torch.set_num_threads(1)
-    for sweep, g_steps in (("wgan_clip", 1200), ("dcgan", 600)):
+    for sweep, g_steps in (("wgan_clip", 1200), ("dcgan", 600), ("six_objectives", 2000)):
         yield measure(sweep, g_steps // 6 if plan.quick else g_steps, plan)
 
 

@@ -182,6 +182,20 @@ def show(
         Optional[str],  # noqa: UP045
         typer.Option(help="min or max, with --metric.", show_default=False),
     ] = None,
+    scores: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Further scores or metrics, each a column: modes,high_quality.",
+            show_default=False,
+        ),
+    ] = None,
+    by: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Keys of the space: medians over the points of equal values, as model.name.",
+            show_default=False,
+        ),
+    ] = None,
     sheet: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Write a contact sheet of the last sample grids to this PNG file."),
@@ -195,7 +209,16 @@ def show(
         from gansweep.commands.show import show_command
 
     raise typer.Exit(
-        show_command(name, uri=tracking_uri, metric=metric, mode=mode, sheet=sheet, as_json=json)
+        show_command(
+            name,
+            uri=tracking_uri,
+            metric=metric,
+            mode=mode,
+            scores=scores,
+            by=by,
+            sheet=sheet,
+            as_json=json,
+        )
     )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -37,3 +40,10 @@ class Modes:
 
     centres: tuple[tuple[float, ...], ...]
     std: float
+
+    def nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Of x [N, D] each one's nearest mode, int64 [N], and how far it is, float64 [N]."""
+        centres = torch.tensor(self.centres, dtype=torch.float64, device=x.device)
+        exact = "donot_use_mm_for_euclid_dist"
+        distance, mode = torch.cdist(x.double(), centres, compute_mode=exact).min(1)
+        return mode, distance

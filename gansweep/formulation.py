@@ -71,6 +71,18 @@ class Formulation:
             steps, batch // self.pac, shape=seen, rng=rng, device=device, dtype=dtype
         )
 
+    def metrics(self) -> tuple[str, ...]:
+        """The names of the scalars to watch: of one round on samples of one number each."""
+        x = torch.zeros(2 * self.pac, 1)
+        rng = torch.Generator()
+        noise = self.draw(1, len(x), shape=(1,), rng=rng, device="cpu", dtype=x.dtype)
+
+        def total(x: Tensor) -> Tensor:
+            return x.sum(1)
+
+        d = self.discriminator_loss(total, x, x, None if noise is None else noise[0])
+        return *d.metrics, *self.generator_loss(total, x, x).metrics
+
     def discriminator_loss(
         self,
         D: Discriminator,

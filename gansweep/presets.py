@@ -79,7 +79,8 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
     "cgan/paper": Preset(
-        "Mirza & Osindero 2014, section 4.1",
+        "Mirza & Osindero 2014, section 4.1, alone: code of its authors was not found; the layers "
+        "are also those of raphaelsenn/CGAN, src/cgan_fc.py",
         {
             "model": {"name": "cgan", "loss": "non_saturating", "n_critic": 1},
             "network": {"name": "maxout"},
@@ -95,7 +96,8 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
     "dcgan/paper": Preset(
-        "Radford et al. 2015, section 4 and figure 1",
+        "Radford et al. 2015, section 4 and figure 1; Newmu/dcgan_code, "
+        "faces/train_uncond_dcgan.py",
         {
             "model": {"name": "dcgan", "loss": "non_saturating", "n_critic": 1},
             "network": {"name": "dcgan", "width": 128},
@@ -103,7 +105,11 @@ PRESETS: dict[str, Preset] = {
             "optimizer": {"name": "adam", "lr": 2e-4, "beta1": 0.5, "beta2": 0.999},
             "data": {"batch_size": 128},
         },
-        (_DCGAN_SIZE,),
+        (
+            _DCGAN_SIZE,
+            "kernels of 5x5 and a weight decay of 1e-5 in the code; 4x4 and none here",
+            "in the code each batch steps D or G, in turn; here D on a batch, then G",
+        ),
     ),
     "dcgan/official": Preset(
         "soumith/dcgan.torch, main.lua",

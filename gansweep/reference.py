@@ -23,6 +23,9 @@ from gansweep.seeding import stream
 AT_ONCE = 500
 """Samples that an extractor sees at a time."""
 
+FOLDER = "scores"
+"""Of the cache folder, for what is kept of real samples."""
+
 RESAMPLES = 20
 """Bootstrap samples of a floor: its standard error is known to a sixth."""
 
@@ -158,7 +161,7 @@ class Reference:
 
         lasting = extractor.version and not extractor.cheap
         identity = self._identity(extractor, "features", self._digest(picked)) if lasting else ""
-        found = kept(identity, look) if lasting else look()
+        found = kept(identity, look, within=FOLDER) if lasting else look()
         on_device = {name: each.to(self._device) for name, each in found.items()}
         labels = self._samples.labels
         return Features(
@@ -175,7 +178,8 @@ class Reference:
             return make()
         kind = type(score)
         of = f"{kind.__module__} {kind.__qualname__} {score.version} {score.subject} {self.digest}"
-        return kept(self._identity(score.extractor, f"{what} {of}", self._digest(picked)), make)
+        identity = self._identity(score.extractor, f"{what} {of}", self._digest(picked))
+        return kept(identity, make, within=FOLDER)
 
     def _identity(self, extractor: Extractor, *more: str) -> str:
         kind = type(extractor)

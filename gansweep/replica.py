@@ -42,6 +42,7 @@ from gansweep.data.base import Samples
 from gansweep.data.loader import Batch, resident
 from gansweep.data.stream import BatchOrder
 from gansweep.diagnosis import batch as fixed_batch
+from gansweep.diagnosis.classifier import classifier
 from gansweep.diagnosis.court import Court
 from gansweep.errors import ConfigError, Problem
 from gansweep.evaluation import Evaluation
@@ -140,7 +141,11 @@ class Common:
             count=-(-config.diagnosis.samples // pac) * pac,  # D sees so many at a time
             latent=config.latent,
             condition=condition_of(config, on_host.spec),
-            classify=config.data.cls(config.data.settings).classify,
+            classify=classifier(
+                config.data.cls(config.data.settings).modes,
+                (score.extractor for score in self.evaluation.scores.values()),
+                on_host.spec.condition,
+            ),
             seed=config.score.seed,
             device=device,
         )

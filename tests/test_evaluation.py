@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from trees import small
 
+from gansweep.errors import ConfigError
 from gansweep.metrics.extractors.digits import Digits
 from gansweep.replica import Common
+from gansweep.report.ranking import rank
+from gansweep.sweep.plan import Entry
 
 CPU = torch.device("cpu")
 
@@ -136,6 +141,48 @@ def test_fingerprints():
     )
     assert {k for k in first if first[k] != more[k]} == {"real", "real_count", "fake_count"}
     assert {k for k in first if first[k] != seeded[k]} == {"real", "seed", "weights"}
+
+
+def why_not_compared(*fingerprints):
+    """What a ranking of one value of each fingerprint says, refusing it."""
+    entries = [
+        Entry(str(i), "", {"at": i}, 0, 1, state="completed", metrics={"score/swd": 1.0},
+              fingerprints={"swd": dict(each)})
+        for i, each in enumerate(fingerprints)
+    ]  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        rank(entries, metric="score/swd", mode="min")
+    return str(caught.value)
+
+
+def test_pictures_that_went_through_jpeg_or_another_filter_are_not_compared(tmp_path):
+    """Both move a Frechet distance, by 6 and more: the real samples' own hash tells."""
+    rng = np.random.default_rng(0)
+    large = [Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8)) for _ in range(8)]
+    prints = {}
+    for kind, filter_, end in (
+        ("lanczos", Image.Resampling.LANCZOS, "png"),
+        ("again", Image.Resampling.LANCZOS, "bmp"),  # as lossless as png
+        ("jpeg", Image.Resampling.LANCZOS, "jpg"),
+        ("bilinear", Image.Resampling.BILINEAR, "png"),
+    ):
+        folder = tmp_path / kind
+        folder.mkdir()
+        for i, image in enumerate(large):
+            image.resize((8, 8), filter_).save(folder / f"{i}.{end}")
+        data = {"name": "image_folder", "path": str(folder), "size": 8}
+        score = {"names": ["swd"], "samples": 8}
+        prints[kind] = evaluation("gan", "npz", [], data=data, score=score).fingerprints["swd"]
+    assert prints["again"] == prints["lanczos"]
+    for kind in ("jpeg", "bilinear"):
+        assert "cannot be compared: real is " in why_not_compared(prints["lanczos"], prints[kind])
+
+
+def test_features_at_another_size_are_not_compared(monkeypatch):
+    one = evaluation("gan", "mnist5k", ["fd/digits"]).fingerprints["fd/digits"]
+    monkeypatch.setattr(Digits, "resize", "bilinear 32")
+    other = evaluation("gan", "mnist5k", ["fd/digits"]).fingerprints["fd/digits"]
+    assert "resize is none of 1, bilinear 32 of 1 trials" in why_not_compared(one, other)
 
 
 def test_nothing_is_computed_before_it_is_asked_for(monkeypatch):

@@ -9,6 +9,9 @@ from gansweep.modules.alternating import AlternatingModule
 from gansweep.progress import Clock, Outcome
 from gansweep.tracking.base import Tracker
 
+CLOCKS = ("time/seconds", "time/g_steps_per_s", "time/d_steps", "time/images_seen")
+"""Metrics of a trial's clocks."""
+
 
 @final
 class Readout(TrialCallback):
@@ -33,9 +36,7 @@ class Readout(TrialCallback):
         if not values:
             return
         self._clock.tick(g_step)
-        values["time/seconds"] = self._clock.seconds
-        values["time/g_steps_per_s"] = self._clock.rate
-        values["time/d_steps"] = module.d_step
-        values["time/images_seen"] = module.images_seen
+        clocks = (self._clock.seconds, self._clock.rate, module.d_step, module.images_seen)
+        values |= dict(zip(CLOCKS, clocks, strict=True))
         self._tracker.log_metrics(values, step=g_step)
         self._outcome.record(values, g_step=g_step)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, cast, final
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,8 +15,9 @@ from rich.markup import escape
 from gansweep.errors import ConfigError, nearest
 from gansweep.metrics.fingerprint import Fingerprint, from_tags, score_of
 from gansweep.report.contact_sheet import write_contact_sheet
-from gansweep.report.ranking import rank
-from gansweep.report.table import ranked_table
+from gansweep.report.groups import grouped
+from gansweep.report.ranking import Mode, check_comparable, rank
+from gansweep.report.table import group_table, ranked_table
 from gansweep.tracking.mlflow import MlflowStore, TrialRecord, tracking_uri
 
 
@@ -65,11 +66,25 @@ class Recorded:
         return from_tags(self.record.tags)
 
 
-def _mode_of(metric: str, trials: Sequence[Recorded]) -> str | None:
+def _mode_of(metric: str, trials: Sequence[Recorded]) -> Mode | None:
     """Whether smaller or larger values of a score are better, as its fingerprints say."""
     score = score_of(metric)
     known = (trial.fingerprints[score] for trial in trials if score in trial.fingerprints)
-    return next((each["mode"] for each in known if "mode" in each), None)
+    found = next((each["mode"] for each in known if "mode" in each), None)
+    return cast("Mode | None", found)
+
+
+def _listed(words: str | None) -> list[str]:
+    """The words of an option that takes several, parted by commas."""
+    return [word.strip() for word in (words or "").split(",") if word.strip()]
+
+
+def _metric(word: str, logged: Sequence[str], *, at: str) -> str:
+    """The metric that a person names: itself, or a score without `score/`."""
+    for name in (word, f"score/{word}"):
+        if name in logged:
+            return name
+    raise ConfigError.single(at, f"no trial has {word!r}", nearest(word, logged))
 
 
 def show_command(
@@ -78,10 +93,16 @@ def show_command(
     uri: str | None,
     metric: str | None,
     mode: str | None,
+    scores: str | None = None,
+    by: str | None = None,
     sheet: Path | None,
     as_json: bool,
 ) -> int:
-    """Print the ranked trials; `sheet` also writes their last grids as one picture."""
+    """Print the ranked trials; `sheet` also writes their last grids as one picture.
+
+    scores: further metrics, parted by commas, each a column. by: keys, parted by commas; then the
+    medians over the points that have the same values of these are printed instead.
+    """
     if mode not in (None, "min", "max"):
         raise ConfigError.single("--mode", f"is {mode!r}", "min or max")
     store = MlflowStore(tracking_uri(uri))
@@ -89,12 +110,17 @@ def show_command(
     trials = [Recorded(record) for record in store.trials(name)]
     tags = store.sweep_tags(name)
     logged = sorted({name for trial in trials for name in trial.metrics})
-    if metric and metric not in logged:
-        raise ConfigError.single("--metric", f"no trial has {metric!r}", nearest(metric, logged))
-    metric = metric or tags.get("metric", "score/swd")
-    direction = mode or _mode_of(metric, trials) or tags.get("mode", "min")
+    metric = _metric(metric, logged, at="--metric") if metric else tags.get("metric", "score/swd")
+    direction = cast("Mode", mode or _mode_of(metric, trials) or tags.get("mode", "min"))
     across = tags.get("across", "").split()
-    results = rank(trials, metric=metric, mode=direction, across=across)  # type: ignore[arg-type]
+    results = rank(trials, metric=metric, mode=direction, across=across)
+    modes = {metric: direction}
+    for word in _listed(scores):
+        each = _metric(word, logged, at="--scores")
+        check_comparable(trials, each, across=across)
+        modes.setdefault(each, _mode_of(each, trials) or "min")
+    keys = _listed(by)
+    groups = grouped(results, keys=keys, modes=modes) if keys else []
     written = sheet is not None and write_contact_sheet(
         sheet, results, metric=metric, picture=store.last_image
     )
@@ -121,10 +147,26 @@ def show_command(
             for trial in result.trials
             if isinstance(trial, Recorded)
         ]
-        print(json.dumps({"name": name, "metric": metric, "mode": direction, "trials": tree}))
+        shown = {"name": name, "metric": metric, "mode": direction, "trials": tree}
+        if keys:
+            shown["groups"] = [
+                {
+                    "name": group.name,
+                    "points": len(group.points),
+                    "lost": group.lost,
+                    "medians": dict(group.medians),
+                    "bests": dict(group.bests),
+                }
+                for group in groups
+            ]
+        print(json.dumps(shown))
         return 0
     console = Console(soft_wrap=True)
-    console.print(ranked_table(results, metric=metric))
+    also = [each for each in modes if each != metric]
+    table = (
+        group_table(groups, keys=keys) if keys else ranked_table(results, metric=metric, also=also)
+    )
+    console.print(table)
     if sheet:
         console.print(f"samples {escape(str(sheet))}" if written else "no trial has samples yet")
     return 0

@@ -65,7 +65,7 @@ class Dataset(ABC):
 
     @property
     def modes(self) -> Modes | None:
-        """The known modes of a mixture, for scores that count them."""
+        """The known modes of a mixture, for scores and diagnoses that count them."""
         return None
 
     @property
@@ -74,10 +74,6 @@ class Dataset(ABC):
 
         Loading them may raise ConfigError.
         """
-        return None
-
-    def classify(self, x: Tensor) -> Tensor | None:
-        """Class or mode of each sample [N, *shape]: int64 [N]; None where nobody can tell."""
         return None
 
     def cache_key(self) -> str | None:

@@ -70,11 +70,6 @@ class GaussianMixture(Dataset):
         return Modes(tuple(tuple(row) for row in self.centres.tolist()), self.std)
 
     @final
-    def classify(self, x: Tensor) -> Tensor:
-        """The nearest mode, however far it is."""
-        return torch.cdist(x, self.centres.to(x)).argmin(1)
-
-    @final
     def load(self) -> Samples:
         """n points drawn with `seed`; each mode equally likely."""
         s: ToySettings = self.settings

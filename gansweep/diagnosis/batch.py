@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import torch
@@ -12,11 +12,9 @@ from torch.nn.functional import pdist
 
 from gansweep.data.base import Samples, to_float
 from gansweep.dataspec import Condition
+from gansweep.diagnosis.classifier import Classifier
 from gansweep.latent import Latent
 from gansweep.seeding import stream
-
-Classify = Callable[[Tensor], Tensor | None]
-"""Samples [N, *shape] -> int64 [N], the class or mode of each; None where nobody can tell."""
 
 
 @final
@@ -24,8 +22,7 @@ Classify = Callable[[Tensor], Tensor | None]
 class FixedBatch:
     """Real samples [B, *shape] with their labels, latents [B, dim], and a stream for the rest.
 
-    spread: the real samples' mean pairwise distance; classes: how many classes are among them,
-    0 where nobody can tell.
+    spread: the real samples' mean pairwise distance. classify: None where nobody can tell.
     """
 
     real: Tensor
@@ -33,8 +30,13 @@ class FixedBatch:
     z: Tensor
     seed: int
     spread: float
-    classify: Classify
-    classes: int
+    classify: Classifier | None
+
+    @cached_property
+    def classes(self) -> int:
+        """How many classes are among the real samples; 0 where nobody can tell."""
+        with torch.no_grad():
+            return 0 if self.classify is None else len(torch.unique(self.classify(self.real)))
 
     def stream(self, name: str) -> torch.Generator:
         """A generator of its own, on the batch's device, that always gives the same."""
@@ -47,7 +49,7 @@ def draw(
     count: int,
     latent: Latent,
     condition: Condition | None,
-    classify: Classify,
+    classify: Classifier | None,
     seed: int,
     device: torch.device,
 ) -> FixedBatch:
@@ -59,7 +61,6 @@ def draw(
     if condition is not None and samples.labels is not None:
         labels = samples.labels[picked].to(device)
     real = to_float(samples.x[picked]).to(device)
-    classes = classify(real)
     return FixedBatch(
         real=real,
         labels=labels,
@@ -67,7 +68,6 @@ def draw(
         seed=seed,
         spread=float(spread(real)),
         classify=classify,
-        classes=0 if classes is None else len(torch.unique(classes)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +12,33 @@ from gansweep.diagnosis.layers import activations
 from gansweep.diagnosis.untouched import untouched
 from gansweep.modules.alternating import AlternatingModule
 from gansweep.penalties import input_gradient
+
+NAMES = (
+    "d_accuracy_real",
+    "d_accuracy_fake",
+    "from_equilibrium",
+    "separation",
+    "d_gradient",
+    "g_gradient",
+    "clip_pinned",
+    "lipschitz",
+    "lipschitz_max",
+    "diversity",
+    "energy_distance",
+    "stalled",
+    "classes_covered",
+    *(f"d_gradient_layer_{place:02}" for place in range(1, 100)),
+)
+"""Of diagnostics, whether they apply to a trial or not, beside those of its objective."""
+
+
+def names_of(played: Iterable[str]) -> list[str]:
+    """The diagnostics that a trial may have whose losses watch the scalars `played`."""
+    return [*(_diagnostic(name) for name in played if name.startswith("d/")), *NAMES]
+
+
+def _diagnostic(name: str) -> str:
+    return name.replace("d/", "d_", 1)
 
 
 def measure(module: AlternatingModule, batch: FixedBatch) -> dict[str, Tensor]:
@@ -89,7 +116,7 @@ def _told_apart(module: AlternatingModule, real: Tensor, fake: Tensor) -> dict[s
     """
     objective = module.formulation.objective
     watched = objective.diagnostics(real, fake)
-    values = {name.replace("d/", "d_", 1): value for name, value in watched.items()}
+    values = {_diagnostic(name): value for name, value in watched.items()}
     undecided = objective.undecided
     if undecided is not None:
         right = (real > undecided).float().mean(), (fake <= undecided).float().mean()
@@ -108,9 +135,8 @@ def _variety(fake: Tensor, batch: FixedBatch) -> dict[str, Tensor]:
         across = torch.cdist(batch.real.flatten(1), fake.flatten(1)).mean()
         values["diversity"] = own / batch.spread
         values["energy_distance"] = (2 * across - own - batch.spread) / batch.spread
-    classes = batch.classify(fake) if batch.classes else None
-    if classes is not None:
-        covered = torch.as_tensor(len(torch.unique(classes)), device=fake.device)
+    if batch.classify is not None:
+        covered = torch.as_tensor(len(torch.unique(batch.classify(fake))), device=fake.device)
         values["classes_covered"] = covered / batch.classes
     return values
 

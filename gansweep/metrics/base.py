@@ -73,11 +73,3 @@ class Score(ABC):
     def refuse(self, what: str, remedy: str) -> ConfigError:
         """The error of a score that does not fit."""
         return ConfigError.single("trial.score.names", f"{self.name} {what}", remedy)
-
-    def need_probabilities(self) -> int:
-        """How many classes the extractor tells; ConfigError where it tells none."""
-        classes = self.extractor.classes
-        if classes is None:
-            what = f"needs class probabilities, the extractor {self.extractor.name} gives none"
-            raise self.refuse(what, "name an extractor that classifies, as digits does")
-        return classes

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from typing import final
 
 import torch
 from torch import Tensor
 
 from gansweep.metrics.base import Score, Subject
+from gansweep.metrics.divergence import divergence
 from gansweep.metrics.extractors.base import Extractor
 from gansweep.metrics.features import Features
 
 
+class ClassScore(Score, ABC):
+    """A score of the classes that an extractor gives probabilities of."""
+
+    takes_extractor = True
+    version = "1"
+
+    def __init__(self, subject: Subject, extractor: Extractor) -> None:
+        super().__init__(subject, extractor)
+        if extractor.classes is None:
+            what = f"needs class probabilities, the extractor {extractor.name} gives none"
+            raise self.refuse(what, "name an extractor that classifies, as digits does")
+        self.classes = extractor.classes
+
+
 @final
-class ClassesCovered(Score):
+class ClassesCovered(ClassScore):
     """How many classes at least one generated sample is taken for.
 
     As modes are counted on Stacked MNIST (Metz et al. 2017, Lin et al. 2018).
@@ -21,19 +37,13 @@ class ClassesCovered(Score):
 
     name = "classes"
     mode = "max"
-    takes_extractor = True
-    version = "1"
-
-    def __init__(self, subject: Subject, extractor: Extractor) -> None:
-        super().__init__(subject, extractor)
-        self.need_probabilities()
 
     def __call__(self, fake: Features, real: Features) -> float:
         return float((histogram(fake) > 0).sum())
 
 
 @final
-class ClassDivergence(Score):
+class ClassDivergence(ClassScore):
     """KL(p_fake || p_real) between histograms of the classes seen, in nats.
 
     Each class of the real histogram counts one sample more, so that a class which the data lack
@@ -41,22 +51,16 @@ class ClassDivergence(Score):
     """
 
     name = "class_kl"
-    takes_extractor = True
-    version = "1"
-
-    def __init__(self, subject: Subject, extractor: Extractor) -> None:
-        super().__init__(subject, extractor)
-        self.need_probabilities()
 
     def statistics(self, real: Features) -> dict[str, Tensor]:
         return {"histogram": histogram(real) + 1}
 
     def __call__(self, fake: Features, real: Features) -> float:
-        return divergence(histogram(fake), real.statistics["histogram"])
+        return float(divergence(histogram(fake), real.statistics["histogram"]))
 
 
 @final
-class ClassAccuracy(Score):
+class ClassAccuracy(ClassScore):
     """Share of conditional samples that are taken for the class which they were asked to be.
 
     The extractor's own accuracy on real samples is its floor, which is a ceiling here.
@@ -64,8 +68,6 @@ class ClassAccuracy(Score):
 
     name = "class_accuracy"
     mode = "max"
-    takes_extractor = True
-    version = "1"
 
     def __init__(self, subject: Subject, extractor: Extractor) -> None:
         super().__init__(subject, extractor)
@@ -73,9 +75,10 @@ class ClassAccuracy(Score):
         if not subject.conditional or condition is None or condition.kind != "class":
             what = "judges samples that are asked to be of a class, this trial's are not"
             raise self.refuse(what, "train a conditional model on data with classes")
-        classes = self.need_probabilities()
-        if classes != condition.size:
-            what = f"sees {classes} classes with {extractor.name}, the data have {condition.size}"
+        if self.classes != condition.size:
+            what = (
+                f"sees {self.classes} classes with {extractor.name}, the data have {condition.size}"
+            )
             raise self.refuse(what, "name an extractor of the same classes")
 
     def __call__(self, fake: Features, real: Features) -> float:
@@ -89,10 +92,3 @@ def histogram(features: Features) -> Tensor:
     assert features.probabilities is not None
     classes = features.probabilities.shape[1]
     return torch.bincount(features.probabilities.argmax(1), minlength=classes)
-
-
-def divergence(counts: Tensor, reference: Tensor) -> float:
-    """KL(p || q) in nats of the histograms `counts` and `reference`, which is nowhere 0."""
-    p = counts.double() / counts.sum()
-    q = reference.double() / reference.sum()
-    return float(torch.special.xlogy(p, p / q).sum())

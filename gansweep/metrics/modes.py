@@ -1,7 +1,12 @@
-"""Modes, high-quality share and reverse KL of toys whose modes are known, as PacGAN has them."""
+"""Modes, high-quality share and reverse KL of toys whose modes are known, as PacGAN has them.
+
+Lin et al. 2018, section 4.1; their code is `MetricLogger` in fjxmlzn/PacGAN,
+synthetic_data_experiments/PacGAN/pacgan/extensions.py.
+"""
 
 from __future__ import annotations
 
+import math
 from abc import ABC
 from typing import final
 
@@ -9,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gansweep.metrics.base import Score, Subject
-from gansweep.metrics.classes import divergence
+from gansweep.metrics.divergence import divergence
 from gansweep.metrics.extractors.base import Extractor
 from gansweep.metrics.features import Features
 
@@ -18,9 +23,9 @@ SIGMAS = 3.0
 
 
 class ModeScore(Score, ABC):
-    """A score of which modes the samples are near. Lin et al. 2018, section 4.1."""
+    """A score of which modes the samples are near."""
 
-    version = "1"
+    version = "2"
 
     @final
     def __init__(self, subject: Subject, extractor: Extractor) -> None:
@@ -28,17 +33,14 @@ class ModeScore(Score, ABC):
         if subject.modes is None:
             what = "counts the known modes of a toy, these data have none"
             raise self.refuse(what, "use ring8 or grid25, or name another score")
-        self.centres = torch.tensor(subject.modes.centres, dtype=torch.float64)
-        self.radius = SIGMAS * subject.modes.std
+        self.modes = subject.modes
 
     @final
-    def nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Of x [N, D] the nearest mode, int64 [N], and whether it is of high quality, bool [N]."""
-        centres = self.centres.to(x.device)
-        distance, mode = torch.cdist(
-            x.double(), centres, compute_mode="donot_use_mm_for_euclid_dist"
-        ).min(1)
-        return mode, distance < self.radius
+    def histogram(self, fake: Features) -> Tensor:
+        """How many samples of high quality each mode has, int64 [K]."""
+        mode, distance = self.modes.nearest(fake.x)
+        good = mode[distance < SIGMAS * self.modes.std]
+        return torch.bincount(good, minlength=len(self.modes.centres))
 
 
 @final
@@ -49,8 +51,7 @@ class ModesCovered(ModeScore):
     mode = "max"
 
     def __call__(self, fake: Features, real: Features) -> float:
-        mode, good = self.nearest(fake.x)
-        return float(len(torch.unique(mode[good])))
+        return float((self.histogram(fake) > 0).sum())
 
 
 @final
@@ -61,15 +62,22 @@ class HighQuality(ModeScore):
     mode = "max"
 
     def __call__(self, fake: Features, real: Features) -> float:
-        return float(self.nearest(fake.x)[1].double().mean())
+        return int(self.histogram(fake).sum()) / len(fake)
 
 
 @final
 class ReverseKL(ModeScore):
-    """KL(p_fake || uniform) over the modes, in nats: each sample counts for its nearest mode."""
+    """KL(p_fake || uniform) over the modes, in nats, p_fake the histogram of high-quality samples.
+
+    So the authors' code counts, without smoothing: log K less the entropy that it prints. Of no
+    sample of high quality there is no histogram (nan there); here the value is then log K, the
+    largest that there is, as of samples in one mode.
+    """
 
     name = "reverse_kl"
 
     def __call__(self, fake: Features, real: Features) -> float:
-        counts = torch.bincount(self.nearest(fake.x)[0], minlength=len(self.centres))
-        return divergence(counts, torch.ones_like(counts))
+        counts = self.histogram(fake)
+        if not counts.any():
+            return math.log(len(counts))
+        return float(divergence(counts, torch.ones_like(counts)))

@@ -55,7 +55,7 @@ def write_contact_sheet(
         state = "".join(f"  {word}" for word in (*words, *result.diagnoses))
         title = _clipped(f"{place}. {result.name}", draw, font)
         draw.text((left, top + CELL + 3), title, fill="black", font=font)
-        caption = _clipped(f"{metric} {format_mean(result)}{state}", draw, font)
+        caption = _clipped(f"{metric} {format_mean(result.mean, result.error)}{state}", draw, font)
         draw.text((left, top + CELL + 19), caption, fill="#555555", font=font)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}")

@@ -72,6 +72,18 @@ def value_of(trial: Standing, metric: str) -> float | None:
     return float(value)
 
 
+def mean_of(trials: Iterable[Standing], metric: str) -> tuple[float | None, float | None]:
+    """Mean of any metric over a point's trials, and its standard error, as in `PointResult`."""
+    values = [value for trial in trials if (value := value_of(trial, metric)) is not None]
+    if not values:
+        return None, None
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return mean, None
+    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return mean, math.sqrt(variance / len(values))
+
+
 def check_comparable(
     trials: Iterable[Standing], metric: str, *, across: Collection[str] = ()
 ) -> None:
@@ -129,12 +141,7 @@ def by_point(trials: Iterable[Standing], *, metric: str) -> list[PointResult]:
 
 def _result(group: list[Standing], metric: str) -> PointResult:
     trials = tuple(sorted(group, key=lambda trial: trial.seed))
-    values = [value for trial in trials if (value := value_of(trial, metric)) is not None]
-    mean = sum(values) / len(values) if values else None
-    error = None
-    if mean is not None and len(values) > 1:
-        variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-        error = math.sqrt(variance / len(values))
+    mean, error = mean_of(trials, metric)
     name = trials[0].name
     if len(trials) > 1:
         name = " ".join(word for word in name.split(" ") if not word.startswith("seed=")) or name

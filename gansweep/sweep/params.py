@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gansweep.config import TrialConfig
+if TYPE_CHECKING:  # it imports torch, and who flattens alone needs none
+    from gansweep.config import TrialConfig
 
 
 def trial_params(config: TrialConfig, point: Mapping[str, Any]) -> dict[str, Any]:

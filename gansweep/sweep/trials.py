@@ -11,14 +11,12 @@ from typing import Any, final
 from gansweep.assembly import build_trial_scores, check_engine, check_fit, load_samples
 from gansweep.config import ROLES, TrialConfig, resolve
 from gansweep.dataspec import DataSpec
-from gansweep.errors import ConfigError, Problem
+from gansweep.errors import ConfigError, Problem, nearest
 from gansweep.sweep.file import Sweep
+from gansweep.sweep.logged import GROUPS, logged
 from gansweep.sweep.params import flatten
 from gansweep.sweep.schedulers.pbt import generation_interval
 from gansweep.sweep.space import Assignment, Axis, apply
-
-LOGGED = ("loss", "d", "time", "diagnosis")
-"""Groups of metrics that are no scores."""
 
 
 @final
@@ -95,14 +93,14 @@ def planned(sweep: Sweep) -> list[Trial]:
 def _metric_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:
     metric = sweep.search.metric
     group, _, _ = metric.partition("/")
-    if group in LOGGED and sweep.search.scheduler == "none":
-        return []
+    if group in GROUPS and sweep.search.scheduler == "none":
+        return _logged_problems(metric, trials)
     for trial in trials:
         modes = {f"score/{score.name}": score.mode for score in trial.config.scores}
         score = metric.removeprefix("best/")
         if score not in modes:
             what = f"{metric!r} is no score of the trials"
-            if group in LOGGED:
+            if group in GROUPS:
                 what = f"{metric!r} cannot drive a scheduler, which decides on scores"
             return [Problem("search.metric", what, f"one of {', '.join(modes)}")]
         if sweep.search.mode != modes[score]:
@@ -114,6 +112,20 @@ def _metric_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:
         what = f"values of {metric} on several data sets cannot be compared, as the search would"
         return [Problem("search.metric", what, "make a sweep of each data set")]
     return []
+
+
+def _logged_problems(metric: str, trials: Sequence[Trial]) -> list[Problem]:
+    """That no trial logs `metric`: at least one must."""
+    known: set[str] = set()
+    for config in {str(trial.config.model): trial.config for trial in trials}.values():
+        names = logged(config)
+        if names is None or metric in names:
+            return []
+        known.update(names)
+    group = metric.partition("/")[0]
+    choices = sorted(name for name in known if name.startswith(f"{group}/"))
+    near = nearest(metric, choices)
+    return [Problem("search.metric", f"{metric!r} is logged by no trial", near)]
 
 
 def _scored_data(config: TrialConfig) -> dict[str, Any]:

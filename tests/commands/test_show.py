@@ -83,6 +83,47 @@ def test_table(filled: MlflowStore, gansweep: Gansweep) -> None:
     ]
 
 
+def test_further_scores_are_columns(filled: MlflowStore, gansweep: Gansweep) -> None:
+    words = ("show", "s", "--tracking-uri", filled.uri, "--metric", "swd", "--scores")
+    code, out, err = gansweep(*words, "loss/d, swd")
+    assert (code, err) == (0, "")
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[0][:4] == ["#", "point", "score/swd", "loss/d"]
+    assert lines[1][:8] == ["1", "clip=0.2", "1.5", "±", "0.5", "98.5", "±", "0.5"]
+    assert lines[3][:6] == ["3", "clip=0.3", "seed=0", "-", "-", "30"]
+    code, out, err = gansweep(*words, "loss/e")
+    assert (code, out) == (2, "")
+    assert "--scores: no trial has 'loss/e' (did you mean 'loss/d'?)" in err
+
+
+def test_further_scores_are_compared_where_they_can_be(
+    store: MlflowStore, gansweep: Gansweep
+) -> None:
+    record(store, {"clip": 0.1}, 3.0, fingerprint={"fake_count": "2000"})
+    record(store, {"clip": 0.2}, 1.0, fingerprint={"fake_count": "9"})
+    words = ("show", "s", "--tracking-uri", store.uri, "--metric", "loss/d")
+    assert gansweep(*words)[0] == 0
+    code, _, err = gansweep(*words, "--scores", "swd")
+    assert code == 2
+    assert "score/swd: its values cannot be compared: fake_count is " in err
+
+
+def test_medians_by_a_key(filled: MlflowStore, gansweep: Gansweep) -> None:
+    words = ("show", "s", "--tracking-uri", filled.uri, "--by", "clip", "--scores", "loss/d")
+    code, out, _ = gansweep(*words)
+    assert code == 0
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[0][:6] == ["#", "clip", "score/swd:", "median", "best", "loss/d:"]
+    assert lines[1] == ["1", "0.2", "1.5", "1.5", "98.5", "98.5", "1", "0"]
+    assert lines[3] == ["3", "0.3", "-", "-", "-", "-", "1", "1"]
+    groups = json.loads(gansweep(*words, "--json")[1])["groups"]
+    assert [group["name"] for group in groups] == ["0.2", "0.1", "0.3"]
+    assert groups[1]["medians"] == {"score/swd": 3.5, "loss/d": 96.5}
+    code, _, err = gansweep("show", "s", "--tracking-uri", filled.uri, "--by", "clap")
+    assert code == 2
+    assert "--by: no point sets 'clap' (did you mean 'clip'?)" in err
+
+
 def test_json_is_strict(filled: MlflowStore, gansweep: Gansweep) -> None:
     code, out, _ = gansweep("show", "s", "--tracking-uri", filled.uri, "--json")
     assert code == 0

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -18,7 +16,7 @@ from PIL import Image
 
 from gansweep.data.base import Dataset, Samples
 from gansweep.data.image_folder import ImageFolder
-from gansweep.data.prepare import cache_folder, prepare
+from gansweep.data.prepare import prepare
 from gansweep.data.settings import DataSettings
 from gansweep.errors import ConfigError
 from gansweep.settings import setting
@@ -105,28 +103,6 @@ def test_nothing_is_pickled(log: str, cache: Path) -> None:
         assert all(archive[name].dtype != object for name in archive.files)
 
 
-@pytest.mark.parametrize("damage", ["empty", "text", "cut", "flipped", "other arrays"])
-def test_a_damaged_file_is_made_anew(log: str, cache: Path, damage: str) -> None:
-    dataset = Counted(Counted.Settings(log=log))
-    whole = prepare(dataset)
-    (file,) = files(cache)
-    content = bytearray(file.read_bytes())
-    flipped = content.copy()
-    flipped[300] ^= 1  # within the pixels: every header stays right
-    spoilt = {"empty": b"", "text": b"text", "cut": content[:-50], "flipped": flipped}
-    if damage == "other arrays":
-        np.savez(file, y=np.zeros(3))
-    else:
-        file.write_bytes(spoilt[damage])
-    with pytest.warns(UserWarning, match="is damaged, making it anew"):
-        assert same(prepare(dataset), whole)
-    assert dataset.loads == 2
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert same(prepare(dataset), whole)
-    assert dataset.loads == 2
-
-
 def test_an_unusable_folder_costs_a_warning(
     log: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,32 +114,6 @@ def test_an_unusable_folder_costs_a_warning(
         assert len(prepare(dataset)) == 6
     assert len(told) == 1
     assert dataset.loads == 1
-
-
-def test_a_full_disk_costs_a_warning_and_leaves_nothing(
-    log: str, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    dataset = Counted(Counted.Settings(log=log))
-    with pytest.warns(UserWarning, match="No space left"):
-        assert len(prepare(dataset)) == 6
-    assert dataset.loads == 1
-    assert files(cache) == []
-
-
-def test_leftovers_of_a_killed_process_are_removed(log: str, cache: Path) -> None:
-    dataset = Counted(Counted.Settings(log=log))
-    prepare(dataset)
-    (file,) = files(cache)
-    file.unlink()
-    import socket
-
-    (cache / f"{file.stem}.{socket.gethostname()}-999999.tmp").write_text("half")
-    prepare(dataset)
-    assert files(cache) == [file]
 
 
 def test_two_processes_prepare_once(log: str, cache: Path) -> None:
@@ -210,12 +160,3 @@ def test_errors_of_the_data_set_pass(tmp_path: Path, cache: Path) -> None:
     assert files(cache) == []
     Image.new("RGB", (8, 8)).save(tmp_path / "bad.png")
     assert len(prepare(dataset)) == 1  # the lock was given back
-
-
-def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("GANSWEEP_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path
-    monkeypatch.delenv("GANSWEEP_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    if sys.platform == "linux":
-        assert cache_folder() == tmp_path / "xdg" / "gansweep"

@@ -119,10 +119,11 @@ def test_swiss_roll_noise() -> None:
     assert torch.allclose((noisy - plain).std(0), torch.full((2,), 0.25 / 7.5), rtol=0.02)
 
 
-def test_a_point_is_classified_by_its_nearest_mode() -> None:
+def test_a_point_belongs_to_its_nearest_mode() -> None:
     for toy in (Ring8(Ring8.Settings(n=1000)), Grid25(Grid25.Settings(n=1000))):
         samples = toy.load()
-        assert torch.equal(toy.classify(samples.x), samples.labels)
-    ring = Ring8(Ring8.Settings())
-    assert ring.classify(torch.tensor([[50.0, 1.0], [0.0, -0.1]])).tolist() == [0, 6]
-    assert SwissRoll(SwissRoll.Settings()).classify(torch.zeros(2, 2)) is None
+        assert torch.equal(toy.modes.nearest(samples.x)[0], samples.labels)
+    mode, distance = Ring8(Ring8.Settings()).modes.nearest(torch.tensor([[4.0, 4.0], [0.0, -0.1]]))
+    assert mode.tolist() == [1, 6]
+    assert distance.tolist() == pytest.approx([math.sqrt(32) - 1, 0.9])
+    assert SwissRoll(SwissRoll.Settings()).modes is None

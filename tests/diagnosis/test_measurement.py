@@ -41,7 +41,7 @@ def batch(real: Tensor, latent: int = 2, **changed: Any) -> FixedBatch:
     try:
         return draw(
             Samples(real), count=len(real), latent=Latent(latent), condition=None,
-            classify=changed.get("classify", lambda x: None), seed=0, device=CPU,
+            classify=changed.get("classify"), seed=0, device=CPU,
         )  # fmt: skip
     finally:
         torch.set_default_dtype(torch.float32)
@@ -233,7 +233,7 @@ def of_case(case: str) -> tuple[AlternatingModule, FixedBatch]:
     module.configure_optimizers()
     on = draw(
         samples, count=9, latent=config.latent, condition=condition_of(config, samples.spec),
-        classify=lambda x: None, seed=0, device=CPU,
+        classify=None, seed=0, device=CPU,
     )  # fmt: skip
     return module, on
 

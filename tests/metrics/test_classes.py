@@ -10,6 +10,7 @@ import torch
 from gansweep.dataspec import Condition
 from gansweep.errors import ConfigError
 from gansweep.metrics.classes import ClassAccuracy, ClassDivergence, ClassesCovered
+from gansweep.metrics.classifier_score import ClassifierScore
 from gansweep.metrics.features import Features
 from metrics.judged import build, known
 
@@ -72,7 +73,7 @@ def test_accuracy_needs_the_classes_that_were_asked_for(subject, what):
         build(ClassAccuracy, **subject)
 
 
-@pytest.mark.parametrize("cls", [ClassesCovered, ClassDivergence])
+@pytest.mark.parametrize("cls", [ClassesCovered, ClassDivergence, ClassifierScore])
 def test_an_extractor_without_classes_is_refused(cls, monkeypatch):
     from metrics.judged import Given
 

@@ -31,11 +31,36 @@ def test_a_sample_is_good_within_three_sigmas():
 
 def test_reverse_divergence_in_closed_form():
     """Three samples of four in one mode: 3/4 log(3/2) + 1/4 log(1/2)."""
-    x = [[0.0, 0.0], [0.1, 0.0], [4.9, 0.0], [10.0, 0.0]]  # the third is nearer to the first mode
+    x = [[0.0, 0.0], [0.1, 0.0], [1.4, 0.0], [10.0, 0.0]]
     expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
     assert value(ReverseKL, x) == pytest.approx(expected, rel=1e-9)
     assert value(ReverseKL, [[0.0, 0.0]]) == pytest.approx(math.log(2), rel=1e-9)
     assert value(ReverseKL, [[0.0, 0.0], [10.0, 0.0]]) == 0
+
+
+def test_reverse_divergence_counts_samples_of_high_quality_alone():
+    """As the authors' code does: the third is nearest to the first mode, and not counted for it."""
+    assert value(ReverseKL, [[0.0, 0.0], [10.0, 0.0], [4.9, 0.0]]) == 0
+    none = [[4.9, 0.0], [5.1, 0.0]]
+    assert value(ReverseKL, none) == pytest.approx(math.log(2), rel=1e-12)
+    assert value(HighQuality, none) == value(ModesCovered, none) == 0
+
+
+def test_the_authors_procedure():
+    """Samples of the ring, off it and between its modes, counted one by one as theirs are."""
+    toy = Ring8(Ring8.Settings(n=300, std=0.05))
+    x = toy.load().x * torch.linspace(0.9, 1.1, 300)[:, None]
+    counts = [0] * 8
+    for point in x.tolist():
+        far = [math.dist(point, centre) / 0.05 for centre in toy.centres.tolist()]
+        if min(far) < 3:
+            counts[far.index(min(far))] += 1
+    assert 100 < sum(counts) < 300  # both kinds occur
+    shares = [count / sum(counts) for count in counts if count]
+    entropy = -sum(share * math.log(share) for share in shares)
+    assert value(ReverseKL, x, toy.modes) == pytest.approx(math.log(8) - entropy, rel=1e-6)
+    assert value(HighQuality, x, toy.modes) == pytest.approx(sum(counts) / 300)
+    assert value(ModesCovered, x, toy.modes) == sum(count > 0 for count in counts)
 
 
 @pytest.mark.parametrize(("cls", "count"), [(Ring8, 8), (Grid25, 25)])

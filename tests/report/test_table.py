@@ -36,7 +36,7 @@ def printed(results: list[PointResult], **options: Any) -> list[list[str]]:
     ],
 )
 def test_format_mean(mean: float | None, error: float | None, words: str) -> None:
-    assert format_mean(result("a", mean, error, 1)) == words
+    assert format_mean(mean, error) == words
 
 
 def test_rows() -> None:

@@ -145,6 +145,14 @@ def test_empty_space_with_one_seed(tmp_path: Path) -> None:
         ({"metric": "score/sdw"}, r"'score/sdw' is no score of the trials \(one of score/swd\)"),
         ({"metric": "loss/d", "scheduler": "asha"}, "cannot drive a scheduler"),
         ({"metric": "loss/d"}, None),
+        ({"metric": "d/wasserstein"}, None),
+        ({"metric": "time/g_steps_per_s"}, None),
+        ({"metric": "diagnosis/clip_pinned"}, None),
+        ({"metric": "loss/typo"}, r"'loss/typo' is logged by no trial \(did you mean 'loss/"),
+        ({"metric": "loss/penalty"}, "'loss/penalty' is logged by no trial"),  # of wgan
+        ({"metric": "d/accuracy"}, r"\(valid: d/fake, d/real, d/wasserstein\)"),
+        ({"metric": "diagnosis/lipshitz"}, r"\(did you mean 'diagnosis/lipschitz'\?\)"),
+        ({"metric": "time/second"}, r"\(did you mean 'time/seconds'\?\)"),
         ({"metric": "score/swd", "scheduler": "median"}, None),
         ({"metric": "best/score/swd"}, None),
         ({"metric": "best/score/sdw"}, "'best/score/sdw' is no score of the trials"),
@@ -167,8 +175,7 @@ def test_scores_that_do_not_fit_are_found_before_anything_starts(tmp_path: Path)
     assert [str(problem).partition(" (")[0] for problem in caught.value.problems] == [
         "trial.score.names: w1 is for data on the line, these have shape",
         "trial.score.names: the extractor digits sees images of shape",
-        "trial.score.names: class_accuracy judges samples that are asked to be of a class, this "
-        "trial's are not",
+        "trial.score.names: class_accuracy needs class probabilities, the extractor raw gives none",
     ]
 
 

@@ -54,6 +54,15 @@ class Extractor(nn.Module, ABC):
     def forward(self, x: Tensor) -> Seen:
         """What it sees in `x` [B, *shape]."""
 
+    @final
+    def classify(self, x: Tensor) -> Tensor:
+        """The likeliest class of each sample [N, *shape], int64 [N]; of one with `classes`."""
+        probabilities = self(x).probabilities
+        if probabilities is None:
+            raise TypeError(f"the extractor {self.name} tells no classes")
+        classes: Tensor = probabilities.argmax(1)
+        return classes
+
     @property
     def weights(self) -> str:
         """12 hex digits of a hash of all parameters and buffers; "" where there are none."""

@@ -50,6 +50,16 @@ def test_what_it_gives_is_checked(give, what):
         Mine(SPEC, give).tried()
 
 
+def test_the_likeliest_class():
+    class Two(Mine):
+        classes = 4
+
+    mine = Two(SPEC, lambda x: Seen(x, (x * torch.tensor([1.0, 3.0, 2.0, 0.0])).softmax(1))).tried()
+    assert mine.classify(torch.ones(2, 2, 3)).tolist() == [1, 1]
+    with pytest.raises(TypeError, match="the extractor mine tells no classes"):
+        Mine(SPEC).tried().classify(torch.ones(2, 2, 3))
+
+
 def test_data_of_another_shape():
     with pytest.raises(ConfigError, match=r"cannot see data of shape \(5,\): RuntimeError"):
         Mine(DataSpec((5,))).tried()
