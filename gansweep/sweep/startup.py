@@ -32,6 +32,9 @@ SERVICE_NICENESS, WORKER_NICENESS = 10, 15
 WATCH_SECONDS = 1.0
 """Between two looks at whether a local Ray's services live."""
 
+TERMINATE_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+"""What batch systems send some time before they kill."""
+
 THREAD = "ray"
 """Name of the thread that a Ray lives by."""
 
@@ -155,7 +158,8 @@ def start_ahead(file: Path, overrides: Sequence[str]) -> RayStart | None:
     resources = peek_resources(file, overrides)
     if resources is None or resources.cpu > (os.cpu_count() or 1):
         return None
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))  # as Ray's own
+    for each in TERMINATE_SIGNALS:
+        signal.signal(each, lambda number, frame: sys.exit(number))  # as Ray's own for SIGTERM
     return RayStart(None, resources)
 
 
