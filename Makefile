@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: run test check long slow chaos bench bench-gpu clean
+.PHONY: run test check long slow chaos chaos-short bench bench-gpu clean
 
 run: $(VENV)/.installed
 	$(BIN)/gansweep run sweeps/wgan_clip.yaml
@@ -22,6 +22,10 @@ slow: $(VENV)/.installed-dev
 # A hundred random faults in real sweeps; CHAOS_FAULTS=10 CHAOS_SEED=1 for fewer, and the same again.
 chaos: $(VENV)/.installed-dev
 	$(BIN)/pytest -m soak -s --timeout=0
+
+# A few kinds of kill in about three minutes.
+chaos-short: $(VENV)/.installed-dev
+	$(BIN)/pytest -m chaos_short -s
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from rich.console import Console
 from rich.markup import escape
@@ -24,14 +25,26 @@ from gansweep.report.ranking import PointResult, by_point, rank
 from gansweep.report.table import ranked_table
 from gansweep.sweep.board import Board
 from gansweep.sweep.file import Resources, Search, Sweep, load_sweep
+from gansweep.sweep.grace import Grace
 from gansweep.sweep.plan import Entry, Plan, trials_folder
 from gansweep.sweep.proposals import Listed, Proposals, TreeParzen
 from gansweep.sweep.schedulers.pbt import generation_interval
+from gansweep.sweep.settle import sweep_status
 from gansweep.sweep.startup import RayStart, exit_at_once, slots
 from gansweep.sweep.trials import Trial, check_data, compared_across, planned
 from gansweep.terminal import Display, clock, quiet
-from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore, tracking_uri
+from gansweep.tracking.mlflow import (
+    Backlog,
+    Courier,
+    MlflowStore,
+    StoreStatus,
+    is_refusal,
+    reason,
+    tracking_uri,
+)
 from gansweep.tracking.spool import spools
+
+log = logging.getLogger("gansweep")
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 """Exit codes: all well; a trial failed; there is more to go. 2 is a mistake in the input."""
@@ -62,7 +75,7 @@ def run_command(
 
 
 def _end_at_once() -> None:
-    """Another driver has the sweep: not one more checkpoint of ours may be written over its own."""
+    """As where another driver has the sweep: not one more checkpoint of ours may be written."""
     exit_at_once(INTERRUPTED)
 
 
@@ -156,6 +169,9 @@ class _Run:
         self.console = console
         self.advice = advice
         self.courier = Courier(store.uri)
+        self.grace = Grace(
+            end_workers=lambda: os.kill(os.getpid(), signal.SIGINT), end_all=_end_at_once
+        )
         self.backlog = Backlog()
         self.budget = max(trial.config.budget.g_steps for trial in trials)
         self.plan = Plan.load(folder / PLAN_FILE, sweep.name)
@@ -212,11 +228,14 @@ class _Run:
                 self.console.print(f"[bold]{self.sweep.name}[/]: every trial is finished already")
         finally:
             self.courier.close()
-        return self._conclude(trouble)
+        try:
+            return self._conclude(trouble)
+        finally:
+            self.grace.over()
 
     def _deliver_earlier(self) -> None:
         """Bring into MLflow what an earlier run could not."""
-        if spools(trials_folder(self.folder)):
+        if self.plan.path.exists() or spools(trials_folder(self.folder)):
             synced = deliver_spools(self.store, self.courier, self.folder, self.plan)
             self.backlog = synced.left
             if synced.records:
@@ -266,6 +285,7 @@ class _Run:
         trouble: list[str] = []
 
         def on_interrupt() -> None:
+            self.grace.begin()
             driver.interrupted = True
             trouble.append("interrupted")
             board.message = "stopping: the trials write their checkpoints (again to end at once)"
@@ -291,6 +311,7 @@ class _Run:
         except KeyboardInterrupt:
             trouble.append("ended at once")
         finally:
+            self.grace.workers_ended()
             ray.watch(None)
             driver.settle()
             ray.stop()
@@ -348,17 +369,13 @@ class _Run:
             best = results[0]
             console.print(f"best    [bold]{escape(best.name)}[/] ({search.metric} {best.mean:.4g})")
         console.print(f"trained {len(entries)} trials, {clock(seconds)} of training in all")
-        status, code = "FINISHED", OK
-        if failed:
-            status, code = "FAILED", FAILED
-        if trouble or to_go:
-            status, code = "KILLED", INTERRUPTED
+        code = INTERRUPTED if trouble or to_go else FAILED if failed else OK
         if self.backlog.records:  # the store is away
             line = what_is_left(self.backlog, self.folder, self.sweep.name)
             console.print(line, style="yellow", markup=False)
             code = INTERRUPTED
-        else:
-            self._record_end(results, status)
+        elif not self._record_end(results, "KILLED" if trouble else sweep_status(entries)):
+            code = INTERRUPTED
         console.print(f"compare gansweep ui {self.sweep.name}")
         for entry in failed[:5]:
             console.print(f"[red]failed[/]  {escape(entry.name)}: {escape(entry.reason)}")
@@ -383,13 +400,26 @@ class _Run:
         except ConfigError as error:
             return by_point(entries, metric=search.metric), error.problems
 
-    def _record_end(self, results: Sequence[PointResult], status: Any) -> None:
-        """The contact sheet, and the status of the sweep's run."""
+    def _record_end(self, results: Sequence[PointResult], status: StoreStatus) -> bool:
+        """The contact sheet, and the status of the sweep's run; whether the store took them."""
         sheet = self.folder / SHEET_FILE
         metric = self.sweep.search.metric
-        experiment = self.store.experiment(self.sweep.name)
-        parent = self.store.parent_run(experiment, self.sweep.name)
-        if write_contact_sheet(sheet, results, metric=metric, picture=self.store.last_image):
-            self.store.log_image_file(parent, sheet, sheet.name)
-            self.console.print(f"samples {sheet}, and the series `samples` of each run in MLflow")
-        self.store.settle(parent, status)
+        try:
+            experiment = self.store.experiment(self.sweep.name)
+            parent = self.store.parent_run(experiment, self.sweep.name)
+            if write_contact_sheet(sheet, results, metric=metric, picture=self.store.last_image):
+                self.store.log_image_file(parent, sheet, sheet.name)
+                line = f"samples {sheet}, and the series `samples` of each run in MLflow"
+                self.console.print(line)
+            self.store.settle(parent, status)
+        except Exception as error:
+            if is_refusal(error) or isinstance(error, ConfigError):
+                raise
+            log.exception("the sweep's end could not be recorded")
+            line = (
+                f"MLflow did not take the sweep's end ({reason(error)}): the same command again "
+                f"or `gansweep sync {self.sweep.name}` records it"
+            )
+            self.console.print(line, style="yellow", markup=False)
+            return False
+        return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -12,7 +13,7 @@ from gansweep.commands.folders import PLAN_FILE, sweep_folder
 from gansweep.errors import ConfigError, nearest
 from gansweep.ownership import sole_use
 from gansweep.sweep.plan import Plan, trials_folder
-from gansweep.sweep.settle import is_settled, settle_run
+from gansweep.sweep.settle import is_settled, settle_run, sweep_status
 from gansweep.tracking.mlflow import (
     Backlog,
     Courier,
@@ -49,15 +50,18 @@ def sync_command(name: str, *, uri: str | None, root: Path) -> int:
     console = Console(soft_wrap=True)
     with sole_use(folder):
         plan = Plan.load(folder / PLAN_FILE, name)
-        if not spools(trials_folder(folder)):
+        if not plan.entries and not spools(trials_folder(folder)):
             console.print(f"{name}: everything is in MLflow")
             return 0
         store.check()
-        courier = Courier(store.uri, alone=True)
+        courier = Courier(store.uri)
         try:
             synced = deliver_spools(store, courier, folder, plan)
         finally:
             courier.close()
+        if plan.entries and not (synced.left.records or synced.elsewhere):
+            with suppress(ConfigError):  # an experiment of another store, all of it delivered
+                store.end_sweep(name, sweep_status(plan.entries.values()))
     if synced.records:
         console.print(f"{name}: delivered {synced}")
     if synced.elsewhere:

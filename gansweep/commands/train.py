@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +15,10 @@ from rich.markup import escape
 from gansweep.assembly import build_trial_scores, check_fit, load_samples
 from gansweep.commands.folders import sweep_folder
 from gansweep.commands.sync import what_is_left
-from gansweep.config import resolve
+from gansweep.config import TrialConfig, resolve
 from gansweep.errors import ConfigError, Problem
-from gansweep.progress import Continue, Progress, Report, Verdict
+from gansweep.ownership import sole_use
+from gansweep.progress import Continue, Progress, Report, TrialResult, Verdict
 from gansweep.provenance import environment_text, version_tags
 from gansweep.sweep.file import load_sweep
 from gansweep.sweep.params import trial_params
@@ -46,32 +48,12 @@ def train_command(
     for line in advice:
         console.print(f"[yellow]note[/]: {escape(line)}")
     folder = sweep_folder(root, sweep.name)
-    own = trial_folder(folder, config.key)
-    report = _printer(console)
-    if record:
-        store = MlflowStore(tracking_uri(uri))
+    store = MlflowStore(tracking_uri(uri)) if record else None
+    if store:
         store.check()
-        experiment = store.experiment(sweep.name)
-        # A point of its own: `show` must not average it with other trials.
-        point = json.dumps({"trial": config.key})
-        tags = {**version_tags(Path.cwd()), "seed": str(config.run.seed), "point": point}
-        name = f"{config.model.name} {config.key[:6]}"
-        run_id = store.trial_run(experiment, None, config.key, name, trial_params(config, {}), tags)
-        tree = yaml.safe_dump({"trial": config.to_dict()}, sort_keys=False)
-        store.log_text(run_id, tree, "config.yaml")
-        store.log_text(run_id, environment_text(), "environment.txt")
-        courier = Courier(store.uri, alone=True)
-        courier.add(run_id, own)
-        try:
-            result = run_trial(config, SpoolTracker(own), report, folder=own)
-        finally:
-            left = courier.drain()
-            courier.close()
-            if left.records:
-                line = what_is_left(left, folder, sweep.name)
-                console.print(line, style="yellow", markup=False)
-    else:
-        result = run_trial(config, MemoryTracker(), report, folder=own)
+    with sole_use(folder, on_loss=_end_at_once):
+        result = _trained(config, sweep.name, folder, store, console)
+    own = trial_folder(folder, config.key)
     scores = [
         f"{name} {value:.4g}" for name, value in result.metrics.items() if name.startswith("score/")
     ]
@@ -83,6 +65,40 @@ def train_command(
     if record:
         console.print(f"compare    gansweep ui {sweep.name}")
     return 1 if result.state == "failed" else 0
+
+
+def _end_at_once() -> None:
+    """Another command has the folder: not one more checkpoint of ours may be written."""
+    os._exit(130)
+
+
+def _trained(
+    config: TrialConfig, name: str, folder: Path, store: MlflowStore | None, console: Console
+) -> TrialResult:
+    """The trial, recorded in `store` where there is one, in the sweep's `folder`."""
+    own = trial_folder(folder, config.key)
+    report = _printer(console)
+    if store is None:
+        return run_trial(config, MemoryTracker(), report, folder=own)
+    experiment = store.experiment(name)
+    # A point of its own: `show` must not average it with other trials.
+    point = json.dumps({"trial": config.key})
+    tags = {**version_tags(Path.cwd()), "seed": str(config.run.seed), "point": point}
+    run_name = f"{config.model.name} {config.key[:6]}"
+    run_id = store.trial_run(experiment, None, config.key, run_name, trial_params(config, {}), tags)
+    tree = yaml.safe_dump({"trial": config.to_dict()}, sort_keys=False)
+    store.log_text(run_id, tree, "config.yaml")
+    store.log_text(run_id, environment_text(), "environment.txt")
+    courier = Courier(store.uri)
+    courier.add(run_id, own)
+    try:
+        return run_trial(config, SpoolTracker(own), report, folder=own)
+    finally:
+        left = courier.drain()
+        courier.close()
+        if left.records:
+            line = what_is_left(left, folder, name)
+            console.print(line, style="yellow", markup=False)
 
 
 def _printer(console: Console) -> Report:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import math
+import time
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -30,13 +31,22 @@ from gansweep.sweep.space import apply
 from gansweep.sweep.trials import Trial
 from gansweep.sweep.tune import Driver
 from gansweep.sweep.worker import Answer, Assigned, Broken, Ended, Message, PackAssigned, Report
-from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore
+from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore, is_refusal
 from gansweep.tracking.spool import spools
 
 log = logging.getLogger("gansweep")
 
 WORKER_RETRIES = 2
 """How often a trial whose worker process died under it alone is taken up again."""
+
+STORE_PATIENCE_SECONDS = 600.0
+"""How long new trials wait for a store that is away; those in training wait for nothing."""
+
+STORE_RETRY_SECONDS = 5.0
+"""Between two looks whether it is back."""
+
+INTERRUPTED_DRAIN_SECONDS = 15.0
+"""How long an interrupted sweep delivers; the next command brings the rest."""
 
 JOURNAL_FILE = "decisions.jsonl"
 
@@ -98,6 +108,8 @@ class SweepDriver(Driver):
         self._generation = generation_interval(search, budget) if search.scheduler == "pbt" else 0
         self._population: set[str] = set()
         self._one_ended = False
+        self._away_since: float | None = None  # by the monotonic clock
+        self._ask_again_at = 0.0
         self.trouble = ""
         self.interrupted = False
         self.backlog = Backlog()
@@ -108,24 +120,24 @@ class SweepDriver(Driver):
 
     @property
     def busy(self) -> bool:
-        return bool(self._packs or (self._returned and not self.trouble))
+        # What comes again does not where nothing begins any more: Tune would wait for it.
+        return bool(self._packs or (self._returned and not (self.trouble or self.interrupted)))
 
     def begin(self, pack: str) -> PackAssigned | None:
-        if self.trouble or self.interrupted:
+        if self._begins_nothing:
             return None
         try:
             trials, size = self._next()
-            if not trials:
-                return None
-            assigned = tuple(self._assign(trial) for trial in trials)
         except Exception as error:  # the trials that run are not to end for it
-            log.exception("a trial could not be begun")
-            self.trouble = f"{type(error).__name__}: {error}".splitlines()[0]
+            self._in_trouble(error)
+            return None
+        assigned = self._assign_all(trials, size)
+        if not assigned:
             return None
         self._packs[pack] = _Packed(
             shape=trials[0].config.shape, size=size, keys={trial.key for trial in trials}
         )
-        self._plan.save()
+        self._save()
         self._board.message = ""
         return PackAssigned(
             assigned,
@@ -133,6 +145,37 @@ class SweepDriver(Driver):
             waits=self._scheduler.waits,
             delivers=self._workers_deliver,
         )
+
+    @property
+    def _begins_nothing(self) -> bool:
+        """Whether no trial is to begin: at all, or until the store is asked again."""
+        return bool(self.trouble) or self.interrupted or time.monotonic() < self._ask_again_at
+
+    def _in_trouble(self, error: Exception) -> None:
+        log.error("a trial could not be begun", exc_info=error)
+        self.trouble = f"{type(error).__name__}: {error}".splitlines()[0]
+
+    def _assign_all(self, trials: Sequence[Trial], size: int) -> tuple[Assigned, ...]:
+        """What a worker is told of the trials, for a pack of `size`; nothing where none can begin.
+
+        While the store is away, they come again, and those in training go on meanwhile.
+        """
+        try:
+            assigned = tuple(self._assign(trial) for trial in trials)
+        except Exception as error:
+            now = time.monotonic()
+            since = self._away_since = self._away_since or now
+            if is_refusal(error) or now - since > STORE_PATIENCE_SECONDS:
+                self._in_trouble(error)
+                return ()
+            self._ask_again_at = now + STORE_RETRY_SECONDS
+            self._returned.extendleft((trial, size) for trial in reversed(trials))
+            words = f"{type(error).__name__}: {error}".splitlines()[0]
+            self._board.message = f"new trials wait for MLflow ({words[:100]})"
+            log.warning("new trials wait for MLflow: %s", words)
+            return ()
+        self._away_since = None
+        return assigned
 
     def _next(self) -> tuple[list[Trial], int]:
         """The trials of the next pack, and how many places it has."""
@@ -230,11 +273,13 @@ class SweepDriver(Driver):
 
     def over(self, pack: str, reason: str) -> dict[str, Answer]:
         answers: dict[str, Answer] = {}
-        if self._packs[pack].keys:  # else every trial of it has ended
-            answers = self._broken(
-                pack, f"the worker died: {reason}" if reason else "it ended early"
-            )
-        del self._packs[pack]
+        try:
+            if self._packs[pack].keys:  # else every trial of it has ended
+                answers = self._broken(
+                    pack, f"the worker died: {reason}" if reason else "it ended early"
+                )
+        finally:  # else nobody would know that all is over
+            del self._packs[pack]
         return answers
 
     def _heard(self, message: Report) -> dict[str, Answer]:
@@ -275,20 +320,18 @@ class SweepDriver(Driver):
 
     def _refill(self, packed: _Packed) -> Assigned | None:
         """A waiting trial for a free place, once all other workers have work."""
-        if self.trouble or self.interrupted:
+        if self._begins_nothing:
             return None
         try:
             trials = self._proposals.take(1, shape=packed.shape)
-            if not trials:
-                return None
-            assigned = self._assign(trials[0])
         except Exception as error:
-            log.exception("a trial could not be begun")
-            self.trouble = f"{type(error).__name__}: {error}".splitlines()[0]
+            self._in_trouble(error)
             return None
-        packed.keys.add(assigned.key)
-        self._plan.save()
-        return assigned
+        for assigned in self._assign_all(trials, packed.size):
+            packed.keys.add(assigned.key)
+            self._save()
+            return assigned
+        return None
 
     def _broken(self, pack: str, reason: str) -> dict[str, Answer]:
         """Its trials go on from their checkpoints in packs of half the size, or have failed.
@@ -336,12 +379,15 @@ class SweepDriver(Driver):
                         "settings": dict(decision.settings),
                     }
                 )
-                self._plan.save()
+                self._save()
                 tags = {
                     "lineage": json.dumps(entry.lineage),
                     "donor": self._plan.entries[decision.donor].run_id,
                 }
-                self._store.set_tags(entry.run_id, tags)
+                try:
+                    self._store.set_tags(entry.run_id, tags)
+                except Exception:  # the trial waits for its verdict; `settle_run` tells of it again
+                    log.exception("the lineage of %s could not be recorded", entry.name)
                 return Exploit(
                     decision.donor,
                     str(trial_folder(self._folder, decision.donor)),
@@ -366,7 +412,7 @@ class SweepDriver(Driver):
     def _settle_entry(self, entry: Entry, state: Any, reason: str) -> None:
         entry.state, entry.reason = state, reason
         self._one_ended = True
-        self._plan.save()
+        self._save()
         self._proposals.tell(self._trials[entry.key], entry)
 
     def settle(self) -> None:
@@ -379,7 +425,9 @@ class SweepDriver(Driver):
             if folder.name in self._trials:
                 self._courier.add(self._plan.entries[folder.name].run_id, folder)
         try:
-            self.backlog = self._courier.drain()
+            self.backlog = self._courier.drain(
+                within_s=INTERRUPTED_DRAIN_SECONDS if self.interrupted else math.inf
+            )
         except KeyboardInterrupt:  # someone has waited for long enough
             self.backlog = self._courier.backlog()
         reachable = not self.backlog.records
@@ -395,6 +443,13 @@ class SweepDriver(Driver):
             if reachable:
                 settle_run(self._store, entry)
         self._plan.save()
+
+    def _save(self) -> None:
+        """Write the plan; where the disk is full, the next time writes all of it."""
+        try:
+            self._plan.save()
+        except OSError as error:
+            log.warning("the plan is not on the disk: %s", error)
 
     def _told(self) -> dict[str, Mapping[str, str]]:
         """What the workers themselves recorded of their trials last, by trial key."""

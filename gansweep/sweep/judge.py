@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, final
 
 from gansweep.sweep.schedulers.base import Answers, Scheduler
+
+log = logging.getLogger("gansweep")
 
 
 @final
@@ -49,9 +52,13 @@ class Judge:
             self.ended(key)
 
     def _note(self, **event: Any) -> None:
-        if self.waits:
+        if not self.waits:
+            return
+        try:
             with self._journal.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(event) + "\n")
+        except OSError as error:  # the trial waits for its verdict
+            log.warning("%s: a decision is not on the disk: %s", self._journal, error)
 
     def _replay(self) -> None:
         text = self._journal.read_text(encoding="utf-8")

@@ -1,12 +1,14 @@
-"""How a trial stands, told to its run."""
+"""How trials and their sweep stand, told to their runs."""
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Iterable
 
 from gansweep.progress import RUN_STATUS
 from gansweep.sweep.plan import Entry
-from gansweep.tracking.mlflow import MlflowStore, TrialRecord
+from gansweep.tracking.mlflow import MlflowStore, StoreStatus, TrialRecord
 
 log = logging.getLogger("gansweep")
 
@@ -22,8 +24,19 @@ def settle_run(store: MlflowStore, entry: Entry) -> None:
     """Tags and status as the plan has them; a store that fails is logged."""
     if entry.state not in RUN_STATUS:  # it trains, or will
         return
+    tags = {"state": entry.state, "reason": entry.reason[:5000]}
+    if entry.lineage:
+        tags["lineage"] = json.dumps(entry.lineage)
     try:
-        store.set_tags(entry.run_id, {"state": entry.state, "reason": entry.reason[:5000]})
+        store.set_tags(entry.run_id, tags)
         store.settle(entry.run_id, RUN_STATUS[entry.state])
     except Exception:
         log.exception("the status of trial %s could not be recorded", entry.name)
+
+
+def sweep_status(entries: Iterable[Entry]) -> StoreStatus:
+    """Of a sweep of these trials that nobody drives now."""
+    states = {entry.state for entry in entries}
+    if states & {"waiting", "running", "interrupted"}:
+        return "KILLED"
+    return "FAILED" if "failed" in states else "FINISHED"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import math
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NoReturn, final
@@ -31,6 +32,9 @@ SERVICE_NICENESS, WORKER_NICENESS = 10, 15
 
 WATCH_SECONDS = 1.0
 """Between two looks at whether a local Ray's services live."""
+
+TERMINATE_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+"""What batch systems send some time before they kill."""
 
 THREAD = "ray"
 """Name of the thread that a Ray lives by."""
@@ -155,7 +159,8 @@ def start_ahead(file: Path, overrides: Sequence[str]) -> RayStart | None:
     resources = peek_resources(file, overrides)
     if resources is None or resources.cpu > (os.cpu_count() or 1):
         return None
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))  # as Ray's own
+    for each in TERMINATE_SIGNALS:
+        signal.signal(each, lambda number, frame: sys.exit(number))  # as Ray's own for SIGTERM
     return RayStart(None, resources)
 
 
@@ -193,7 +198,10 @@ def start_ray(
     level = notes.level
     notes.setLevel(logging.ERROR)  # it warns that it runs in a thread, and of tokens
     try:
-        ray.init(address=address or "local", log_to_driver=True, configure_logging=False, **options)
+        with _sigterm_kept():
+            ray.init(
+                address=address or "local", log_to_driver=True, configure_logging=False, **options
+            )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError.single("--address", f"no Ray cluster at {address!r}: {error}") from error
     finally:
@@ -207,6 +215,22 @@ def start_ray(
                 f"a trial takes {wanted:g}, the cluster has {have.get(name, 0):g}",
             )
     return {str(name): float(count) for name, count in have.items()}
+
+
+@contextlib.contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Whatever handles SIGTERM does so again after the block.
+
+    Ray's C++ puts a handler in its place that prints a stack and aborts. Python cannot mend it from
+    a thread, and the driver plans for seconds before it sets the next handler.
+    """
+    libc = ctypes.CDLL(None)
+    handler = ctypes.create_string_buffer(1024)  # of type sigaction, which is smaller everywhere
+    libc.sigaction(signal.SIGTERM, None, handler)
+    try:
+        yield
+    finally:
+        libc.sigaction(signal.SIGTERM, handler, None)
 
 
 def _yield_to_the_driver() -> None:

@@ -17,12 +17,15 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from gansweep.sweep.file import Resources
+from gansweep.sweep.startup import TERMINATE_SIGNALS
 from gansweep.sweep.worker import Answer, Ended, Message, PackAssigned, Worker
 
 log = logging.getLogger("gansweep")
 
 SCRATCH = "ray"
 """Folder of Tune's own files within the sweep's; none outlives a run."""
+
+STOP_SIGNALS = (signal.SIGINT, *TERMINATE_SIGNALS)
 
 STEP_SECONDS = 1.0
 """How long a worker's step waits for a message; an answer from the driver waits for the step."""
@@ -125,9 +128,14 @@ class Driver(ABC):
 class _Watch(tune.Callback):  # type: ignore[misc]
     """Passes Tune's events to the driver; an exception here must not end the sweep."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, *, set_up: Callable[[], None] = lambda: None) -> None:
+        """`set_up` is called once Tune has made its own preparations."""
         self._driver = driver
+        self._set_up = set_up
         self._tasks: dict[str, Any] = {}
+
+    def setup(self, **info: Any) -> None:
+        self._set_up()
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -191,7 +199,7 @@ def run_packs(
             storage_path=str(folder),
             failure_config=tune.FailureConfig(max_failures=0),  # the driver packs them anew
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            callbacks=[_Watch(driver)],
+            callbacks=[_Watch(driver, set_up=interrupts.listen)],
             stop=interrupts,
             verbose=0,
         ),
@@ -205,11 +213,14 @@ def run_packs(
 
 @final
 class _Interrupts(tune.Stopper):  # type: ignore[misc]
-    """Ends the sweep gracefully at the first SIGINT or SIGTERM; a second one ends it at once."""
+    """Ends the sweep gracefully at the first signal; a second SIGINT or SIGTERM ends it at once."""
 
     def __init__(self, note: Callable[[], None]) -> None:
         self._note = note
         self._seen = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as the driver's, and for the same reason
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
@@ -219,18 +230,24 @@ class _Interrupts(tune.Stopper):  # type: ignore[misc]
         return self._seen
 
     def _on_signal(self, number: int, frame: Any) -> None:
-        if self._seen:
+        if self._seen and number != signal.SIGUSR1:
             raise KeyboardInterrupt
-        self._seen = True
-        self._note()
+        if not self._seen:
+            self._seen = True
+            self._note()
+
+    def listen(self) -> None:
+        """Put our handlers in place; Tune puts one of its own for SIGUSR1 as it begins."""
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._on_signal)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Our handlers in place; Tune's own, which SIGUSR1 keeps, does the same without a note."""
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(number, self._on_signal) for number in numbers]
+        """Our handlers in place until the block ends."""
+        before = [signal.getsignal(number) for number in STOP_SIGNALS]
+        self.listen()
         try:
             yield
         finally:
-            for number, handler in zip(numbers, before, strict=True):
+            for number, handler in zip(STOP_SIGNALS, before, strict=True):
                 signal.signal(number, handler)

@@ -239,4 +239,4 @@ def _courier(uri: str) -> Courier:
     """This process's own, which outlives its packs."""
     from gansweep.tracking.mlflow import Courier
 
-    return Courier(uri, alone=True)
+    return Courier(uri)

@@ -54,10 +54,11 @@ class SpoolTracker:
         self._written = time.monotonic()
         self._fresh: list[Path] = [self._folder]  # what the disk may not have yet
         self._warned = False
+        self._stamp = 0
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Scalars at `step` (g_steps)."""
-        self._put(Metrics({name: float(v) for name, v in metrics.items()}, step, _now()))
+        self._put(Metrics({name: float(v) for name, v in metrics.items()}, step, self._now()))
 
     def log_image(self, key: str, image: Tensor, *, step: int) -> None:
         """One picture, uint8 [3 or 1, H, W], in the series `key`; it is written to a file at once.
@@ -81,15 +82,16 @@ class SpoolTracker:
             return
         with self._lock:
             self._fresh += [path, self._folder]
-        self._put(Image(key, path.name, step, _now()))  # after the file: readers go by the line
+        # After the file: readers go by the line.
+        self._put(Image(key, path.name, step, self._now()))
 
     def log_text(self, text: str, artifact: str) -> None:
         """A text artifact at the relative path `artifact`."""
-        self._put(Text(text, artifact, _now()))
+        self._put(Text(text, artifact, self._now()))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Tags; a later value replaces an earlier one."""
-        self._put(Tags(dict(tags), _now()))
+        self._put(Tags(dict(tags), self._now()))
 
     def flush(self) -> None:
         """Let the disk have all that was logged.
@@ -122,7 +124,7 @@ class SpoolTracker:
         with self._lock:
             if self._file.closed:
                 return
-            self._lines.append(to_line(End(status, _now())))
+            self._lines.append(to_line(End(status, self._now())))
         with contextlib.suppress(OSError):  # the driver settles what has no end
             self.flush()
         with self._lock:
@@ -152,6 +154,11 @@ class SpoolTracker:
         self._lines = [data[done:]] if done < len(data) else []
         self._written = time.monotonic()
         return refused
+
+    def _now(self) -> int:
+        """Milliseconds since 1970, never less than before: the clock may step backwards."""
+        self._stamp = max(self._stamp, time.time_ns() // 1_000_000)
+        return self._stamp
 
     def _warn(self, error: OSError) -> None:
         if not self._warned:
@@ -195,10 +202,6 @@ def _sync(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000
 
 
 if TYPE_CHECKING:

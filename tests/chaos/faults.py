@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import signal
 import sqlite3
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -18,17 +18,30 @@ from typing import Any, ClassVar, final
 import psutil
 from e2e.command import Place, wait_for
 
+from . import ground
+from .ground import TRAINING, Ground
 from .sweep import NAME
+
+HANG_SECONDS = 420.0
+"""A sweep of half a minute that takes longer hangs, on a machine with five times its load, too."""
+
+STOP_SECONDS = 90.0
+"""The same for a graceful stop, which has a limit of its own of 60 s."""
 
 
 @dataclass
 class Scene:
-    """A sweep in training: its driver, its folder, and the dice."""
+    """A sweep in training: its driver, its folder, what it runs on, and the dice.
+
+    before: when each checkpoint was written that was there before the driver.
+    """
 
     place: Place
     driver: subprocess.Popen[Any]
     folder: Path
+    ground: Ground
     rng: random.Random
+    before: dict[Path, int]
 
     def processes(self, word: str) -> list[psutil.Process]:
         """Those below the driver whose command line has `word`."""
@@ -44,9 +57,17 @@ class Scene:
 
 
 class Fault(ABC):
-    """One kind of injury. `driver_survives`: whether the command is to complete in spite of it."""
+    """One kind of injury.
+
+    driver_survives: whether the command is to complete in spite of it; alone: whether it cannot be
+    followed by another one; seconds: when the command has ended at the latest; ground: what it
+    needs.
+    """
 
     driver_survives: ClassVar[bool] = False
+    alone: ClassVar[bool] = False
+    seconds: ClassVar[float] = HANG_SECONDS
+    ground: Callable[[Place], AbstractContextManager[Ground]] = staticmethod(ground.folder)
 
     @abstractmethod
     def inject(self, scene: Scene) -> None:
@@ -66,8 +87,10 @@ class WorkerKilled(Fault):
     driver_survives = True
 
     def inject(self, scene: Scene) -> None:
-        workers = scene.processes("PackWorker") or scene.processes("ray::")
-        kill([scene.rng.choice(workers)] if workers else [])
+        workers = wait_for(
+            lambda: scene.processes(TRAINING), seconds=60, what="a worker that trains"
+        )
+        kill([scene.rng.choice(workers)])
 
 
 @final
@@ -90,6 +113,8 @@ class RayletKilled(Fault):
 class Terminated(Fault):
     """As batch systems do, with a grace time."""
 
+    seconds = STOP_SECONDS
+
     def inject(self, scene: Scene) -> None:
         scene.driver.send_signal(signal.SIGTERM)
 
@@ -98,6 +123,8 @@ class Terminated(Fault):
 class Warned(Fault):
     """Slurm's --signal=USR1."""
 
+    seconds = STOP_SECONDS
+
     def inject(self, scene: Scene) -> None:
         scene.driver.send_signal(signal.SIGUSR1)
 
@@ -105,6 +132,8 @@ class Warned(Fault):
 @final
 class InterruptedTwice(Fault):
     """Ctrl-C, and again before the trials are put aside."""
+
+    seconds = STOP_SECONDS
 
     def inject(self, scene: Scene) -> None:
         scene.driver.send_signal(signal.SIGINT)
@@ -146,7 +175,7 @@ class DatabaseLocked(Fault):
     driver_survives = True
 
     def inject(self, scene: Scene) -> None:
-        connection = sqlite3.connect(scene.place.folder / "mlflow.db", isolation_level=None)
+        connection = sqlite3.connect(scene.ground.database, isolation_level=None)
         with contextlib.closing(connection):
             connection.execute("PRAGMA busy_timeout = 10000")
             connection.execute("BEGIN EXCLUSIVE")
@@ -159,6 +188,7 @@ class DiskFull(Fault):
     """For a while nothing can be written to the sweep's folder, a small file system of its own."""
 
     driver_survives = True
+    ground = staticmethod(ground.small_disk)
 
     def inject(self, scene: Scene) -> None:
         filler = scene.folder / "filler"
@@ -168,6 +198,56 @@ class DiskFull(Fault):
                 file.flush()
         time.sleep(scene.rng.uniform(0.5, 2.0))
         filler.unlink()
+
+
+@final
+class ServerAway(Fault):
+    """The MLflow server gets SIGKILL and comes again after many delivery intervals."""
+
+    driver_survives = True
+    ground = staticmethod(ground.served)
+
+    def inject(self, scene: Scene) -> None:
+        server = scene.ground.server
+        assert server is not None
+        server.kill()
+        time.sleep(scene.rng.uniform(10.0, 20.0))
+        server.start()
+
+
+@final
+class NodeKilled(Fault):
+    """Every process of a cluster's second node gets SIGKILL, and the node stays away."""
+
+    driver_survives = True
+    alone = True
+    ground = staticmethod(ground.two_nodes)
+
+    def inject(self, scene: Scene) -> None:
+        nodes = scene.ground.nodes
+        assert nodes is not None
+        wait_for(
+            lambda: nodes.workers(nodes.second), seconds=60, what="training on the second node"
+        )
+        kill(nodes.second.processes())
+
+
+@final
+class ClockBack(Fault):
+    """The wall clock of driver and workers steps backwards, as Python sees it.
+
+    clock/sitecustomize.py shifts `time.time` and `time.time_ns`; monotonic clocks, files' times and
+    Ray's C++ keep theirs.
+    """
+
+    driver_survives = True
+
+    def inject(self, scene: Scene) -> None:
+        clock = Path(scene.place.environment["CHAOS_CLOCK"])
+        now = float(clock.read_text()) if clock.exists() else 0.0
+        draft = clock.with_suffix(".new")
+        draft.write_text(str(now - scene.rng.uniform(60.0, 7200.0)))
+        draft.replace(clock)
 
 
 FAULTS: dict[str, Fault] = {
@@ -183,39 +263,27 @@ FAULTS: dict[str, Fault] = {
         BitFlipped,
         DatabaseLocked,
         DiskFull,
+        ServerAway,
+        NodeKilled,
+        ClockBack,
     )
 }
 
 
-@contextlib.contextmanager
-def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
-    """`folder` is a file system of so many MB; needs the right to mount one."""
-    folder.mkdir(parents=True)
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "gansweep-chaos", str(folder)],
-        check=True,
-    )
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def may_mount() -> bool:
-    """Whether this process may mount file systems."""
-    return (
-        os.geteuid() == 0
-        and subprocess.run(
-            ["unshare", "--mount", "true"], capture_output=True, check=False
-        ).returncode
-        == 0
-    )
-
-
 def in_training(scene: Scene) -> None:
-    """Returns once every trial has a checkpoint, or the driver has ended."""
+    """Returns once the present command has written checkpoints of two trials, or has ended."""
     wait_for(
-        lambda: len(scene.checkpoints()) >= 2 or scene.driver.poll() is not None,
-        seconds=180,
-        what=f"the first checkpoints of {NAME}",
+        lambda: (
+            sum(scene.before.get(path) != modified(path) for path in scene.checkpoints()) >= 2
+            or scene.driver.poll() is not None
+        ),
+        seconds=300,
+        what=f"fresh checkpoints of {NAME}",
     )
+
+
+def modified(path: Path) -> int:
+    """When a file was written, in ns; 0 where it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_mtime_ns
+    return 0

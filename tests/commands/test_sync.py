@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from sweep_files import TEXT, load
 import gansweep.commands.sync
 from gansweep.commands.sync import deliver_spools
 from gansweep.ownership import sole_use
-from gansweep.progress import TrialResult
+from gansweep.progress import RUN_STATUS, TrialResult
 from gansweep.sweep.plan import Plan
 from gansweep.sweep.trials import planned
 from gansweep.tracking.base import Tracker
@@ -88,6 +89,49 @@ def test_a_trial_that_trains_still_is_not_settled(
     assert state(store, other.run_id) == ("RUNNING", "running", "", 10)
 
 
+@pytest.mark.parametrize(
+    ("states", "status"),
+    [
+        (("completed", "stopped"), "FINISHED"),
+        (("completed", "failed"), "FAILED"),
+        (("failed", "interrupted"), "KILLED"),
+        (("completed", "waiting"), "KILLED"),
+    ],
+)
+@pytest.mark.parametrize("delivered", [False, True])
+def test_a_sweep_whose_end_the_store_missed_is_ended(
+    states: tuple[Any, Any],
+    status: str,
+    delivered: bool,
+    gansweep: Gansweep,
+    folder: Path,
+    plan: Plan,
+    store: MlflowStore,
+) -> None:
+    """Also where all records had arrived before it went away; a second time changes nothing."""
+    parent = store.parent_run(store.experiment("small"), "small")
+    if delivered:
+        assert gansweep("sync", "small", "--tracking-uri", store.uri)[0] == 0
+        store.settle(parent, "RUNNING")
+        for trial in spools(folder / "trials"):
+            shutil.rmtree(trial / "spool")
+        for entry in plan.entries.values():
+            store.settle(entry.run_id, "RUNNING")
+    for entry, state in zip(plan.entries.values(), states, strict=True):
+        entry.state = state
+    plan.save()
+    client = MlflowClient(store.uri)
+    assert client.get_run(parent).info.status == "RUNNING"
+    assert gansweep("sync", "small", "--tracking-uri", store.uri)[0] == 0
+    ended = client.get_run(parent).info
+    assert ended.status == status
+    for entry in plan.entries.values():
+        expected = RUN_STATUS.get(entry.state, "RUNNING")
+        assert client.get_run(entry.run_id).info.status == expected
+    assert gansweep("sync", "small", "--tracking-uri", store.uri)[0] == 0
+    assert client.get_run(parent).info.end_time == ended.end_time
+
+
 def test_another_store_is_sent_nothing(
     gansweep: Gansweep, folder: Path, plan: Plan, store: MlflowStore, tmp_path: Path
 ) -> None:
@@ -143,6 +187,35 @@ def test_it_keeps_off_a_sweep_that_is_driven(
     assert code == 2
     assert "another gansweep drives this sweep" in err
     assert len(spools(folder / "trials")) == 2
+
+
+@pytest.mark.parametrize("record", ["--record", "--no-record"])
+def test_train_keeps_off_it_too(
+    record: str,
+    gansweep: Gansweep,
+    folder: Path,
+    store: MlflowStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And others keep off while it trains: all of them write the trials' folders."""
+    load(tmp_path, TEXT)
+    tried: list[tuple[int, str, str]] = []
+
+    def trained(*args: Any, **rest: Any) -> TrialResult:
+        tried.append(gansweep("sync", "small", "--tracking-uri", store.uri))
+        return TrialResult("completed", "", 5, 0.1, {})
+
+    monkeypatch.setattr("gansweep.commands.train.run_trial", trained)
+    words = ("train", tmp_path / "file.yaml", "--tracking-uri", store.uri, record)
+    with sole_use(folder):
+        code, _, err = gansweep(*words)
+    assert (code, tried) == (2, [])
+    assert "another gansweep drives this sweep" in err
+    assert gansweep(*words)[0] == 0
+    ((code, _, err),) = tried
+    assert code == 2
+    assert "another gansweep drives this sweep" in err
 
 
 def test_a_trial_of_train_is_found_by_its_note(

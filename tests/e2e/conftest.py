@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .command import Place, wait_for
+from .command import REPOSITORY, Place, wait_for
 from .story import Story, tell
 
 LAB = Path(__file__).with_name("lab")
@@ -34,7 +34,7 @@ def new_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
         place = Place(
             folder,
             GANSWEEP_CACHE=str(cache),
-            PYTHONPATH=str(lab),
+            PYTHONPATH=os.pathsep.join([str(lab), str(REPOSITORY)]),  # the code beside these tests
             LAB=str(lab),
             **environment,
         )

@@ -16,6 +16,7 @@ from sweep_files import load, text
 from gansweep.config import resolve
 from gansweep.engines import Choice
 from gansweep.progress import Continue, Exploit, Progress, Stop, TrialResult
+from gansweep.sweep import driver
 from gansweep.sweep.board import Board
 from gansweep.sweep.driver import WORKER_RETRIES, SweepDriver
 from gansweep.sweep.plan import Plan, trial_folder
@@ -45,7 +46,7 @@ class Store:
         self.tags: dict[str, dict[str, str]] = {}
         self.statuses: dict[str, list[str]] = {}
         self.texts: dict[str, str] = {}
-        self.broken = False
+        self.broken: Exception | None = None
         self.told: list[Any] = []
 
     def trial_run(
@@ -53,7 +54,7 @@ class Store:
     ) -> str:
         assert (experiment, parent) == ("experiment", "parent")
         if self.broken:
-            raise ConnectionError("the store\nis gone")
+            raise self.broken
         run = f"run {key}"
         self.set_tags(run, tags)
         self.settle(run, "RUNNING")
@@ -78,6 +79,7 @@ class Deliveries:
     def __init__(self) -> None:
         self.runs: dict[Path, str] = {}
         self.left = Backlog()
+        self.within_s = 0.0
         self.meanwhile: Callable[[], None] = lambda: None
 
     def add(self, run_id: str, folder: Path) -> None:
@@ -86,7 +88,8 @@ class Deliveries:
     def forget(self, folder: Path) -> None:
         self.runs.pop(folder, None)
 
-    def drain(self) -> Backlog:
+    def drain(self, *, within_s: float) -> Backlog:
+        self.within_s = within_s
         self.meanwhile()
         return self.left
 
@@ -202,6 +205,34 @@ def test_a_pack_is_of_one_shape(tmp_path: Path) -> None:
     assert sorted(key for pack in packs for key in pack) == sorted(keys(one.trials))
     shapes = {trial.key: trial.config.shape for trial in one.trials}
     assert [len({shapes[key] for key in pack}) for pack in packs] == [1, 1]
+
+
+def test_a_full_disk_leaves_no_pack_and_no_trial_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune would ask for ever whether more is to come; what is saved next holds all of it."""
+    one = Sweeping(tmp_path, workers=2, resources={"pack": 2}, search=ASHA)
+    a, b = one.begin("p")
+    c, d = one.begin("q")
+
+    def full(*args: Any, **rest: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one.plan, "save", full)
+        patch.setattr(Path, "open", full)  # the journal's
+        assert one.score("p", 10, {a: 1.0, b: 0.5})["p"].verdicts == {
+            a: Continue(), b: Continue(),
+        }  # fmt: skip
+        for pack, key in (("p", a), ("p", b), ("q", c)):
+            assert one.end(pack, key) == {pack: Answer(closed=1)}
+        one.driver.over("p", "")
+        one.driver.over("q", "killed")
+    assert one.begin("r") == [d]
+    assert Plan.load(one.plan.path, one.sweep.name).entries == one.plan.entries
+    assert one.end("r", d) == {"r": Answer(closed=1)}
+    one.driver.over("r", "")
+    assert not one.driver.busy
 
 
 def test_a_note_says_how_packs_train(tmp_path: Path) -> None:
@@ -337,28 +368,106 @@ def test_a_pack_that_ended_well_leaves_nothing_to_mend(tmp_path: Path) -> None:
     assert not one.driver.busy
 
 
-def test_where_no_run_can_be_made_nothing_more_begins(tmp_path: Path) -> None:
+REFUSED = ValueError("no such run\nin the store")
+
+
+def test_where_a_run_is_refused_nothing_more_begins(tmp_path: Path) -> None:
     """And nobody waits for what would come again: the sweep ends."""
     one = Sweeping(tmp_path, resources={"pack": 2})
     one.begin("p")
-    one.store.broken = True
+    one.store.broken = REFUSED
     one.driver.over("p", "killed")
     assert one.begin("q") == []
-    assert one.driver.trouble == "ConnectionError: the store"
+    assert one.driver.trouble == "ValueError: no such run"
     assert not one.driver.busy
-    one.store.broken = False
+    one.store.broken = None
     assert one.begin("r") == []
 
 
-def test_a_refill_that_cannot_be_made_closes_the_place(tmp_path: Path) -> None:
+def test_a_refill_that_is_refused_closes_the_place(tmp_path: Path) -> None:
     one = Sweeping(tmp_path, resources={"pack": 2})
     a, b = one.begin("p")
-    one.store.broken = True
+    one.store.broken = REFUSED
     assert one.end("p", a) == {"p": Answer(closed=1)}
-    assert one.driver.trouble == "ConnectionError: the store"
+    assert one.driver.trouble == "ValueError: no such run"
     assert one.driver.busy
     assert one.end("p", b) == {"p": Answer(closed=1)}
     one.driver.over("p", "")
+    assert not one.driver.busy
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the driver takes for the time; the last one counts."""
+    now = [1000.0]
+    monkeypatch.setattr(driver, "time", SimpleNamespace(monotonic=lambda: now[-1]))
+    return now
+
+
+AWAY = ConnectionError("the store\nis gone")
+
+
+def test_new_trials_wait_while_the_store_is_away(tmp_path: Path, clock: list[float]) -> None:
+    """Those in training go on; the others begin in their order once it is back."""
+    one = Sweeping(tmp_path, resources={"pack": 2})
+    a, b = one.begin("p")
+    one.store.broken = AWAY
+    assert one.end("p", a) == {"p": Answer(closed=1)}  # its place is not filled
+    assert "wait for MLflow (ConnectionError: the store)" in one.board.message
+    one.store.broken = None
+    assert one.begin("q") == []  # it is not asked again at once
+    assert one.driver.trouble == ""
+    assert one.driver.busy
+    assert one.end("p", b) == {"p": Answer(closed=1)}
+    one.driver.over("p", "")
+    assert one.driver.busy
+    clock.append(clock[-1] + driver.STORE_RETRY_SECONDS)
+    assert one.begin("q") == keys(one.trials[2:3])
+    assert one.board.message == ""
+    assert one.begin("r") == keys(one.trials[3:])
+    assert one.states() == ["completed", "completed", "running", "running"]
+
+
+def test_no_store_is_waited_for_for_ever(tmp_path: Path, clock: list[float]) -> None:
+    one = Sweeping(tmp_path, resources={"pack": 2})
+    one.store.broken = AWAY
+    tries = 0
+    while not one.driver.trouble:
+        assert one.begin("p") == []
+        tries += 1
+        clock.append(clock[-1] + driver.STORE_RETRY_SECONDS)
+    assert clock[-1] - clock[0] == pytest.approx(driver.STORE_PATIENCE_SECONDS, abs=11)
+    assert one.driver.trouble == "ConnectionError: the store"
+    assert not one.driver.busy
+    assert tries == len(clock) - 1
+
+
+def test_a_short_outage_does_not_count_for_the_next(tmp_path: Path, clock: list[float]) -> None:
+    one = Sweeping(tmp_path, resources={"pack": 2})
+    one.store.broken = AWAY
+    assert one.begin("p") == []
+    one.store.broken = None
+    clock.append(clock[-1] + driver.STORE_RETRY_SECONDS)
+    assert len(one.begin("p")) == 2
+    clock.append(clock[-1] + 2 * driver.STORE_PATIENCE_SECONDS)
+    one.store.broken = AWAY
+    assert one.begin("q") == []
+    assert one.driver.trouble == ""
+
+
+@pytest.mark.parametrize("away", [True, False])
+def test_an_interrupt_waits_for_no_trial_that_would_come_again(away: bool, tmp_path: Path) -> None:
+    """Tune would ask for it for ten minutes, and look at no signal meanwhile."""
+    one = Sweeping(tmp_path, resources={"pack": 2})
+    if away:
+        one.store.broken = AWAY
+        assert one.begin("p") == []
+    else:
+        one.begin("p")
+        one.driver.over("p", "killed")
+    assert one.driver.busy
+    one.driver.interrupted = True
+    assert one.begin("q") == []
     assert not one.driver.busy
 
 
@@ -462,6 +571,7 @@ def test_where_the_store_is_away_the_plan_alone_is_settled(impatient: bool, tmp_
         one.courier.meanwhile = interrupt
     before = {run: list(found) for run, found in one.store.statuses.items()}
     one.driver.settle()
+    assert one.courier.within_s == driver.INTERRUPTED_DRAIN_SECONDS
     assert one.driver.backlog.records == (1 if impatient else 5)
     assert one.store.statuses == before
     saved = Plan.load(one.plan.path, one.sweep.name).entries
@@ -567,6 +677,26 @@ def test_a_generation_is_answered_as_a_whole_and_recorded(tmp_path: Path) -> Non
     assert json.loads(tags["lineage"]) == entry.lineage
     assert tags["donor"] == f"run {a}"
     assert Plan.load(one.plan.path, one.sweep.name).entries[d].lineage == entry.lineage
+
+
+def test_a_generation_is_answered_while_the_store_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its members wait for the answer; the lineage is told at the end."""
+    one = Sweeping(tmp_path, workers=2, **POPULATION)
+    packs = {name: one.begin(name) for name in "pq"}
+    (_, _), (_, d) = packs.values()
+
+    def away(*args: Any) -> None:
+        raise ConnectionError("the store is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one.store, "set_tags", away)
+        answers = generation(one, packs, 20)
+    assert isinstance(answers["q"].verdicts[d], Exploit)
+    assert "lineage" not in one.store.tags[f"run {d}"]
+    one.driver.settle()
+    assert json.loads(one.store.tags[f"run {d}"]["lineage"]) == one.plan.entries[d].lineage != []
 
 
 def test_a_population_writes_its_generations(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -59,6 +62,25 @@ def test_workers_find_the_folder_of_the_command(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["lab", os.getcwd()]))
     path = startup.worker_environment()["PYTHONPATH"].split(os.pathsep)
     assert path == [os.getcwd(), os.path.abspath("lab")]
+
+
+def test_sigterm_stays_ours_whatever_a_library_puts_in_its_place() -> None:
+    """From a thread, too, as Ray is started."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+
+    def library() -> None:
+        with startup._sigterm_kept():
+            ctypes.CDLL(None).signal(signal.SIGTERM, None)  # SIG_DFL
+
+    try:
+        thread = threading.Thread(target=library)
+        thread.start()
+        thread.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
 
 
 def test_tune_asks_for_workers_of_another_kind(monkeypatch: pytest.MonkeyPatch) -> None:

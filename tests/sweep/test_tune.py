@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,22 +20,43 @@ from gansweep.sweep.worker import Answer, PackAssigned
 
 def test_first_signal_asks_the_second_ends() -> None:
     notes: list[str] = []
-    interrupts = tune._Interrupts(lambda: notes.append("note"))
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(number) for number in tune.STOP_SIGNALS]
     count = 0
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in tune.STOP_SIGNALS:
         interrupts = tune._Interrupts(lambda: notes.append("note"))
         with interrupts.listening():
             assert not interrupts.stop_all()
             os.kill(os.getpid(), number)
             assert interrupts.stop_all()
             assert interrupts("trial", {}) is False  # no single trial is stopped by it
-            with pytest.raises(KeyboardInterrupt):
-                os.kill(os.getpid(), number)
+            os.kill(os.getpid(), signal.SIGUSR1)  # a warning: it is heeded already
+            for second in (signal.SIGINT, signal.SIGTERM):
+                with pytest.raises(KeyboardInterrupt):
+                    os.kill(os.getpid(), second)
         count += 1
-    assert notes == ["note"] * count == ["note", "note"]
-    after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert notes == ["note"] * count == ["note"] * 3
+    after = [signal.getsignal(number) for number in tune.STOP_SIGNALS]
     assert after == before
+
+
+def test_tune_leaves_us_sigusr1() -> None:
+    """It takes it as it begins, before it sets its callbacks up."""
+    notes: list[str] = []
+    interrupts = tune._Interrupts(lambda: notes.append("note"))
+    with interrupts.listening():
+        before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        tune._Watch(Note(), set_up=interrupts.listen).setup(stop=None, num_samples=-1)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert interrupts.stop_all()
+        assert before is not None
+    assert notes == ["note"]
+
+
+def test_stopper_and_driver_can_be_pickled() -> None:
+    """Tune insists, and a note may hold threads and locks."""
+    lock = threading.Lock()
+    interrupts = tune._Interrupts(lambda: lock.release())
+    assert pickle.dumps(interrupts)
 
 
 # --- what the searcher and the watch pass on

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -531,22 +532,57 @@ def test_a_missing_database_is_not_made(tmp_path: Path, make: MakeCourier) -> No
     assert not (tmp_path / "far").exists()
 
 
-def test_mlflows_own_retries_are_switched_off_where_nobody_else_needs_them(
+def test_mlflow_neither_sleeps_nor_waits_for_minutes_by_itself(
     run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import os
-
-    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-    monkeypatch.setenv(name, "7")
-    monkeypatch.delenv(name)
+    """But a user's own setting counts."""
+    own, ours = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    monkeypatch.setenv(own, "7")
+    monkeypatch.setenv(ours, "120")
+    monkeypatch.delenv(ours)
     SpoolTracker(trial).finish("FINISHED")
-    for alone, expected in ((False, None), (True, "1")):
-        courier = make(alone=alone)
-        courier.add(run_id, trial)
-        (trial / FOLDER / NOTE).unlink(missing_ok=True)
-        SpoolTracker(trial).finish("FINISHED")
-        courier.drain()
-        assert os.environ.get(name) == expected
+    courier = make()
+    courier.add(run_id, trial)
+    assert courier.drain() == NOTHING
+    assert (os.environ[own], os.environ[ours]) == ("7", "20")
+
+
+def test_an_end_of_patience_is_kept_whatever_the_progress(
+    run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = SpoolTracker(trial)
+    for i in range(40):
+        tracker.log_text("", f"text{i}")
+    tracker.finish("FINISHED")
+    real = MlflowClient.log_text
+
+    def slow(*args: Any) -> None:
+        time.sleep(0.1)
+        real(*args)
+
+    monkeypatch.setattr(MlflowClient, "log_text", slow)
+    courier = make()
+    courier.add(run_id, trial)
+    start = time.monotonic()
+    assert courier.drain(within_s=1.0).records > 0
+    assert 0.9 < time.monotonic() - start < 3
+    assert courier.drain() == NOTHING
+
+
+def test_who_waits_for_a_long_spool_waits_for_no_rests(
+    run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A courier takes 1 MiB at a time, and rests for most of the time else."""
+    monkeypatch.setattr("gansweep.tracking.mlflow.courier._MOST_OF_THE_TIME", 1e-6)
+    tracker = SpoolTracker(trial)
+    for i in range(4):
+        tracker.log_text("x" * 2**20, f"text{i}")
+    tracker.finish("FINISHED")
+    courier = make()
+    courier.add(run_id, trial)
+    start = time.monotonic()
+    assert courier.drain() == NOTHING
+    assert time.monotonic() - start < 8
 
 
 # --- what is refused

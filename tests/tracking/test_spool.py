@@ -45,6 +45,18 @@ def steps(folder: Path) -> list[int]:
     return [record.step for record in read(folder) if isinstance(record, Metrics)]
 
 
+def test_a_clock_that_steps_backwards_leaves_the_order_of_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [5_000_000_000, 6_000_000_000, 1_000_000_000, 7_000_000_000]
+    monkeypatch.setattr(time, "time_ns", lambda: now.pop(0))
+    tracker = SpoolTracker(tmp_path)
+    for step in range(4):
+        tracker.log_metrics({"a/b": 1.0}, step=step)
+    tracker.flush()
+    assert [record.milliseconds for record in read(tmp_path)] == [5000, 6000, 6000, 7000]
+
+
 def test_everything_is_read_back_in_order(tmp_path: Path) -> None:
     tracker = SpoolTracker(tmp_path)
     before = time.time_ns() // 1_000_000

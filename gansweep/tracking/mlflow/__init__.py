@@ -1,5 +1,6 @@
 """The record in MLflow: the only package that imports mlflow, and only when a store is opened."""
 
+from gansweep.tracking.mlflow.client import is_refusal, reason
 from gansweep.tracking.mlflow.courier import Backlog, Courier
 from gansweep.tracking.mlflow.delivery import noted_run
 from gansweep.tracking.mlflow.server import SERVER_ENVIRONMENT, server_command
@@ -13,7 +14,9 @@ __all__ = [
     "MlflowStore",
     "StoreStatus",
     "TrialRecord",
+    "is_refusal",
     "noted_run",
+    "reason",
     "server_command",
     "tracking_uri",
 ]

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 from typing import Any
 
-_QUIET = {
+_DEFAULTS = {
     # No report of each run's URL in the worker's output, no usage reports to the maker.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # MLflow's own retries sleep for minutes after a server is back, and hold up the driver while it
+    # is away; a courier has its own, and what it does not deliver stays in the spools.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
+
+# What the store will refuse again, however often it is asked.
+_REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"})
 
 # The store logs a traceback at each refused statement; the error reaches us as an exception.
 _LOUD = {
@@ -26,7 +34,7 @@ def open_client(uri: str) -> Any:
 
     Raises whatever MLflow raises for a store that it cannot open.
     """
-    for name, value in _QUIET.items():
+    for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     from mlflow.tracking import MlflowClient
 
@@ -39,6 +47,13 @@ def error_code(error: BaseException) -> str | None:
     """MLflow's own word for what went wrong, such as `INVALID_PARAMETER_VALUE`; else None."""
     code = getattr(error, "error_code", None)
     return code if isinstance(code, str) else None
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the store will say so again; else it is away, locked or out of order for now."""
+    if isinstance(error, (OSError, json.JSONDecodeError)):  # a connection's, a proxy's
+        return False
+    return error_code(error) in _REFUSALS or isinstance(error, (TypeError, ValueError))
 
 
 def reason(error: BaseException) -> str:

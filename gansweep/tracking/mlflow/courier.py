@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -56,9 +56,6 @@ class Courier:
     a trial went beyond its last checkpoint before it broke off and comes by the same steps again,
     the run's own last steps decide: what it has of a metric or a series of images is not stored
     twice.
-
-    alone: nothing else in this process relies on MLflow's own retries, which sleep for minutes
-    after a server is back; they are switched off.
     """
 
     def __init__(
@@ -67,16 +64,15 @@ class Courier:
         *,
         interval_s: float = 1.0,
         artifact_patience_s: float = PATIENCE_SECONDS / 2,
-        alone: bool = False,
     ) -> None:
         self.uri: Final = uri
         self._interval = interval_s
         self._artifact_patience = artifact_patience_s
-        self._alone = alone
         self._deliveries: dict[Path, Delivery] = {}
         self._changed = threading.Condition()
         self._wake = threading.Event()
         self._stop = False
+        self._awaited = False  # somebody waits for it
         self._client: Any = None
         self._delay = _FIRST_DELAY_SECONDS
         self._progress = 0.0  # when something was last dealt with
@@ -110,23 +106,28 @@ class Courier:
         counts = [count for each in self._all() if (count := each.waiting)]
         return Backlog(sum(counts), len(counts), self._reason if counts else "")
 
-    def drain(self, patience_s: float = PATIENCE_SECONDS) -> Backlog:
+    def drain(self, patience_s: float = PATIENCE_SECONDS, *, within_s: float = math.inf) -> Backlog:
         """Wait until all that is written by now is delivered; what is not, in the end.
 
-        It gives up after `patience_s` seconds without progress. Spools that have ended and are
-        delivered are removed.
+        It gives up after `patience_s` seconds without progress, and after `within_s` seconds.
+        Spools that have ended and are delivered are removed.
         """
         wanted = [(each, each.complete) for each in self._all()]
         begun = time.monotonic()
         for each, _ in wanted:
             each.retry_at = 0.0
+        self._awaited = True
         self._wake.set()
         with self._changed:
-            while any(each.offset < size for each, size in wanted):
-                left = max(begun, self._progress) + patience_s - time.monotonic()
-                if left <= 0:
-                    break
-                self._changed.wait(left)
+            try:
+                while any(each.offset < size for each, size in wanted):
+                    end = min(max(begun, self._progress) + patience_s, begun + within_s)
+                    left = end - time.monotonic()
+                    if left <= 0:
+                        break
+                    self._changed.wait(left)
+            finally:
+                self._awaited = False
             for folder, each in list(self._deliveries.items()):
                 if each.remove_if_over():
                     del self._deliveries[folder]
@@ -153,6 +154,8 @@ class Courier:
                 if not self._stop and each.retry_at <= time.monotonic():
                     self._advance(each)
             rest = min(self._spent / _MOST_OF_THE_TIME, _LONGEST_REST_SECONDS)
+            if self._awaited:
+                rest = 0.0
             self._wait(max(rest, self._pause(deliveries)))
 
     def _pause(self, deliveries: list[Delivery]) -> float:
@@ -187,8 +190,6 @@ class Courier:
                 self._delay = _doubled(self._delay)
 
     def _open(self) -> Any:
-        if self._alone:
-            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         path = sqlite_file(self.uri)
         if path and not path.exists():  # MLflow would make an empty one
             raise FileNotFoundError(f"{path} is not on this machine; use an MLflow server")

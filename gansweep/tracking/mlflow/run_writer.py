@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -13,16 +12,13 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from gansweep.tracking.mlflow import tags as tag_names
-from gansweep.tracking.mlflow.client import error_code
+from gansweep.tracking.mlflow.client import is_refusal
 from gansweep.tracking.records import End, Image, Metrics, Record, Tags, Text, Unreadable
 
 _log = logging.getLogger(__name__)
 
 PER_CALL = 1000
 """Metrics and tags in one call, as MLflow has it."""
-
-# What the store will refuse again, however often it is asked.
-_REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"})
 
 
 class ArtifactsAwayError(Exception):
@@ -156,7 +152,7 @@ class RunWriter:
             call()
         except Exception as error:
             artifact = isinstance(what, (Image, Text))
-            if _refused(error):
+            if is_refusal(error):
                 self._gone = self._is_gone(client)
             elif not artifact or not self._answers(client):
                 self._failing_since = None
@@ -195,14 +191,14 @@ class RunWriter:
         try:
             return bool(client.get_run(self.run_id).info.lifecycle_stage == "deleted")
         except Exception as error:
-            return _refused(error)
+            return is_refusal(error)
 
     def _last_steps(self, client: Any) -> dict[str, int]:
         """The last step of each metric and of each series of images in the run."""
         try:
             run = client.get_run(self.run_id)
         except Exception as error:
-            if _refused(error):  # no such run: each call will say so
+            if is_refusal(error):  # no such run: each call will say so
                 return {}
             raise
         steps = {metric.key: metric.step for metric in run.data._metric_objs}
@@ -228,9 +224,3 @@ class RunWriter:
 def _series(key: str) -> str:
     # As MLflow names the files of a series.
     return f"images/{key.replace('/', '~')}"
-
-
-def _refused(error: BaseException) -> bool:
-    if isinstance(error, (OSError, json.JSONDecodeError)):  # a connection's, a proxy's
-        return False
-    return error_code(error) in _REFUSALS or isinstance(error, (TypeError, ValueError))

@@ -191,9 +191,22 @@ class MlflowStore:
         Raises:
             ConfigError: there is no such experiment.
         """
-        number = self.existing_experiment(experiment)
-        run = next(self._search(number, f"tags.`{tag_names.SWEEP}` LIKE '%'"), None)
+        run = self._sweep_run(experiment)
         return {} if run is None else tag_names.own(run.data.tags)
+
+    def end_sweep(self, experiment: str, status: StoreStatus) -> None:
+        """End the experiment's sweep with `status` where its parent run is RUNNING yet.
+
+        Raises:
+            ConfigError: there is no such experiment.
+        """
+        run = self._sweep_run(experiment)
+        if run is not None and run.info.status == "RUNNING":
+            self.settle(run.info.run_id, status)
+
+    def _sweep_run(self, experiment: str) -> Any:
+        number = self.existing_experiment(experiment)
+        return next(self._search(number, f"tags.`{tag_names.SWEEP}` LIKE '%'"), None)
 
     def existing_experiment(self, name: str) -> str:
         """The id of the experiment `name`; nothing is made.
