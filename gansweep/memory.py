@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, final
+from typing import Any, Final, final
 
 OUT_OF_MEMORY: Final = "out_of_memory"
 """Begins the reason of a trial that failed for want of memory, of the host's or of a GPU's."""
@@ -17,8 +19,11 @@ GB: Final = 1e9
 
 _MEMINFO: Final = Path("/proc/meminfo")
 
-_THREAD_BYTES: Final = 72 * 1024**2
-"""What a new thread reserves, most of it untouched: 8 MiB of stack, and a heap of its own."""
+_STATM: Final = Path("/proc/self/statm")
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+_LOOK_SECONDS, _AGAIN_SECONDS = 0.05, 5.0
+"""Between two looks at the memory, and after one that found too much."""
 
 _WORDS: Final = re.compile(
     r"out of memory|can(?:'t|not) allocate memory|unable to allocate|std::bad_alloc|ALLOC_FAILED",
@@ -44,6 +49,13 @@ def ray_says_so(text: str) -> bool:
     return bool(_RAYS_WORDS.search(text))
 
 
+class AboveCeilingError(MemoryError):
+    """A pack takes more of the host's memory than it may."""
+
+    def __str__(self) -> str:
+        return "it takes more than resources.memory_gb allows"
+
+
 @final
 @dataclass(frozen=True)
 class Ceiling:
@@ -53,33 +65,58 @@ class Ceiling:
     gpu: float | None = None
 
     @contextmanager
-    def held(self, *, threads: int) -> Iterator[None]:
+    def held(self) -> Iterator[None]:
         """It holds for this process while the block lasts, beyond what the process has already.
 
-        What is refused raises MemoryError or RuntimeError where it is asked for, as on a machine
-        without more; `threads` is how many the block will start.
-
-        The host's is RLIMIT_DATA: the kernel refuses private memory beyond it, before a page of it
-        is touched, so that no other process feels the attempt; a watch on what is resident would
-        come too late for one large tensor. RLIMIT_AS would count what is only reserved, which is
-        terabytes with CUDA, and memory shared with Ray. The GPU's is that of torch's allocator.
+        Above the host's, AboveCeilingError is raised in the block's thread, between two operations:
+        one operation may take more for as long as it runs. The kernel's limits would be sharper
+        (RLIMIT_DATA, RLIMIT_AS), but they strike whoever asks next: in a Ray worker that was gRPC,
+        whose abort never ends. The GPU's is that of torch's allocator, which raises at once.
         """
         if self.gpu is not None:  # first: CUDA takes memory of the host as it starts
             _limit_gpu(self.gpu)
         if self.host is None:
             yield
             return
-        import resource
-
-        before, most = resource.getrlimit(resource.RLIMIT_DATA)
-        limit = int(_in_use() + self.host + threads * _THREAD_BYTES)
-        if most != resource.RLIM_INFINITY:
-            limit = min(limit, most)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+        watch = _Watch(self.host)
+        watch.start()
         try:
             yield
         finally:
-            resource.setrlimit(resource.RLIMIT_DATA, (before, most))
+            watch.end()
+
+
+@final
+class _Watch(threading.Thread):
+    """Looks again and again at what this process has; made by the thread that it raises in."""
+
+    def __init__(self, most: float) -> None:
+        super().__init__(name="memory", daemon=True)
+        _give_back()
+        self._limit = _own() + most
+        self._watched = ctypes.c_ulong(threading.get_ident())
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        pause = _LOOK_SECONDS
+        while not self._over.wait(pause):
+            above = _own() > self._limit
+            with self._lock:
+                if above and not self._over.is_set():
+                    self._raise(ctypes.py_object(AboveCeilingError))
+            # It may be swallowed, as what is raised in a probe: then it comes again.
+            pause = _AGAIN_SECONDS if above else _LOOK_SECONDS
+
+    def end(self) -> None:
+        """Nothing is raised after this."""
+        with self._lock:
+            self._over.set()
+            self._raise(None)
+
+    def _raise(self, error: Any) -> None:
+        """In the watched thread, between two instructions of Python; None takes it back."""
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(self._watched, error)
 
 
 def available() -> int | None:
@@ -100,29 +137,14 @@ def _limit_gpu(size: float) -> None:
         torch.cuda.set_per_process_memory_fraction(min(1.0, size / total))
 
 
-def _in_use() -> int:
-    """Bytes of private writable memory, as RLIMIT_DATA counts, but for what malloc has free."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    found = re.search(r"^VmData:\s+(\d+) kB", status, re.MULTILINE)
-    return (int(found[1]) * 1024 if found else 0) - _free_in_heaps()
+def _own() -> int:
+    """Bytes of this process that are resident and its own, libraries and shared memory apart."""
+    _, resident, shared, *_ = map(int, _STATM.read_text(encoding="ascii").split())
+    return (resident - shared) * _PAGE_BYTES
 
 
-class _Mallinfo(ctypes.Structure):
-    """glibc's struct mallinfo2."""
-
-    _fields_ = tuple(
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena", "ordblks", "smblks", "hblks", "hblkhd",
-            "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
-        )
-    )  # fmt: skip
-
-
-def _free_in_heaps() -> int:
-    """Bytes that malloc would give out again before it asks the kernel: an earlier pack's."""
-    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
-    if mallinfo is None:  # no glibc, or one before 2.33
-        return 0
-    mallinfo.restype = _Mallinfo
-    return int(mallinfo().fordblks)
+def _give_back() -> None:
+    """Let the system have what malloc keeps of an earlier pack: it is none of the next one's."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim:
+        trim(0)

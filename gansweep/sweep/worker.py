@@ -159,13 +159,11 @@ class Worker:
 
         cores = os.environ.get("OMP_NUM_THREADS")
         torch.set_num_threads(int(cores) if cores else 1)
-        size = len(self._assigned.trials)
         try:
-            with self._assigned.ceiling.held(threads=size + torch.get_num_threads()):
-                jobs = [job for job in map(self._job, self._assigned.trials) if job]
-                while jobs:
-                    jobs = self._fit(jobs)
-                    gc.collect()  # a pack and its tensors are a circle
+            jobs = [job for job in map(self._job, self._assigned.trials) if job]
+            while jobs:
+                jobs = self._fit(jobs)
+                gc.collect()  # a pack and its tensors are a circle
         except BaseException as error:
             log.exception("the pack broke")
             self._messages.put(Broken(in_one_line(error), ran_out(error)))
@@ -180,7 +178,8 @@ class Worker:
         """Train them; where a trial ran out of memory all alone, the one that follows it."""
         pack = Pack(jobs, self, engine=self._assigned.engine)
         try:
-            pack.fit()
+            with self._assigned.ceiling.held():
+                pack.fit()
             return []
         except Exception as error:
             if len(self._assigned.trials) > 1 or not ran_out(error):
