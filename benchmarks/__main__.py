@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import diagnosis, floor, packs, record, scores, single, stacked, sweeps
+from benchmarks import diagnosis, floor, packs, record, reliability, scores, single, stacked, sweeps
 from benchmarks.measure import Case, machine, show, write_results
 from benchmarks.plan import Plan
 
@@ -18,6 +18,7 @@ FIGURES: dict[str, Callable[[Plan], Iterator[Case]]] = {
     "engines": stacked.run,
     "memory": stacked.run_memory,
     "record": record.run,
+    "reliability": reliability.run,
     "scores": scores.run,
     "diagnosis": diagnosis.run,
     "mlp": sweeps.run_mlp,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -246,11 +247,20 @@ def ui(
     tracking_uri: Uri = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 5000,
+    allowed_hosts: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Names by which browsers may reach it, with commas between them. Else its own "
+            "address alone on loopback, and MLflow's choice on another --host.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Serve MLflow's pages and print the address of the sweep's comparison."""
     from gansweep.commands.ui import ui_command
 
-    raise typer.Exit(ui_command(name, uri=tracking_uri, host=host, port=port))
+    hosts = allowed_hosts.split(",") if allowed_hosts else []
+    raise typer.Exit(ui_command(name, uri=tracking_uri, host=host, port=port, allowed_hosts=hosts))
 
 
 @app.command()
@@ -269,7 +279,9 @@ def settings(
 def main() -> None:
     """The console script: a person's mistake is one screen on stderr and exit code 2."""
     from gansweep.errors import ConfigError
+    from gansweep.redaction import guard_log, redact
 
+    guard_log()
     sys.path.insert(0, os.getcwd())  # import paths in a sweep file may name modules in this folder
     try:
         app()
@@ -278,12 +290,15 @@ def main() -> None:
         print(f"gansweep: {count} mistake{'s' if count > 1 else ''}, nothing was started:",
               file=sys.stderr)  # fmt: skip
         for problem in error.problems[:MOST_PROBLEMS]:
-            print(f"  {problem}", file=sys.stderr)
+            print(f"  {redact(str(problem))}", file=sys.stderr)
         if count > MOST_PROBLEMS:
             print(f"  ... and {count - MOST_PROBLEMS} more", file=sys.stderr)
         _exit(2)
     except SystemExit as ended:  # so ends every command
         _exit(ended.code)
+    except Exception:  # MLflow's, say, which name the server with its password
+        print(redact(traceback.format_exc()), file=sys.stderr, end="")
+        _exit(1)
 
 
 def _exit(code: str | int | None) -> None:

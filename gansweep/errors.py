@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from gansweep.redaction import redact
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -38,3 +40,8 @@ def nearest(word: str, choices: Sequence[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return f"valid: {', '.join(sorted(choices))}" if choices else ""
+
+
+def in_one_line(error: BaseException) -> str:
+    """What was raised, as a reason that may be recorded: one line without secrets."""
+    return redact(f"{type(error).__name__}: {error}".splitlines()[0])[:500]

@@ -19,6 +19,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from gansweep.data.loader import Batch
 from gansweep.engines import Choice, EngineName, build, choose
 from gansweep.errors import ConfigError
+from gansweep.memory import ran_out
 from gansweep.modules.engine import Engine
 from gansweep.progress import Continue, Exploit, Outcome, Progress, TrialResult, Verdict
 from gansweep.replica import Common, Job, Replica, fail, finish
@@ -58,8 +59,9 @@ class Pack:
     """Trains jobs of equal shape; each ends by itself, and its place may be filled again.
 
     What goes wrong in one trial (bad files, a score that raises, NaN) ends that trial alone. What
-    is raised in the common step of a stack is raised by `fit`: the caller may train its trials in
-    smaller packs. Nothing of the trials is lost then but the steps since their checkpoints.
+    is raised in the common step of a stack, and want of memory, which is nobody's alone, is raised
+    by `fit`: the caller may train its trials in smaller packs. Nothing of the trials is lost then
+    but the steps since their checkpoints.
     """
 
     def __init__(
@@ -87,8 +89,8 @@ class Pack:
     def fit(self) -> None:
         """Train until every trial is over.
 
-        Raises KeyboardInterrupt and SystemExit after all trials ended as interrupted, and what a
-        stack's step raises.
+        Raises KeyboardInterrupt and SystemExit after all trials ended as interrupted, what a
+        stack's step raises, and, of more trials than one, what says that memory ran out.
         """
         with self._recorders:
             self._train()
@@ -146,6 +148,7 @@ class Pack:
                     self._common = Common(job.config, self._device)
                 replica = Replica(job, self._common)
             except Exception as error:
+                self._check_memory(error)
                 outcome = Outcome()
                 fail(outcome, job.tracker, error)
                 result = finish(outcome, job.tracker, g_steps=0, seconds=0.0)
@@ -214,7 +217,17 @@ class Pack:
         """One generator step of each trial."""
         assert self._engine is not None
         for slot, error in self._engine.step(batches).items():
-            self._replicas[slot].fail(error)
+            self._fail(slot, error)
+
+    def _fail(self, slot: int, error: Exception) -> None:
+        """The trial in `slot` ends because of `error`."""
+        self._check_memory(error)
+        self._replicas[slot].fail(error)
+
+    def _check_memory(self, error: Exception) -> None:
+        """Raise `error` where it says that there is no memory for so many trials."""
+        if len(self._jobs) > 1 and ran_out(error):
+            raise error
 
     def after_step(self, slots: Sequence[int]) -> None:
         """What is due: records, reports, verdicts, ends."""
@@ -248,7 +261,7 @@ class Pack:
         try:
             return not replica.outcome.over and replica.record()
         except Exception as error:
-            replica.fail(error)
+            self._fail(slot, error)
             return False
 
     def _save(self, slots: Sequence[int]) -> None:
@@ -262,7 +275,7 @@ class Pack:
             except OSError as error:
                 self._replicas[slot].unsaved(error)
             except Exception as error:
-                self._replicas[slot].fail(error)
+                self._fail(slot, error)
 
     def _flush(self, slots: Sequence[int]) -> None:
         """All at a time: each waits for the disk. Who is refused hears so again when it saves."""
@@ -296,7 +309,7 @@ class Pack:
                 if isinstance(verdict, Exploit) and self._engine:
                     self._engine.put(slot, replica.module)
             except Exception as error:
-                replica.fail(error)
+                self._fail(slot, error)
             if replica.at_end:
                 self._end(slot)
 

@@ -44,8 +44,9 @@ from gansweep.data.stream import BatchOrder
 from gansweep.diagnosis import batch as fixed_batch
 from gansweep.diagnosis.classifier import classifier
 from gansweep.diagnosis.court import Court
-from gansweep.errors import ConfigError, Problem
+from gansweep.errors import ConfigError, Problem, in_one_line
 from gansweep.evaluation import Evaluation
+from gansweep.memory import OUT_OF_MEMORY, ran_out
 from gansweep.progress import (
     RUN_STATUS,
     Clock,
@@ -430,7 +431,8 @@ class Replica:
 
 def fail(outcome: Outcome, tracker: Tracker, error: BaseException) -> None:
     """The trial of `tracker` ends because of `error`; its traceback is kept."""
-    outcome.end("failed", f"{type(error).__name__}: {error}".splitlines()[0][:500])
+    reason = in_one_line(error)
+    outcome.end("failed", f"{OUT_OF_MEMORY}: {reason}" if ran_out(error) else reason)
     tracker.log_text("".join(traceback.format_exception(error)), "traceback.txt")
     log.error("the trial failed", exc_info=error)
 

@@ -19,6 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from gansweep.redaction import RedactingFormatter
 from gansweep.report.table import STYLES
 from gansweep.sweep.board import Board, Row
 
@@ -45,7 +46,7 @@ def quiet(log_file: Path) -> Iterator[Console]:
     width = os.get_terminal_size(saved[0]).columns or 80 if os.isatty(saved[0]) else None
     with log_file.open("ab") as target:
         handler = logging.StreamHandler(io.TextIOWrapper(log_file.open("ab"), write_through=True))
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root = logging.getLogger("gansweep")
         root.addHandler(handler)
         for number in (1, 2):

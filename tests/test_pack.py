@@ -16,10 +16,12 @@ from trees import small
 import gansweep.checkpoint
 import gansweep.engines
 import gansweep.pack
+from gansweep.callbacks.scores import Scores
 from gansweep.checkpoint import read_checkpoint, write_checkpoint
+from gansweep.modules.alternating import AlternatingModule
 from gansweep.pack import Pack
 from gansweep.progress import Continue, Exploit, Interrupt, Stop
-from gansweep.replica import BEST, CHECKPOINT, GENERATION, Job
+from gansweep.replica import BEST, CHECKPOINT, GENERATION, Job, Replica
 from gansweep.tracking.memory import MemoryTracker
 from gansweep.trial import run_trial
 
@@ -341,6 +343,46 @@ def test_what_is_raised_in_a_stack_is_raised(tmp_path, monkeypatch):
     assert [state(folder)["module"]["g_step"] for folder in ran.folders] == [4, 4]
     ran.pack.fail(RuntimeError("the network broke"))
     assert ran.states == ["failed", "failed"]
+
+
+OUT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@pytest.mark.parametrize("where", ["step", "score", "build"])
+def test_want_of_memory_is_no_trials_own_but_where_it_is_alone(where, tmp_path, monkeypatch):
+    """In turns too: which of them asked for too much, nobody knows."""
+
+    def attempt(count, folder):
+        configs = alike(count, "gan")
+        ran = Ran(configs, folder, places=1 if count == 1 else None)
+        calls = []
+
+        def short(original):
+            def call(self, *arguments, **options):
+                calls.append(self)
+                if len(calls) > 6 * (where == "step"):
+                    raise OUT
+                return original(self, *arguments, **options)
+
+            return call
+
+        owner, name = {
+            "step": (AlternatingModule, "training_step"),
+            "score": (Scores, "act"),
+            "build": (Replica, "_read"),
+        }[where]
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, short(getattr(owner, name)))
+            return ran, ran.pack.fit()
+
+    with pytest.raises(torch.OutOfMemoryError):
+        attempt(2, tmp_path / "two")
+    ran, _ = attempt(1, tmp_path / "one")
+    assert ran.states == ["failed"]
+    assert ran.result(0).reason == (
+        "out_of_memory: OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
+    )
+    assert "Traceback" in ran.trackers[0].texts["traceback.txt"]
 
 
 @pytest.mark.parametrize(("when", "state"), [(4, "completed"), (8, "interrupted")])

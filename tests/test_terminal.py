@@ -115,7 +115,7 @@ def test_quiet_turns_everything_else_to_the_log(
         console.print("for the person")
         os.write(1, b"from a library\n")
         os.write(2, b"from another\n")
-        logging.getLogger("gansweep").warning("from us")
+        logging.getLogger("gansweep").warning("from us to http://me:hunter2@host")
         raise RuntimeError("boom")
     print("after")
     print("after, too", file=sys.stderr)
@@ -125,7 +125,7 @@ def test_quiet_turns_everything_else_to_the_log(
     assert captured.out == "for the person\nafter\nby a library, after\n"
     assert captured.err == "after, too\n"
     text = log_file.read_text()
-    for words in ("from a library", "from another", "WARNING gansweep: from us"):
+    for words in ("from a library", "from another", "WARNING gansweep: from us to http://***@host"):
         assert words in text
     assert logging.getLogger("gansweep").handlers == []
     with quiet(log_file):

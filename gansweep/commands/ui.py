@@ -7,33 +7,42 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 
 from rich.console import Console
 
 from gansweep.errors import ConfigError
-from gansweep.tracking.mlflow import SERVER_ENVIRONMENT, MlflowStore, server_command, tracking_uri
+from gansweep.redaction import redact, without_userinfo
+from gansweep.tracking.mlflow import (
+    MlflowStore,
+    server_command,
+    server_environment,
+    tracking_uri,
+)
 
 START_SECONDS = 90.0
 
 
-def ui_command(name: str | None, *, uri: str | None, host: str, port: int) -> int:
+def ui_command(
+    name: str | None, *, uri: str | None, host: str, port: int, allowed_hosts: Sequence[str] = ()
+) -> int:
     """Serve until interrupted; a tracking server that runs already is only pointed at."""
     store = MlflowStore(tracking_uri(uri))
     store.check()
     console = Console(soft_wrap=True)
     running = store.uri.startswith(("http://", "https://"))
-    base = store.uri if running else f"http://{host}:{port}"
+    base = without_userinfo(store.uri) if running else f"http://{host}:{port}"
     page = _page(store, name, base) if name else base
     if running:
         console.print(page)
         return 0
-    console.print(f"starting MLflow over {store.uri}")
+    console.print(f"starting MLflow over {redact(store.uri)}")
     server = subprocess.Popen(
-        server_command(store.uri, host=host, port=port),
+        server_command(store.uri, host=host, port=port, allowed_hosts=allowed_hosts),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env={**SERVER_ENVIRONMENT, **os.environ},
+        env={**server_environment(store.uri), **os.environ},
     )
     try:
         _wait_until_healthy(server, base)

@@ -13,12 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gansweep import memory
 from gansweep.data.base import Dataset, Samples
 from gansweep.data.settings import DataSettings
 from gansweep.errors import ConfigError
 from gansweep.settings import REQUIRED, setting
 
 _MOST_CLASSES = 100_000
+
+_UNREADABLE = (
+    OSError, ValueError, EOFError, KeyError, MemoryError, OverflowError, NotImplementedError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @final
@@ -65,9 +71,13 @@ def _read(file: Path) -> dict[str, NDArray[Any]]:
         with np.load(file, allow_pickle=False) as archive:
             found: dict[str, NDArray[Any]] = {}
             for name in archive.files:
-                found[name] = archive[name] if name in ("x", "y") else np.empty(0)
+                if name in ("x", "y"):
+                    _check_size(file, name, archive)
+                    found[name] = archive[name]
+                else:
+                    found[name] = np.empty(0)
             return found
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         if "allow_pickle" in str(error):
             raise ConfigError.single(
                 str(file),
@@ -79,6 +89,21 @@ def _read(file: Path) -> dict[str, NDArray[Any]]:
             f"cannot be read{f' (array {name})' if name else ''}: {error}",
             "save it again with numpy.savez(path, x=..., y=...)",
         ) from error
+
+
+def _check_size(file: Path, name: str, archive: Any) -> None:
+    """ConfigError where an array, unpacked, would take more than half of the memory that is left.
+
+    What the archive says of it is no promise of it, but nothing beyond is ever unpacked.
+    """
+    room, size = memory.available(), archive.zip.getinfo(f"{name}.npy").file_size
+    if room is not None and size > room / 2:
+        raise ConfigError.single(
+            str(file),
+            f"array {name} takes {size / 1e9:.3g} GB unpacked, and {room / 1e9:.3g} GB are free",
+            "save fewer or smaller samples, images as uint8; where it should be small, the file is "
+            "damaged",
+        )
 
 
 def _samples(file: Path, x: NDArray[Any]) -> Tensor:

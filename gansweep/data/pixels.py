@@ -9,8 +9,10 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 
 MOST_PIXELS = 2**26
 """Pictures of more pixels than this (67 million) are refused: they are decompression bombs."""
+
+LARGE_PIXELS = 2**23
+"""Pictures of more pixels than this (8 million) are decoded one at a time."""
+
+_large = threading.Lock()
 
 _AT_ONCE = 256  # pictures held encoded at a time
 _MOST_PROBLEMS = 20  # damaged pictures listed before giving up
@@ -82,8 +89,10 @@ def decode(picture: Picture, *, size: int, channels: int) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
-            upright = ImageOps.exif_transpose(image)
-            return _square(_opaque(upright, channels), size)
+            large = image.width * image.height > LARGE_PIXELS
+            with _large if large else nullcontext():
+                upright = ImageOps.exif_transpose(image)
+                return _square(_opaque(upright, channels), size)
     except Image.DecompressionBombError as error:
         raise ConfigError.single(
             picture.where,

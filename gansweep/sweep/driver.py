@@ -15,6 +15,8 @@ from typing import Any, final
 import yaml
 
 from gansweep.engines import Choice
+from gansweep.errors import in_one_line
+from gansweep.memory import GB, OUT_OF_MEMORY, Ceiling
 from gansweep.progress import Exploit, Verdict
 from gansweep.sweep.board import Board
 from gansweep.sweep.file import Sweep
@@ -144,6 +146,15 @@ class SweepDriver(Driver):
             engine=self._sweep.resources.engine,
             waits=self._scheduler.waits,
             delivers=self._workers_deliver,
+            ceiling=self._ceiling(len(assigned)),
+        )
+
+    def _ceiling(self, trials: int) -> Ceiling:
+        """On the memory of a pack: each of its trials may take as much as one alone."""
+        each = self._sweep.resources
+        return Ceiling(
+            host=each.memory_gb and trials * each.memory_gb * GB,
+            gpu=each.gpu_memory_gb and trials * each.gpu_memory_gb * GB,
         )
 
     @property
@@ -153,7 +164,7 @@ class SweepDriver(Driver):
 
     def _in_trouble(self, error: Exception) -> None:
         log.error("a trial could not be begun", exc_info=error)
-        self.trouble = f"{type(error).__name__}: {error}".splitlines()[0]
+        self.trouble = in_one_line(error)
 
     def _assign_all(self, trials: Sequence[Trial], size: int) -> tuple[Assigned, ...]:
         """What a worker is told of the trials, for a pack of `size`; nothing where none can begin.
@@ -170,7 +181,7 @@ class SweepDriver(Driver):
                 return ()
             self._ask_again_at = now + STORE_RETRY_SECONDS
             self._returned.extendleft((trial, size) for trial in reversed(trials))
-            words = f"{type(error).__name__}: {error}".splitlines()[0]
+            words = in_one_line(error)
             self._board.message = f"new trials wait for MLflow ({words[:100]})"
             log.warning("new trials wait for MLflow: %s", words)
             return ()
@@ -254,7 +265,7 @@ class SweepDriver(Driver):
             key=trial.key,
             tree=tree,
             run_id=entry.run_id,
-            uri=self._store.uri,
+            uri=self._store.uri if self._workers_deliver else "",
             folder=str(folder),
             generation=self._generation,
         )
@@ -268,15 +279,19 @@ class SweepDriver(Driver):
             case Choice():
                 self._board.note(f"packs of {self._packs[pack].size}: {message}")
             case Broken():
-                return self._broken(pack, message.reason)
+                return self._broken(pack, message.reason, out_of_memory=message.out_of_memory)
         return {}
 
     def over(self, pack: str, reason: str) -> dict[str, Answer]:
         answers: dict[str, Answer] = {}
         try:
             if self._packs[pack].keys:  # else every trial of it has ended
+                # Ray ends a worker for what all on its machine take: others may have taken it.
+                crowded = reason.startswith(OUT_OF_MEMORY)
+                if not crowded:
+                    reason = f"the worker died: {reason}" if reason else "it ended early"
                 answers = self._broken(
-                    pack, f"the worker died: {reason}" if reason else "it ended early"
+                    pack, reason, out_of_memory=crowded and len(self._packs) == 1
                 )
         finally:  # else nobody would know that all is over
             del self._packs[pack]
@@ -333,10 +348,11 @@ class SweepDriver(Driver):
             return assigned
         return None
 
-    def _broken(self, pack: str, reason: str) -> dict[str, Answer]:
+    def _broken(self, pack: str, reason: str, *, out_of_memory: bool) -> dict[str, Answer]:
         """Its trials go on from their checkpoints in packs of half the size, or have failed.
 
         Those of a population go on together: in more packs than workers they would wait for ever.
+        out_of_memory: with as many trials it would break again.
         """
         packed = self._packs[pack]
         if self.interrupted:  # `settle` says how its trials stand
@@ -350,10 +366,12 @@ class SweepDriver(Driver):
                 self._returned.append((self._trials[key], packed.size // 2))
                 continue
             self._deaths[key] += 1
-            if self._deaths[key] <= WORKER_RETRIES:
+            if self._deaths[key] <= WORKER_RETRIES and not out_of_memory:
                 self._returned.append((self._trials[key], packed.size))
                 continue
             decisions += self._scheduler.ended(key)
+            if out_of_memory and not reason.startswith(OUT_OF_MEMORY):
+                reason = f"{OUT_OF_MEMORY}: {reason}"
             self._settle_entry(entry, "failed", reason)
         packed.keys = set()
         return self._answers(decisions)

@@ -6,6 +6,7 @@ The schema of a trial is imported only where it is asked: it imports torch, whic
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,18 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gansweep.errors import ConfigError, Problem, nearest
+from gansweep.redaction import secret_keys
 from gansweep.settings import fill, setting
+from gansweep.sweep.expansion import MOST, spelt_out
 from gansweep.sweep.space import DOMAINS, Space, apply, parse_space
 
 TOP = ("name", "base", "trial", "space", "search", "seeds", "resources")
 NO_MAPPING = "a sweep file has keys like name, trial"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
+
+MOST_BYTES = 2_000_000
+"""Of a sweep file."""
 
 MOST_TRIALS = 100_000
 """Bound of `samples` and of `seeds`, beyond which a number is a slip of the pen."""
@@ -65,6 +71,12 @@ class Resources:
 
     cpu: float = setting(1.0, "cores per worker", gt=0)
     gpu: float = setting(0.0, "GPUs per worker, whole or a fraction below 1", ge=0)
+    memory_gb: float | None = setting(
+        None, "GB (1e9 bytes) of the host's memory that each trial may take; null: any", gt=0
+    )
+    gpu_memory_gb: float | None = setting(
+        None, "GB of its GPU's memory that each trial may take; null: any", gt=0
+    )
     concurrent: int | None = setting(None, "most workers at a time; null: as many as fit", ge=1)
     pack: int | None = setting(
         None, "trials that train together in one worker; null (or auto): as fits", ge=1
@@ -110,6 +122,8 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, one_trial: bool = F
     problems += [
         Problem(str(key), "unknown key", nearest(str(key), TOP)) for key in tree if key not in TOP
     ]
+    if secrets := dict.fromkeys(secret_keys(tree)):
+        raise ConfigError(map(_secret_problem, secrets))  # alone: others would quote it
     name = tree.get("name", path.stem)
     if not isinstance(name, str) or not NAME.fullmatch(name):
         problems.append(
@@ -129,6 +143,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, one_trial: bool = F
             Problem("resources.gpu", f"is {resources.gpu}", "a fraction below 1, or a whole number")
         )
     sweepable = ("preset", *SECTIONS, "precision", "device")
+    problems.extend(_ceiling_problems(resources))
     space = parse_space(sections["space"], sections["trial"], sweepable, problems)
     if not one_trial:
         problems.extend(_vain_overrides(overrides, space))
@@ -176,6 +191,23 @@ def _resources(section: Mapping[str, Any], problems: list[Problem]) -> Resources
     if values.get("pack") == "auto":
         values["pack"] = None
     return fill(Resources, values, at="resources", problems=problems)
+
+
+def _secret_problem(key: str) -> Problem:
+    what = "is or holds a secret, and settings are recorded in many places"
+    remedy = "have your own part read it from the environment, or rename the key if it is none"
+    return Problem(key, what, remedy)
+
+
+def _ceiling_problems(resources: Resources | None) -> list[Problem]:
+    """Ceilings on memory that nothing would hold."""
+    if resources and resources.gpu_memory_gb and not resources.gpu:
+        what = "is set, and resources.gpu is 0"
+        return [Problem("resources.gpu_memory_gb", what, "set resources.gpu, or leave it out")]
+    if resources and resources.memory_gb and sys.platform != "linux":
+        what = f"cannot be held on {sys.platform}: it is Linux that does"
+        return [Problem("resources.memory_gb", what, "leave it out")]
+    return []
 
 
 def _vain_overrides(overrides: Sequence[str], space: Space) -> list[Problem]:
@@ -247,19 +279,27 @@ def _load(path: Path, files: list[Path]) -> dict[str, Any]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file, interpolations resolved; ConfigError with line and column."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)  # it may be a device, without an end
+        text = content.decode("utf-8")
     except FileNotFoundError:
         raise ConfigError.single(str(path), "no such file") from None
     except IsADirectoryError:
         raise ConfigError.single(str(path), "is a folder, not a sweep file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError.single(str(path), f"cannot be read: {error}") from None
+    if len(content) > MOST_BYTES:
+        what = f"has more than {MOST_BYTES / 1e6:g} MB: it is no sweep file"
+        raise ConfigError.single(str(path), what, "name the YAML file that describes the sweep")
     return parse_yaml(text, str(path))
 
 
 def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """The mapping in a YAML text; ConfigError names `where`, the line and the column."""
     try:
+        if spelt_out(text) > MOST:
+            what = "is far too large once its aliases and interpolations are spelt out"
+            raise ConfigError.single(where, what, "let fewer of them refer to one another")
         tree = OmegaConf.to_container(OmegaConf.create(text), resolve=True)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

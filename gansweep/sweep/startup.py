@@ -7,6 +7,7 @@ import ctypes
 import logging
 import math
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -100,6 +101,7 @@ class RayStart:
         if self.is_local:
             _yield_to_the_driver()
             _spare_the_dashboard()
+            _shut_the_doors()
         try:
             self._have = start_ray(self._address, self.resources, asked=self._asked)
         except BaseException as error:
@@ -252,6 +254,21 @@ def _spare_the_dashboard() -> None:
     import ray._private.utils
 
     ray._private.utils.get_dashboard_dependency_error = lambda: None
+
+
+def _shut_the_doors() -> None:
+    """Have a local Ray listen on loopback, and obey those alone who know a token of its own.
+
+    The switch is Ray's for systems whose firewall would ask; an address of loopback in `ray.init`
+    it would replace by the machine's. Ray's own token would be written to ~/.ray, whereupon a
+    `ray start` of the user's would ask for it; what the user has set holds.
+    """
+    import ray._private.ray_constants
+
+    ray._private.ray_constants.ENABLE_RAY_CLUSTER = False
+    os.environ[ray._private.ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    if not any(os.environ.get(f"RAY_AUTH_{name}") for name in ("MODE", "TOKEN", "TOKEN_PATH")):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def _take_warm_workers() -> None:

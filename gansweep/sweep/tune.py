@@ -16,6 +16,8 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from gansweep.memory import OUT_OF_MEMORY, ray_says_so
+from gansweep.redaction import guard_log
 from gansweep.sweep.file import Resources
 from gansweep.sweep.startup import TERMINATE_SIGNALS
 from gansweep.sweep.worker import Answer, Ended, Message, PackAssigned, Worker
@@ -44,6 +46,7 @@ class PackWorker(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin the pack at once; the driver hears of it through `step`."""
+        guard_log()
         pack: PackAssigned = config["pack"][0]
         self._worker = Worker(pack)
         self._step_seconds = WAITING_STEP_SECONDS if pack.waits else STEP_SECONDS
@@ -148,8 +151,10 @@ class _Watch(tune.Callback):  # type: ignore[misc]
         self._guarded(self._driver.over, trial.trial_id, "")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        words = str(trial.error_file and Path(trial.error_file).read_text().strip()[-300:])
-        reason = words.splitlines()[-1] if words else "no word of why"
+        words = Path(trial.error_file).read_text().strip() if trial.error_file else ""
+        reason = words[-300:].splitlines()[-1] if words else "no word of why"
+        if ray_says_so(words):
+            reason = f"{OUT_OF_MEMORY}: {reason}"
         self._guarded(self._driver.over, trial.trial_id, reason)
 
     def _guarded(self, call: Callable[[str, Any], dict[str, Answer]], pack: str, what: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import logging
 import os
 import queue
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING, Any, final
 
 from gansweep.config import resolve
 from gansweep.engines import Choice, EngineName
-from gansweep.errors import ConfigError, Problem
+from gansweep.errors import ConfigError, Problem, in_one_line
+from gansweep.memory import Ceiling, ran_out
 from gansweep.pack import Pack
 from gansweep.progress import Interrupt, Progress, TrialResult, Verdict
+from gansweep.redaction import redact
 from gansweep.replica import Job
 from gansweep.tracking.spool import SpoolTracker
 
@@ -30,12 +33,15 @@ log = logging.getLogger("gansweep")
 @final
 @dataclass(frozen=True)
 class Assigned:
-    """What a worker is told of one trial; `tree` are its settings."""
+    """What a worker is told of one trial; `tree` are its settings.
+
+    uri: of the store, where the worker delivers.
+    """
 
     key: str
     tree: Mapping[str, Any]
     run_id: str
-    uri: str
+    uri: str = field(repr=False)  # it may hold a password
     folder: str
     generation: int = 0
 
@@ -47,12 +53,14 @@ class PackAssigned:
 
     waits: whether trials rest after each score until a scheduler's verdict comes.
     delivers: whether the worker's process brings its records into MLflow; else the driver does.
+    ceiling: on the memory of all of them together.
     """
 
     trials: tuple[Assigned, ...]
     engine: EngineName
     waits: bool
     delivers: bool = False
+    ceiling: Ceiling = field(default_factory=Ceiling)
 
 
 @final
@@ -67,9 +75,13 @@ class Ended:
 @final
 @dataclass(frozen=True)
 class Broken:
-    """What is common to the pack broke; its trials stand as their checkpoints do."""
+    """What is common to the pack broke; its trials stand as their checkpoints do.
+
+    out_of_memory: so few of them might not.
+    """
 
     reason: str
+    out_of_memory: bool = False
 
 
 @final
@@ -149,17 +161,32 @@ class Worker:
         torch.set_num_threads(int(cores) if cores else 1)
         try:
             jobs = [job for job in map(self._job, self._assigned.trials) if job]
-            if jobs:
-                Pack(jobs, self, engine=self._assigned.engine).fit()
+            while jobs:
+                jobs = self._fit(jobs)
+                gc.collect()  # a pack and its tensors are a circle
         except BaseException as error:
             log.exception("the pack broke")
-            self._messages.put(Broken(f"{type(error).__name__}: {error}".splitlines()[0][:500]))
+            self._messages.put(Broken(in_one_line(error), ran_out(error)))
         try:
             if self._assigned.delivers:
                 self._deliver()
         finally:
             self._over = True
             self._messages.put(None)
+
+    def _fit(self, jobs: list[Job]) -> list[Job]:
+        """Train them; where a trial ran out of memory all alone, the one that follows it."""
+        pack = Pack(jobs, self, engine=self._assigned.engine)
+        try:
+            with self._assigned.ceiling.held():
+                pack.fit()
+            return []
+        except Exception as error:
+            if len(self._assigned.trials) > 1 or not ran_out(error):
+                raise
+            pack.fail(error)  # it would not fit another time either
+        following = self.refill(wait=True)
+        return [following] if following else []
 
     def _deliver(self) -> None:
         """Let the records arrive: nobody else may see this machine's disk."""
@@ -170,7 +197,7 @@ class Worker:
                     "%d records of %d trials are not in %s and lie on this machine: %s",
                     left.records,
                     left.runs,
-                    uri,
+                    redact(uri),
                     left.reason,
                 )
 
@@ -186,8 +213,7 @@ class Worker:
                 _courier(trial.uri).add(trial.run_id, folder)
         except Exception as error:
             log.exception("the trial %s cannot be begun", trial.key)
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            self.ended(trial.key, TrialResult("failed", reason, 0, 0.0, {}))
+            self.ended(trial.key, TrialResult("failed", in_one_line(error), 0, 0.0, {}))
             return None
         return Job(config, tracker, folder, trial.generation)
 

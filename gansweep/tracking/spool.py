@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
+from gansweep.redaction import redact
 from gansweep.tracking.records import End, Image, Metrics, Record, Tags, Text, read_records, to_line
 
 if TYPE_CHECKING:
@@ -87,11 +88,11 @@ class SpoolTracker:
 
     def log_text(self, text: str, artifact: str) -> None:
         """A text artifact at the relative path `artifact`."""
-        self._put(Text(text, artifact, self._now()))
+        self._put(Text(redact(text), artifact, self._now()))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Tags; a later value replaces an earlier one."""
-        self._put(Tags(dict(tags), self._now()))
+        self._put(Tags({name: redact(value) for name, value in tags.items()}, self._now()))
 
     def flush(self) -> None:
         """Let the disk have all that was logged.

@@ -15,6 +15,7 @@ from sweep_files import load, text
 
 from gansweep.config import resolve
 from gansweep.engines import Choice
+from gansweep.memory import Ceiling
 from gansweep.progress import Continue, Exploit, Progress, Stop, TrialResult
 from gansweep.sweep import driver
 from gansweep.sweep.board import Board
@@ -177,7 +178,7 @@ def test_a_pack_is_told_all_of_its_trials(tmp_path: Path) -> None:
     assert [trial.key for trial in pack.trials] == keys(one.trials[:2])
     for trial, told in zip(one.trials, pack.trials, strict=False):
         assert resolve(told.tree, []) == trial.config
-        assert (told.run_id, told.uri) == (f"run {trial.key}", "the store")
+        assert (told.run_id, told.uri) == (f"run {trial.key}", "")  # it delivers nothing
         assert told.folder == str(trial_folder(tmp_path, trial.key))
         assert told.generation == 0
         assert one.store.statuses[told.run_id] == ["RUNNING"]
@@ -338,6 +339,48 @@ def test_a_broken_pack_comes_again_in_half_the_size(by_message: bool, tmp_path: 
         assert one.plan.entries[key].state == "failed"
         assert one.plan.entries[key].reason.endswith("out of memory")
     assert sorted(one.states()) == ["completed", "completed", "failed", "failed"]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_trial_that_ran_out_of_memory_alone_is_not_tried_again(size: int, tmp_path: Path) -> None:
+    """A pack comes again in halves all the same."""
+    one = Sweeping(tmp_path, resources={"pack": size})
+    keys_ = one.begin("p")
+    one.driver.hear("p", Broken("MemoryError: no more", out_of_memory=True))
+    one.driver.over("p", "")
+    entry = one.plan.entries[keys_[0]]
+    if size == 1:
+        assert (entry.state, entry.reason) == ("failed", "out_of_memory: MemoryError: no more")
+        assert one.begin("q") == keys(one.trials[1:2])
+    else:
+        assert entry.state == "running"
+        assert [one.begin("q"), one.begin("r")] == [[key] for key in keys_]
+
+
+def test_a_worker_that_ray_ended_for_memory_is_tried_again_where_others_had_taken_it(
+    tmp_path: Path,
+) -> None:
+    reason = "out_of_memory: Task was killed due to the node running low on memory."
+    one = Sweeping(tmp_path, resources={"pack": 1}, workers=2)
+    (first,), (second,) = one.begin("p"), one.begin("q")
+    one.driver.over("p", reason)
+    assert one.plan.entries[first].state == "running"
+    one.driver.over("q", reason)  # it was the only one by then
+    entry = one.plan.entries[second]
+    assert (entry.state, entry.reason) == ("failed", reason)
+    assert one.begin("r") == [first]
+
+
+def test_a_pack_may_take_as_much_memory_as_its_trials_alone(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, resources={"pack": 3, "memory_gb": 0.5})
+    three, last = one.driver.begin("p"), one.driver.begin("q")
+    assert three is not None
+    assert last is not None
+    assert (three.ceiling.host, three.ceiling.gpu) == (1.5e9, None)
+    assert last.ceiling.host == 0.5e9
+    free = Sweeping(tmp_path).driver.begin("p")
+    assert free is not None
+    assert free.ceiling == Ceiling(None, None)
 
 
 def test_a_trial_that_died_and_then_trained_is_well(tmp_path: Path) -> None:

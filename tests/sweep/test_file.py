@@ -282,6 +282,14 @@ BAD = [
     ({"resources": {"gpu": -1}}, "resources.gpu: is -1.0, must be at least 0"),
     ({"resources": {"cpu": 0}}, "resources.cpu: is 0.0, must be greater than 0"),
     ({"resources": {"cpu": float("nan")}}, "resources.cpu: is nan, must be finite"),
+    ({"resources": {"memory_gb": 0}}, "resources.memory_gb: is 0.0, must be greater than 0"),
+    ({"resources": {"memory_gb": "lots"}}, "resources.memory_gb: Value 'lots'"),
+    ({"resources": {"memory_gb": float("inf")}}, "resources.memory_gb: is inf, must be finite"),
+    ({"resources": {"memory": 1}}, "resources.memory: unknown key (did you mean 'memory_gb'?)"),
+    (
+        {"resources": {"gpu_memory_gb": 4}},
+        "resources.gpu_memory_gb: is set, and resources.gpu is 0 (set resources.gpu",
+    ),
     ({"seeds": 0}, "seeds: is 0 (a number of seeds from 1"),
     ({"seeds": True}, "seeds: is True"),
     ({"seeds": []}, "seeds: is []"),
@@ -296,6 +304,39 @@ def test_bad_section(tmp_path: Path, sections: dict[str, Any], words: str) -> No
     found = mistakes(tmp_path, text(**sections))
     assert any(words in each for each in found), found
     assert sum("trial." in each for each in found) <= ("trial" in sections)
+
+
+def test_ceilings_on_memory(tmp_path: Path) -> None:
+    sweep = load(tmp_path, text(), ["resources.memory_gb=2", "resources.gpu=1"])
+    assert (sweep.resources.memory_gb, sweep.resources.gpu_memory_gb) == (2.0, None)
+    sweep = load(tmp_path, text(resources={"gpu": 0.5, "gpu_memory_gb": 7.5}))
+    assert sweep.resources.gpu_memory_gb == 7.5
+
+
+SECRET = "hf_not-for-any-eye"
+
+
+@pytest.mark.parametrize(
+    ("trial", "override", "key"),
+    [
+        ({"data": {"name": "npz", "path": "${oc.env:HF_TOKEN}"}}, "", "trial.data.path"),
+        ({}, "data.path=${oc.env:HF_TOKEN}", "trial.data.path"),
+        ({}, f"data.path=https://me:{SECRET[3:]}@host/x.npz", "trial.data.path"),
+        ({}, f"network.token={SECRET[3:]}", "trial.network.token"),
+        ({}, f"space.data.path.grid=[a, {SECRET}]", "space.data.path.grid"),
+    ],
+)
+def test_a_secret_is_no_setting(
+    trial: dict[str, Any], override: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings are recorded in plan, journal, checkpoints and MLflow: it never gets there."""
+    monkeypatch.setenv("HF_TOKEN", SECRET)
+    content = text(**({"trial": trial} if trial else {}))
+    found = mistakes(tmp_path, content, [override] if override else [])
+    (problem,) = [each for each in found if each.startswith(f"{key}: ")]
+    assert "is or holds a secret, and settings are recorded" in problem
+    assert "environment" in problem
+    assert SECRET[3:] not in problem
 
 
 def test_seed_belongs_to_the_sweep(tmp_path: Path) -> None:

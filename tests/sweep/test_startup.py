@@ -91,6 +91,35 @@ def test_tune_asks_for_workers_of_another_kind(monkeypatch: pytest.MonkeyPatch) 
     assert class_cache.DEFAULT_ENV_VARS == {}
 
 
+DOORS = """
+import os
+from gansweep.sweep import startup
+startup._shut_the_doors()
+from ray._private import services
+print(services.get_node_ip_address(), len(os.environ.get("RAY_AUTH_TOKEN", "")))
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "length"),
+    [
+        ({}, 64),
+        ({"RAY_AUTH_MODE": "disabled"}, 0),
+        ({"RAY_AUTH_TOKEN": "mine"}, 4),
+        ({"RAY_AUTH_TOKEN_PATH": "/a/file"}, 0),
+    ],
+)
+def test_a_local_ray_is_on_loopback_with_a_token_of_its_own_or_the_users(
+    given: dict[str, str], length: int
+) -> None:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    ended = subprocess.run(
+        [sys.executable, "-c", DOORS],
+        env={**clean, **given}, stdout=subprocess.PIPE, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert ended.stdout.split() == ["127.0.0.1", str(length)]
+
+
 def test_an_exit_at_once_takes_every_process_below_with_it(tmp_path: Path) -> None:
     """Those of another session, too, as a raylet's."""
     below = "import os, subprocess, sys, time; os.setsid(); "

@@ -20,6 +20,7 @@ import gansweep.pack
 import gansweep.sweep.worker
 from gansweep.config import TrialConfig
 from gansweep.engines import Choice
+from gansweep.modules.engine import Stacked
 from gansweep.progress import Continue, Stop
 from gansweep.sweep.worker import Answer, Assigned, Broken, Ended, Message, PackAssigned, Worker
 from gansweep.sweep.worker import Report as Reported
@@ -259,6 +260,37 @@ def test_a_broken_pack_says_so(
     for config in trials:
         assert state(tmp_path / config.key)["module"]["g_step"] == 4
         assert trackers[config.key].status is None
+
+
+def test_a_trial_that_ran_out_of_memory_alone_fails_and_the_next_is_trained(
+    tmp_path: Path, trackers: dict[str, MemoryTracker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In what is common to a pack, too, which breaks a larger one."""
+    step, asked = Stacked.step, []
+
+    def short(self: Stacked, batches: Any) -> Any:
+        asked.append(self)
+        if self is asked[0]:
+            raise MemoryError("no more")
+        return step(self, batches)
+
+    monkeypatch.setattr(Stacked, "step", short)
+    first, second = configs(2)
+
+    def answers(message: Message) -> Answer | None:
+        if isinstance(message, Ended) and message.key == first.key:
+            return Answer(refills=[assigned(second, tmp_path)])
+        return closing(message)
+
+    heard = drive(worker([first], tmp_path, engine="stacked"), answers)
+    assert ends(heard) == {first.key: "failed", second.key: "completed"}
+    reasons = [message.result.reason for message in heard if isinstance(message, Ended)]
+    assert reasons == ["out_of_memory: MemoryError: no more", ""]
+    assert "no more" in trackers[first.key].texts["traceback.txt"]
+    asked.clear()
+    heard = drive(worker(configs(2, ema={"decay": 0.5}), tmp_path, engine="stacked"))
+    assert heard[-1] == Broken("MemoryError: no more", out_of_memory=True)
+    assert ends(heard) == {}
 
 
 @pytest.mark.parametrize("unreadable", [1, 2])

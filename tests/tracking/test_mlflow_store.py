@@ -232,3 +232,22 @@ def test_another_schema_is_explained(tmp_path: Path, uri: str) -> None:
         database.execute("update alembic_version set version_num = '451aebb31d03'")
     with pytest.raises(ConfigError, match="mlflow db upgrade"):
         MlflowStore(uri).experiment("sweep")
+
+
+def test_no_secret_is_stored(
+    uri: str, experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_abcdefgh")
+    store = MlflowStore(uri)
+    parent = store.parent_run(experiment, "sweep", {"overrides": "data.path=hf_abcdefgh"})
+    params = {"path": "http://a:b@c"}
+    run = store.trial_run(experiment, parent, "k1", "t", params, {"x": "token=abc"})
+    store.set_tags(run, {"reason": "hf_abcdefgh"})
+    store.log_text(run, "# hf_abcdefgh", "source/a.yaml")
+    client = MlflowClient(uri)
+    assert client.get_run(parent).data.tags["gansweep.overrides"] == "data.path=***"
+    data = client.get_run(run).data
+    assert data.params == {"path": "http://***@c"}
+    assert (data.tags["gansweep.x"], data.tags["gansweep.reason"]) == ("token=***", "***")
+    file = tmp_path / "mlruns" / "sweep" / run / "artifacts" / "source" / "a.yaml"
+    assert file.read_text() == "# ***"

@@ -291,3 +291,14 @@ def test_it_imports_neither_ray_nor_mlflow() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "set()"
+
+
+def test_no_secret_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_abcdefgh")
+    tracker = SpoolTracker(tmp_path)
+    tracker.log_text("OSError: hf_abcdefgh", "traceback.txt")
+    tracker.set_tags({"reason": "http://me:hunter2@host"})
+    tracker.finish("FAILED")
+    text, tags, _ = read(tmp_path)
+    assert text.text == "OSError: ***"
+    assert tags.tags == {"reason": "http://***@host"}

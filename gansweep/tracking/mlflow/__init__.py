@@ -3,7 +3,11 @@
 from gansweep.tracking.mlflow.client import is_refusal, reason
 from gansweep.tracking.mlflow.courier import Backlog, Courier
 from gansweep.tracking.mlflow.delivery import noted_run
-from gansweep.tracking.mlflow.server import SERVER_ENVIRONMENT, server_command
+from gansweep.tracking.mlflow.server import (
+    SERVER_ENVIRONMENT,
+    server_command,
+    server_environment,
+)
 from gansweep.tracking.mlflow.store import MlflowStore, StoreStatus, TrialRecord
 from gansweep.tracking.mlflow.uri import tracking_uri
 
@@ -18,5 +22,6 @@ __all__ = [
     "noted_run",
     "reason",
     "server_command",
+    "server_environment",
     "tracking_uri",
 ]

@@ -8,6 +8,8 @@ import os
 import re
 from typing import Any
 
+from gansweep.redaction import redact
+
 _DEFAULTS = {
     # No report of each run's URL in the worker's output, no usage reports to the maker.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -61,4 +63,4 @@ def reason(error: BaseException) -> str:
     # requests wraps urllib3 wraps the socket's own words, which are the useful ones.
     text = str(error) or type(error).__name__
     found = re.search(r"\[Errno -?\d+\] ([^'\")]+)|(timed out)", text)
-    return (found.group(1) or found.group(2)) if found else text.splitlines()[0][:200]
+    return (found.group(1) or found.group(2)) if found else redact(text.splitlines()[0])[:200]

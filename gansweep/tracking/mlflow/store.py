@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from gansweep.errors import ConfigError, Problem, nearest
+from gansweep.redaction import redact
 from gansweep.tracking.mlflow import tags as tag_names
 from gansweep.tracking.mlflow.client import error_code, open_client, reason
 from gansweep.tracking.mlflow.uri import ARTIFACT_FOLDER, is_http, sqlite_file
@@ -151,12 +152,13 @@ class MlflowStore:
         """Tags; a later value replaces an earlier one."""
         from mlflow.entities import RunTag
 
-        entities = [RunTag(name, value) for name, value in tag_names.namespaced(tags).items()]
+        own = tag_names.namespaced(tags)
+        entities = [RunTag(name, redact(value)) for name, value in own.items()]
         self._client.log_batch(run_id, tags=entities, synchronous=True)  # 100 in each request
 
     def log_text(self, run_id: str, text: str, artifact: str) -> None:
         """A text artifact at the relative path `artifact`; an earlier one is replaced."""
-        self._client.log_text(run_id, text, artifact)
+        self._client.log_text(run_id, redact(text), artifact)
 
     def log_image_file(self, run_id: str, path: Path, artifact: str) -> None:
         """The picture file at `path`, byte for byte, as the artifact at the path `artifact`."""
@@ -279,7 +281,8 @@ class MlflowStore:
         tags: Mapping[str, str],
         params: Mapping[str, object],
     ) -> str:
-        wanted = tag_names.namespaced(tags) | {tag: value}
+        hidden = {name: redact(text) for name, text in tag_names.namespaced(tags).items()}
+        wanted = hidden | {tag: value}
         stored: Mapping[str, str] = {}
         run = next(self._search(experiment_id, f"tags.`{tag}` = {_quoted(value)}"), None)
         if run is None:
@@ -340,7 +343,7 @@ def _record(run: Any) -> TrialRecord:
 
 
 def _param_text(value: object) -> str:
-    text = str(value)
+    text = redact(str(value))
     if len(text) <= _PARAM_CHARACTERS:
         return text
     marker = f" ... [shortened: {len(text)} characters in all]"

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from gansweep.errors import ConfigError
+from gansweep.redaction import remember
 
 DEFAULT_FILE = "mlflow.db"
 ARTIFACT_FOLDER = "mlruns"
@@ -30,6 +31,7 @@ def tracking_uri(explicit: str | None = None, *, at: str = "tracking uri") -> st
         uri, where = os.environ.get("MLFLOW_TRACKING_URI"), "MLFLOW_TRACKING_URI"
     if not uri:
         return _sqlite_uri(Path(DEFAULT_FILE))
+    remember(uri)
     scheme, colon, rest = uri.partition(":")
     family = scheme.lower().partition("+")[0]
     if not colon or family == "file":

@@ -1,0 +1,150 @@
+"""Memory: a ceiling on what a pack may take, and what running out of it looks like."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+OUT_OF_MEMORY: Final = "out_of_memory"
+"""Begins the reason of a trial that failed for want of memory, of the host's or of a GPU's."""
+
+GB: Final = 1e9
+
+_MEMINFO: Final = Path("/proc/meminfo")
+
+_STATM: Final = Path("/proc/self/statm")
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+_LOOK_SECONDS, _AGAIN_SECONDS = 0.05, 5.0
+"""Between two looks at the memory, and after one that found too much."""
+
+_WORDS: Final = re.compile(
+    r"out of memory|can(?:'t|not) allocate memory|unable to allocate|std::bad_alloc|ALLOC_FAILED",
+    re.IGNORECASE,
+)
+"""Of CUDA, torch's allocator, the system, NumPy, C++ and cuBLAS, in this order."""
+
+_RAYS_WORDS: Final = re.compile(r"OutOfMemoryError|NODE_OUT_OF_MEMORY|running low on memory")
+"""Not those on SIGKILL, which guess that it may have been the system's own OOM killer."""
+
+
+def ran_out(error: BaseException | None) -> bool:
+    """Whether `error`, or what caused it, says that there was no memory."""
+    while error is not None:
+        if isinstance(error, MemoryError) or _WORDS.search(str(error)):
+            return True
+        error = error.__cause__
+    return False
+
+
+def ray_says_so(text: str) -> bool:
+    """Whether Ray ended a worker since its machine was short of memory, by Ray's own words."""
+    return bool(_RAYS_WORDS.search(text))
+
+
+class AboveCeilingError(MemoryError):
+    """A pack takes more of the host's memory than it may."""
+
+    def __str__(self) -> str:
+        return "it takes more than resources.memory_gb allows"
+
+
+@final
+@dataclass(frozen=True)
+class Ceiling:
+    """Most bytes that a pack may take of the host's memory and of the GPU's; None: any number."""
+
+    host: float | None = None
+    gpu: float | None = None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """It holds for this process while the block lasts, beyond what the process has already.
+
+        Above the host's, AboveCeilingError is raised in the block's thread, between two operations:
+        one operation may take more for as long as it runs. The kernel's limits would be sharper
+        (RLIMIT_DATA, RLIMIT_AS), but they strike whoever asks next: in a Ray worker that was gRPC,
+        whose abort never ends. The GPU's is that of torch's allocator, which raises at once.
+        """
+        if self.gpu is not None:  # first: CUDA takes memory of the host as it starts
+            _limit_gpu(self.gpu)
+        if self.host is None:
+            yield
+            return
+        watch = _Watch(self.host)
+        watch.start()
+        try:
+            yield
+        finally:
+            watch.end()
+
+
+@final
+class _Watch(threading.Thread):
+    """Looks again and again at what this process has; made by the thread that it raises in."""
+
+    def __init__(self, most: float) -> None:
+        super().__init__(name="memory", daemon=True)
+        _give_back()
+        self._limit = _own() + most
+        self._watched = ctypes.c_ulong(threading.get_ident())
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        pause = _LOOK_SECONDS
+        while not self._over.wait(pause):
+            above = _own() > self._limit
+            with self._lock:
+                if above and not self._over.is_set():
+                    self._raise(ctypes.py_object(AboveCeilingError))
+            # It may be swallowed, as what is raised in a probe: then it comes again.
+            pause = _AGAIN_SECONDS if above else _LOOK_SECONDS
+
+    def end(self) -> None:
+        """Nothing is raised after this."""
+        with self._lock:
+            self._over.set()
+            self._raise(None)
+
+    def _raise(self, error: Any) -> None:
+        """In the watched thread, between two instructions of Python; None takes it back."""
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(self._watched, error)
+
+
+def available() -> int | None:
+    """Bytes that this machine could give now without swapping; None where it does not tell."""
+    try:
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", _MEMINFO.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None
+
+
+def _limit_gpu(size: float) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # of an earlier pack
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, size / total))
+
+
+def _own() -> int:
+    """Bytes of this process that are resident and its own, libraries and shared memory apart."""
+    _, resident, shared, *_ = map(int, _STATM.read_text(encoding="ascii").split())
+    return (resident - shared) * _PAGE_BYTES
+
+
+def _give_back() -> None:
+    """Let the system have what malloc keeps of an earlier pack: it is none of the next one's."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim:
+        trim(0)
