@@ -15,7 +15,7 @@ from gansweep.launch.base import JobState, Launcher
 from gansweep.launch.profile import make_launcher
 from gansweep.launch.record import JobRecord, all_jobs, find_job
 
-CANCEL_SECONDS = 60.0
+CANCEL_SECONDS = 90.0
 """How long `gansweep cancel` looks whether the job has ended."""
 
 
@@ -55,7 +55,7 @@ def logs_command(name: str, *, follow: bool) -> int:
 
 
 def cancel_command(name: str) -> int:
-    """Have a job end; the exit code is 1 where it still runs after a minute."""
+    """Have a job end; the exit code is 1 where it has not after a while."""
     record = find_job(name)
     console = Console(soft_wrap=True)
     if not (state := _look(record)).is_over:

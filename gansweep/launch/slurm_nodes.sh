@@ -56,5 +56,6 @@ if [ "$CODE" -ne 0 ]; then
     alive "$RAY_HEAD" || LOST="Ray's head was lost"
 fi
 kill $(jobs -p) 2>/dev/null
-timeout 30 srun --overlap --ntasks-per-node=1 --kill-on-bad-exit=0 rm -rf "$FOLDER" >>"$RAY_LOG" 2>&1
+timeout 30 srun --overlap --ntasks-per-node=1 --kill-on-bad-exit=0 \
+    bash -c "rm -rf ${FOLDER%-*}-*" >>"$RAY_LOG" 2>&1 # those, too, of runs that were killed
 end "$LOST"
