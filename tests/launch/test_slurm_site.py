@@ -148,6 +148,13 @@ def test_a_lost_worker_node_is_survived(site: Site, place: Place, mlflow_server:
         what=f"a checkpoint{words(place, name, number)}",
     )
     site.say("scancel", "--signal=KILL", f"{number}.1")  # the steps: 0 is the head, 1 the worker
+
+    def steps() -> list[str]:
+        return site.say("squeue", "--noheader", "--steps", f"--jobs={number}", "-o", "%i").split()
+
+    wait_for(lambda: f"{number}.1" not in steps(), seconds=60, what="the end of the worker's step")
+    assert f"{number}.0" in steps()
+    assert state(site, number)["JobState"] == "RUNNING"
     reaches(site, place, name, number, "COMPLETED", seconds=300)
     assert state(site, number)["Restarts"] == "0"
     check_complete(mlflow_server, name)
