@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: run test check long slow chaos chaos-short bench bench-gpu clean
+.PHONY: run test check long slow clusters chaos chaos-short bench bench-gpu clean
 
 run: $(VENV)/.installed
 	$(BIN)/gansweep run sweeps/wgan_clip.yaml
@@ -18,6 +18,10 @@ long: $(VENV)/.installed-dev
 
 slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow
+
+# Needs root, and Debian's slurm-wlm and munge: the tests start a Slurm of their own.
+clusters: $(VENV)/.installed-dev
+	$(BIN)/pytest -m slurm
 
 # A hundred random faults in real sweeps; CHAOS_FAULTS=10 CHAOS_SEED=1 for fewer, and the same again.
 chaos: $(VENV)/.installed-dev

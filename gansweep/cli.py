@@ -114,6 +114,87 @@ def run(
 
 
 @app.command()
+def submit(
+    file: File,
+    overrides: Overrides = None,
+    to: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--to", help="The kind of cluster: ray or slurm.", show_default=False),
+    ] = None,
+    profile: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="The cluster's settings: infra/profiles/NAME.yaml here, or in the user's folder.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the job; nothing is written or sent.")
+    ] = False,
+    tracking_uri: Uri = None,
+    root: Root = RUNS,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Train trials that failed again.")
+    ] = False,
+    trusted_only: TrustedOnly = False,
+) -> None:
+    """Check a sweep, then run it as a batch job on a cluster."""
+    from gansweep.imports import importing
+
+    with importing():
+        from gansweep.commands.submit import submit_command
+
+    wanted = {"--retry-failed": retry_failed, "--trusted-only": trusted_only}
+    raise typer.Exit(
+        submit_command(
+            file,
+            overrides or [],
+            target=to,
+            profile=profile,
+            uri=tracking_uri,
+            root=root,
+            flags=[flag for flag, given in wanted.items() if given],
+            dry_run=dry_run,
+        )
+    )
+
+
+@app.command()
+def jobs(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List submitted jobs and how they stand."""
+    from gansweep.commands.jobs import jobs_command
+
+    raise typer.Exit(jobs_command(as_json=json))
+
+
+JobId = Annotated[
+    str, typer.Argument(help="The job's id, or its sweep's name for the latest.", metavar="JOB")
+]
+
+
+@app.command()
+def logs(
+    job: JobId,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Until it ends; exit code 1 unless all is well.")
+    ] = False,
+) -> None:
+    """Print what a submitted job has said."""
+    from gansweep.commands.jobs import logs_command
+
+    raise typer.Exit(logs_command(job, follow=follow))
+
+
+@app.command()
+def cancel(job: JobId) -> None:
+    """End a submitted job; to submit the same file again goes on."""
+    from gansweep.commands.jobs import cancel_command
+
+    raise typer.Exit(cancel_command(job))
+
+
+@app.command()
 def train(
     file: File,
     overrides: Overrides = None,

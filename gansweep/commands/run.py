@@ -30,7 +30,7 @@ from gansweep.sweep.plan import Entry, Plan, trials_folder
 from gansweep.sweep.proposals import Listed, Proposals, TreeParzen
 from gansweep.sweep.schedulers.pbt import generation_interval
 from gansweep.sweep.settle import sweep_status
-from gansweep.sweep.startup import RayStart, exit_at_once, slots
+from gansweep.sweep.startup import RayStart, cores, exit_at_once, slots
 from gansweep.sweep.trials import Trial, check_data, compared_across, planned
 from gansweep.terminal import Display, clock, quiet
 from gansweep.tracking.mlflow import (
@@ -125,7 +125,7 @@ def _cluster_problems(address: str) -> list[Problem]:
 def _local_problems(resources: Resources) -> list[Problem]:
     import torch
 
-    have = {"cpu": os.cpu_count() or 1, "gpu": torch.cuda.device_count()}
+    have = {"cpu": cores(), "gpu": torch.cuda.device_count()}
     wanted = {"cpu": resources.cpu, "gpu": resources.gpu}
     return [
         Problem(
@@ -244,12 +244,23 @@ class _Run:
     def _train(self, ray: RayStart) -> str:
         """Train the proposals on Ray; what ended it before its time, or nothing."""
         with importing():
+            from gansweep.sweep.cluster import check_cluster, credentials
             from gansweep.sweep.driver import SweepDriver
             from gansweep.sweep.tune import run_packs
 
             self.store.warm_up()
         if not ray.is_local:
             ray.wait()  # there may be no such cluster; nothing is written then
+            population = bool(self.plan.population)
+            try:
+                notes = check_cluster(
+                    self.store.uri, self.folder, self.sweep.resources, must_share=population
+                )
+            except BaseException:
+                ray.stop()
+                raise
+            for note in notes:
+                self.console.print(f"[yellow]note[/]: {escape(note)}")
         tags = version_tags(Path.cwd())
         experiment = self.store.experiment(self.sweep.name)  # a new database takes a second
         have = ray.wait()
@@ -307,6 +318,7 @@ class _Run:
                     concurrent=workers,
                     folder=self.folder,
                     on_interrupt=on_interrupt,
+                    environment=None if ray.is_local else credentials(),
                 )
         except KeyboardInterrupt:
             trouble.append("ended at once")

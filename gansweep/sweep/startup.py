@@ -159,7 +159,7 @@ def _below(process: int) -> list[int]:
 def start_ahead(file: Path, overrides: Sequence[str]) -> RayStart | None:
     """A local Ray for the sweep of `file`; None where the file is not good enough to know."""
     resources = peek_resources(file, overrides)
-    if resources is None or resources.cpu > (os.cpu_count() or 1):
+    if resources is None or resources.cpu > cores():
         return None
     for each in TERMINATE_SIGNALS:
         signal.signal(each, lambda number, frame: sys.exit(number))  # as Ray's own for SIGTERM
@@ -186,7 +186,7 @@ def start_ray(
         # Not as a runtime environment: Ray would not give us the workers that it starts with.
         os.environ.update(worker_environment())
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, math.floor(asked.cpu))))
-        count = slots(replace(asked, gpu=0.0), {"CPU": os.cpu_count() or 1})
+        count = slots(replace(asked, gpu=0.0), {"CPU": cores()})
         os.environ.update(
             RAY_preload_python_modules=WARM,
             RAY_num_workers_soft_limit=str(count),  # else Ray ends some of those that wait
@@ -205,7 +205,12 @@ def start_ray(
                 address=address or "local", log_to_driver=True, configure_logging=False, **options
             )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ConfigError.single("--address", f"no Ray cluster at {address!r}: {error}") from error
+        words = " ".join(str(error).split())
+        what, remedy = f"no Ray cluster at {address!r}: {words}", ""
+        if "ersion mismatch" in words:
+            what = f"the cluster at {address!r} has other versions: {words}"
+            remedy = "install the same Ray and Python on every node and here"
+        raise ConfigError.single("--address", what, remedy) from error
     finally:
         notes.setLevel(level)
     have = ray.cluster_resources()
@@ -296,6 +301,13 @@ def worker_environment() -> dict[str, str]:
         "MALLOC_TRIM_THRESHOLD_": str(1024**3),
         "MALLOC_TOP_PAD_": str(64 * 1024**2),
     }
+
+
+def cores() -> int:
+    """Those of this machine that this process may use: in a batch job, the job's."""
+    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    given = os.environ.get("SLURM_CPUS_ON_NODE", "")  # where Slurm does not bind its jobs
+    return min(usable, int(given)) if given.isdecimal() and int(given) else usable
 
 
 def slots(resources: Resources, have: dict[str, float]) -> int:

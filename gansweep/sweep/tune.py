@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
@@ -44,8 +44,12 @@ class PackWorker(tune.Trainable):  # type: ignore[misc]
     and flush their records before the process ends.
     """
 
-    def setup(self, config: dict[str, Any]) -> None:
-        """Begin the pack at once; the driver hears of it through `step`."""
+    def setup(self, config: dict[str, Any], environment: Mapping[str, str] | None = None) -> None:
+        """Begin the pack at once; the driver hears of it through `step`.
+
+        environment: variables that no file may hold, and so none that Tune or Ray write either.
+        """
+        os.environ.update(environment or {})
         guard_log()
         pack: PackAssigned = config["pack"][0]
         self._worker = Worker(pack)
@@ -176,9 +180,11 @@ def run_packs(
     concurrent: int,
     folder: Path,
     on_interrupt: Callable[[], None],
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Train every pack that the driver gives; returns when all ended or upon an interrupt.
 
+    environment: variables of the workers, in memory alone.
     The first SIGINT, SIGTERM or SIGUSR1 puts the running trials aside; they write checkpoints.
     """
     interrupts = _Interrupts(on_interrupt)
@@ -189,8 +195,11 @@ def run_packs(
         RAY_AIR_NEW_OUTPUT="0",
         TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S="0",
     )
+    worker = PackWorker
+    if environment:  # through Ray's object store
+        worker = tune.with_parameters(PackWorker, environment=dict(environment))
     tuner = tune.Tuner(
-        tune.with_resources(PackWorker, {"cpu": resources.cpu, "gpu": resources.gpu}),
+        tune.with_resources(worker, {"cpu": resources.cpu, "gpu": resources.gpu}),
         tune_config=tune.TuneConfig(
             search_alg=_Searcher(driver),
             scheduler=FIFOScheduler(),  # ours decide on trials, Tune sees packs

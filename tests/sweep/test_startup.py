@@ -49,6 +49,16 @@ def test_ray_clients_are_refused_before_anything() -> None:
         ray.wait()
 
 
+def test_cores_are_those_of_a_batch_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_CPUS_ON_NODE", raising=False)
+    all_of_them = startup.cores()
+    assert 1 <= all_of_them <= (os.cpu_count() or 1)
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "1")
+    assert startup.cores() == 1
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "9999")
+    assert startup.cores() == all_of_them
+
+
 @pytest.mark.parametrize("cpu", ["0", "a lot", str((os.cpu_count() or 1) + 1)])
 def test_nothing_is_started_ahead_for_a_bad_file(tmp_path: Path, cpu: str) -> None:
     file = tmp_path / "file.yaml"

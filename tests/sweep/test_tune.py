@@ -186,3 +186,13 @@ def test_a_worker_process_trains_one_pack_after_another(monkeypatch: pytest.Monk
     assert Pretended.made[1].pack is other
     process.cleanup()
     assert Pretended.made[1].heard == ["interrupt"]
+
+
+def test_a_worker_process_is_given_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "Worker", Pretended)
+    monkeypatch.setattr(Pretended, "made", [], raising=False)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    object.__new__(tune.PackWorker).setup(
+        {"pack": [PACK]}, environment={"MLFLOW_TRACKING_TOKEN": "t"}
+    )
+    assert os.environ["MLFLOW_TRACKING_TOKEN"] == "t"

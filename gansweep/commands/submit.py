@@ -1,0 +1,90 @@
+"""`gansweep submit`: a sweep as a batch job on the cluster that a person has."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.markup import escape
+
+from gansweep.errors import ConfigError, Problem
+from gansweep.launch.base import Job
+from gansweep.launch.profile import find_launcher
+from gansweep.launch.record import JobRecord
+from gansweep.sweep.file import load_sweep
+from gansweep.sweep.trials import check_data, planned
+from gansweep.tracking.mlflow import tracking_uri
+
+FORGOTTEN = ("setup",)
+"""Settings that submitting alone needs; they may hold secrets, so no record has them."""
+
+
+def submit_command(
+    path: Path,
+    overrides: Sequence[str],
+    *,
+    target: str | None,
+    profile: str | None,
+    uri: str | None,
+    root: Path,
+    flags: Sequence[str],
+    dry_run: bool,
+) -> int:
+    """Check everything, then submit the job and say how to follow it, or print it alone.
+
+    ConfigError before anything is sent.
+    """
+    name, launcher = find_launcher(target, profile)
+    problems: list[Problem] = []
+    settings = launcher.profile
+    where = ""
+    try:
+        where = tracking_uri(uri or settings.tracking_uri)
+    except ConfigError as error:
+        problems.extend(error.problems)
+    try:
+        sweep = load_sweep(path, overrides)
+        trials = planned(sweep)
+        advice = check_data(trials, stacked=sweep.resources.engine == "stacked")
+    except ConfigError as error:
+        raise ConfigError([*error.problems, *problems]) from None
+    if urlsplit(where).password:
+        problems.append(
+            Problem(
+                "tracking uri",
+                "has a password, which would be written into the job",
+                "leave it out; the nodes take it from MLFLOW_TRACKING_USERNAME and _PASSWORD",
+            )
+        )
+    storage = Path(settings.storage).expanduser() if settings.storage else root.resolve()
+    if not storage.is_absolute():
+        problems.append(Problem("storage", f"{storage} is relative", "give an absolute folder"))
+    job = Job(sweep, tuple(trials), Path.cwd(), storage, where, tuple(flags))
+    problems.extend(launcher.problems(job))
+    if problems:
+        raise ConfigError(problems)
+    if dry_run:
+        print(launcher.render(job), end="")
+        return 0
+    submitted = launcher.submit(job)
+    console = Console(soft_wrap=True)
+    record = JobRecord(
+        id=submitted.id,
+        target=name,
+        sweep=sweep.name,
+        file=str(path.resolve()),
+        submitted=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        log=submitted.log,
+        settings={k: v for k, v in dataclasses.asdict(settings).items() if k not in FORGOTTEN},
+    )
+    record.save()
+    for line in sorted({line for lines in advice.values() for line in lines}):
+        console.print(f"[yellow]note[/]: {escape(line)}")
+    console.print(f"submitted [bold]{submitted.id}[/] to {name}: {len(trials)} trials")
+    console.print(f"follow    gansweep logs {submitted.id} --follow")
+    console.print(f"cancel    gansweep cancel {submitted.id}")
+    return 0

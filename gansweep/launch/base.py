@@ -1,0 +1,133 @@
+"""A launcher: a sweep becomes a batch job of one kind of cluster; and what becomes of the job."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal, final
+
+from gansweep.errors import Problem
+from gansweep.settings import setting
+
+if TYPE_CHECKING:
+    from gansweep.sweep.file import Sweep
+    from gansweep.sweep.trials import Trial
+
+POLL_SECONDS = 2.0
+"""Between two looks at a job that is followed."""
+
+Phase = Literal["waiting", "running", "done", "failed", "cancelled", "unknown"]
+OVER: tuple[Phase, ...] = ("done", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What every kind of cluster is told; each launcher adds its own settings."""
+
+    storage: str | None = setting(
+        None, "folder of plans, logs and checkpoints that every node sees; null: --dir"
+    )
+    tracking_uri: str | None = setting(
+        None, "MLflow's store; null: MLFLOW_TRACKING_URI, or mlflow.db in this folder"
+    )
+    python: str | None = setting(None, "Python interpreter on the nodes; null: as the target says")
+
+
+@final
+@dataclass(frozen=True)
+class Job:
+    """`gansweep run` of one sweep file, found good, as it is to run on a cluster.
+
+    folder: where the command was given; relative paths and own modules begin there.
+    root: absolute folder of plans, logs and checkpoints (`--dir`); uri: MLflow's store.
+    flags: further options of `gansweep run`.
+    """
+
+    sweep: Sweep
+    trials: tuple[Trial, ...]
+    folder: Path
+    root: Path
+    uri: str
+    flags: tuple[str, ...] = ()
+
+    def command(self, file: str, *, python: str) -> list[str]:
+        """The words of `gansweep run` over the sweep file that lies at `file` on the cluster."""
+        return [
+            *(python, "-m", "gansweep.cli", "run", file, *self.sweep.overrides),
+            *("--dir", str(self.root), "--tracking-uri", self.uri, *self.flags),
+        ]
+
+
+@final
+@dataclass(frozen=True)
+class Submitted:
+    """A job as its cluster knows it. log: its output as a file, "" where the cluster keeps it."""
+
+    id: str
+    log: str = ""
+
+
+@final
+@dataclass(frozen=True)
+class JobState:
+    """How a job stands. code: exit code of `gansweep run`, where the cluster tells it."""
+
+    phase: Phase
+    reason: str = ""
+    code: int | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.phase in OVER
+
+    def __str__(self) -> str:
+        code = "" if self.code is None else f", exit code {self.code}"
+        return f"{self.phase}{code}{f' ({self.reason})' if self.reason else ''}"
+
+
+class Launcher(ABC):
+    """One kind of cluster. Every call is short; what cannot be done is a ConfigError."""
+
+    Settings: ClassVar[type[Profile]] = Profile
+
+    def __init__(self, settings: Profile) -> None:
+        self.profile = settings
+
+    @abstractmethod
+    def problems(self, job: Job) -> list[Problem]:
+        """What of the job, or of the profile, can be seen from here not to work there."""
+
+    @abstractmethod
+    def render(self, job: Job) -> str:
+        """The batch job, or the request, as text for a person; nothing is written."""
+
+    @abstractmethod
+    def submit(self, job: Job) -> Submitted:
+        """Hand the job to the cluster."""
+
+    @abstractmethod
+    def state(self, job: Submitted) -> JobState:
+        """How it stands now, asked from the cluster."""
+
+    @abstractmethod
+    def log(self, job: Submitted, after: int) -> tuple[str, int]:
+        """Its output from the position `after` (0: the beginning), and the position of its end."""
+
+    @abstractmethod
+    def cancel(self, job: Submitted) -> None:
+        """Have it end; its trials write checkpoints where the cluster leaves them the time."""
+
+    def logs(self, job: Submitted, *, follow: bool) -> Iterator[str]:
+        """Its output so far, or until it is over."""
+        position = 0
+        while True:
+            over = not follow or self.state(job).is_over  # before we read: then nothing is missed
+            text, position = self.log(job, position)
+            if text:
+                yield text
+            if over:
+                return
+            time.sleep(POLL_SECONDS)

@@ -1,0 +1,199 @@
+"""Ray Jobs: the driver runs on a Ray cluster that is there, submitted through its dashboard."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+from urllib.parse import urlsplit
+
+import yaml
+
+from gansweep.errors import ConfigError, Problem
+from gansweep.launch.base import Job, JobState, Launcher, Phase, Profile, Submitted
+from gansweep.launch.bundle import Bundle, sweep_bundle, with_code, with_files
+from gansweep.settings import setting
+
+PHASES: dict[str, Phase] = {
+    "PENDING": "waiting",
+    "RUNNING": "running",
+    "SUCCEEDED": "done",
+    "FAILED": "failed",
+    "STOPPED": "cancelled",
+}
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+REASON_CHARACTERS = 300
+
+
+@final
+class RayJobs(Launcher):
+    """Submits by `ray.job_submission`; the code and the sweep file travel with the request."""
+
+    @final
+    @dataclass(frozen=True)
+    class Settings(Profile):
+        address: str = setting("http://127.0.0.1:8265", "the dashboard of the cluster's head")
+        files: list[str] = setting([], "further files and folders that travel")  # noqa: RUF009
+        stop_seconds: int = setting(60, "for the trials' checkpoints after `gansweep cancel`", ge=1)
+
+    def __init__(self, settings: Profile) -> None:
+        super().__init__(settings)
+        assert isinstance(settings, self.Settings)
+        self._own = settings
+
+    def problems(self, job: Job) -> list[Problem]:
+        own, problems = self._own, []
+        parts = urlsplit(own.address)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            remedy = "http://HOST:8265, where the cluster's dashboard is"
+            return [Problem("address", f"is {own.address!r}", remedy)]
+        if parts.hostname not in LOOPBACK:
+            if own.storage is None:
+                what = "is required: the cluster keeps no files of this machine's"
+                problems.append(Problem("storage", what, "a folder that all its nodes share"))
+            if job.uri.startswith("sqlite"):
+                what = f"{job.uri} is a file of this machine"
+                remedy = (
+                    "start an MLflow server that the cluster reaches, and name it: tracking_uri:"
+                )
+                problems.append(Problem("tracking uri", what, remedy))
+        problems.extend(self._data_problems(job))
+        return problems
+
+    def _data_problems(self, job: Job) -> Iterator[Problem]:
+        """Relative data paths that do not travel."""
+        paths = {getattr(trial.config.data.settings, "path", None) for trial in job.trials}
+        sent = [(job.folder / name).resolve() for name in self._own.files]
+        for path in sorted(path for path in paths if isinstance(path, str)):
+            place = (job.folder / path).resolve()
+            if (
+                Path(path).is_absolute() or not place.exists()
+            ):  # `hub` has names, which are no paths
+                continue
+            if not any(place.is_relative_to(folder) for folder in sent):
+                what = f"{path!r} is a relative path, which the cluster does not have"
+                remedy = f"add it to `files:` in the profile ([{path}]), or name a shared folder"
+                yield Problem("data.path", what, remedy)
+
+    def render(self, job: Job) -> str:
+        bundle = self._bundle(job)
+        request = self._request(job, bundle, name=f"gansweep-{job.sweep.name}-...", folder="...")
+        tree = {"address": self._own.address, **request, "files": _summary(bundle)}
+        text: str = yaml.safe_dump(tree, sort_keys=False, width=10**6)
+        return text
+
+    def submit(self, job: Job) -> Submitted:
+        bundle = self._bundle(job)
+        name = f"gansweep-{job.sweep.name}-{uuid.uuid4().hex[:8]}"
+        with tempfile.TemporaryDirectory(prefix="gansweep-") as folder:
+            bundle.write(Path(folder))
+            bundle.check(Path(folder), job.sweep.overrides)
+            request = self._request(job, bundle, name=name, folder=folder)
+            with self._client() as client:
+                client.submit_job(**request)
+        return Submitted(name)
+
+    def _bundle(self, job: Job) -> Bundle:
+        bundle = with_code(sweep_bundle(job.sweep), job.sweep)
+        return with_files(bundle, self._own.files, job.folder, at="files")
+
+    def _request(self, job: Job, bundle: Bundle, *, name: str, folder: str) -> dict[str, Any]:
+        python = self._own.python or "python"
+        words = [*job.command(str(bundle.sweep), python=python), "--address", "auto"]
+        return {
+            "submission_id": name,
+            "entrypoint": shlex.join(words),
+            "runtime_env": {
+                "working_dir": folder,
+                # Read by the job's supervisor, which would kill after 3 s.
+                "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(self._own.stop_seconds)},
+            },
+        }
+
+    def state(self, job: Submitted) -> JobState:
+        try:
+            with self._client() as client:
+                info = client.get_job_info(job.id)
+        except ConfigError as error:
+            return JobState("unknown", error.problems[0].what)
+        phase = PHASES.get(str(getattr(info.status, "value", info.status)), "unknown")
+        reason = _reason(info.message or "") if phase == "failed" else ""
+        return JobState(phase, reason, info.driver_exit_code)
+
+    def log(self, job: Submitted, after: int) -> tuple[str, int]:
+        with self._client() as client:
+            text = str(client.get_job_logs(job.id) or "")
+        return text[after:], len(text)
+
+    def cancel(self, job: Submitted) -> None:
+        with self._client() as client:
+            client.stop_job(job.id)
+
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
+        """The official client. What it cannot do is a ConfigError that names the address."""
+        import logging
+
+        from ray.job_submission import JobSubmissionClient
+
+        logging.getLogger("ray.dashboard").setLevel(logging.WARNING)
+        try:
+            with _environment():
+                yield JobSubmissionClient(self._own.address)
+        except ConnectionError:
+            raise ConfigError.single(
+                self._own.address,
+                "no Ray dashboard answers",
+                "address: in the profile; on the head, `ray start --head` needs ray[default]",
+            ) from None
+        except (RuntimeError, OSError, ValueError) as error:  # Ray's words for all else
+            words = " ".join(str(error).split())[:REASON_CHARACTERS]
+            raise ConfigError.single(self._own.address, words, _remedy(words)) from None
+
+
+def _remedy(words: str) -> str:
+    if "oken" in words or "uthenticat" in words:
+        return "RAY_AUTH_MODE=token and the cluster's token in RAY_AUTH_TOKEN"
+    return ""
+
+
+def _summary(bundle: Bundle) -> list[str]:
+    """The files of a bundle, packages as one line."""
+    packages = {path.parts[0] for path in bundle.files if path.name == "__init__.py"}
+    single = [str(path) for path in bundle.files if path.parts[0] not in packages]
+    lines = []
+    for package in sorted(packages):
+        below = [source for path, source in bundle.files.items() if path.parts[0] == package]
+        size = sum(source.stat().st_size for source in below)
+        lines.append(f"{package}/ ({len(below)} files, {size / 1e6:.1f} MB)")
+    return sorted(single) + lines
+
+
+def _reason(message: str) -> str:
+    """The last line that says something of a failed job's message."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return lines[-1][:REASON_CHARACTERS] if lines else ""
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """Ray takes no other address than ours, and leaves out nothing of a bundle."""
+    before = dict(os.environ)
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        os.environ.pop(name, None)
+    os.environ["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] = "1"
+    os.environ["RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES"] = ""
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+        os.environ.update(before)

@@ -1,0 +1,96 @@
+"""The record of submitted jobs: a file for each in the user's state folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+from gansweep.errors import ConfigError, nearest
+from gansweep.launch.base import JobState, Phase, Submitted
+
+
+@final
+@dataclass
+class JobRecord:
+    """A submitted job. submitted: when, in UTC; settings: those that its launcher needs again.
+
+    phase, reason, code: how it stood when it was looked at last; kept, since clusters forget.
+    """
+
+    id: str
+    target: str
+    sweep: str
+    file: str
+    submitted: str
+    log: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    phase: Phase = "waiting"
+    reason: str = ""
+    code: int | None = None
+
+    @property
+    def job(self) -> Submitted:
+        return Submitted(self.id, self.log)
+
+    @property
+    def state(self) -> JobState:
+        return JobState(self.phase, self.reason, self.code)
+
+    def note(self, state: JobState) -> None:
+        """Keep how it stands now."""
+        if state != self.state:
+            self.phase, self.reason, self.code = state.phase, state.reason, state.code
+            self.save()
+
+    def save(self) -> None:
+        """Write the file in one step; only its user may read it."""
+        folder = jobs_folder()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = folder / (re.sub(r"[^A-Za-z0-9_.-]", "_", f"{self.target}-{self.id}") + ".json")
+        draft = folder / f".{path.name}.{uuid.uuid4().hex}"
+        try:
+            with open(
+                os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="utf-8"
+            ) as file:
+                json.dump(asdict(self), file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def jobs_folder() -> Path:
+    """$GANSWEEP_STATE/jobs, else in the user's state folder (~/.local/state/gansweep on Linux)."""
+    if chosen := os.environ.get("GANSWEEP_STATE"):
+        return Path(chosen).expanduser() / "jobs"
+    from platformdirs import user_state_path
+
+    return user_state_path("gansweep") / "jobs"
+
+
+def all_jobs() -> list[JobRecord]:
+    """The oldest first. A file that is no record is left out."""
+    found = []
+    for path in jobs_folder().glob("*.json"):
+        try:
+            found.append(JobRecord(**json.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError):
+            continue
+    return sorted(found, key=lambda record: (record.submitted, record.id))
+
+
+def find_job(name: str) -> JobRecord:
+    """The job of that id, or the latest of the sweep of that name; ConfigError where none is."""
+    records = all_jobs()
+    for record in reversed(records):
+        if name in (record.id, record.sweep):
+            return record
+    names = [record.id for record in records]
+    raise ConfigError.single(name, "no such job", nearest(name, names) or "submit one first")

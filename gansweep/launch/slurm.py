@@ -1,0 +1,287 @@
+"""Slurm: one sbatch script, on one node with a Ray of its own, on several with one across them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import final
+
+from gansweep.errors import ConfigError, Problem
+from gansweep.launch.base import Job, JobState, Launcher, Phase, Profile, Submitted
+from gansweep.launch.bundle import Bundle, sweep_bundle
+from gansweep.settings import setting
+
+WALLTIME = re.compile(r"(\d+-)?\d+(:\d{2}){1,2}")
+
+ANSWER_SECONDS = 30.0
+"""For an answer of Slurm's commands."""
+
+PHASES: dict[str, Phase] = {
+    "PENDING": "waiting",
+    "CONFIGURING": "waiting",
+    "REQUEUED": "waiting",
+    "REQUEUE_HOLD": "waiting",
+    "REQUEUE_FED": "waiting",
+    "SPECIAL_EXIT": "waiting",
+    "RUNNING": "running",
+    "COMPLETING": "running",
+    "SUSPENDED": "running",
+    "STOPPED": "running",
+    "SIGNALING": "running",
+    "RESIZING": "running",
+    "STAGE_OUT": "running",
+    "COMPLETED": "done",
+    "CANCELLED": "cancelled",
+    "REVOKED": "cancelled",
+    "FAILED": "failed",
+    "TIMEOUT": "failed",
+    "PREEMPTED": "failed",  # where it may not go back to the queue
+    "NODE_FAIL": "failed",
+    "BOOT_FAIL": "failed",
+    "DEADLINE": "failed",
+    "OUT_OF_MEMORY": "failed",
+}
+
+REMEDIES = (
+    ("invalid partition", "partition: in the profile; `sinfo` lists them"),
+    (
+        "invalid account",
+        "account: in the profile; `sacctmgr show associations user=$USER` lists them",
+    ),
+    ("permission", "ask those who run the cluster for access"),
+    ("not available", "ask for fewer nodes, cores or GPUs: `sinfo -o '%P %D %c %G'`"),
+    ("time limit", "lower walltime: in the profile"),
+    ("unable to contact", "is slurmctld up? `scontrol ping`"),
+)
+"""What to do about words of sbatch."""
+
+
+@final
+class Slurm(Launcher):
+    """Submits by `sbatch`, from a machine that has Slurm's commands and shares its files."""
+
+    @final
+    @dataclass(frozen=True)
+    class Settings(Profile):
+        partition: str | None = setting(None, "partition; null: the cluster's default")
+        account: str | None = setting(None, "account that pays; null: the user's default")
+        nodes: int = setting(1, "nodes of the job; Ray spans them", ge=1)
+        cpus: int = setting(1, "cores on each node", ge=1)
+        gpus_per_node: int = setting(0, "GPUs on each node", ge=0)
+        memory: str | None = setting(None, "memory on each node, as 32G; null: the default")
+        walltime: str | None = setting(
+            None, "longest run, in quotes: '4:00:00' or '2-00:00:00'; null: the partition's default"
+        )
+        setup: list[str] = setting([], "shell lines before all: modules and such")  # noqa: RUF009
+        options: list[str] = setting([], "further options of sbatch: --qos=long")  # noqa: RUF009
+        requeue: bool = setting(True, "whether the job goes back to the queue when it was cut off")
+        restarts: int = setting(100, "how often it goes back by itself at most", ge=0)
+        stop_seconds: int = setting(
+            120, "before its time is up the trials are asked for checkpoints", ge=1
+        )
+        ready_seconds: int = setting(300, "for all nodes of the job to join Ray", ge=1)
+
+    def __init__(self, settings: Profile) -> None:
+        super().__init__(settings)
+        assert isinstance(settings, self.Settings)
+        self._own = settings
+
+    def problems(self, job: Job) -> list[Problem]:
+        own, problems = self._own, []
+        if own.walltime is not None and not WALLTIME.fullmatch(own.walltime):
+            what = f"is {own.walltime!r}, no time of Slurm's"
+            problems.append(Problem("walltime", what, "hours:minutes:seconds in quotes, '4:00:00'"))
+        for name, value in [("options", o) for o in own.options] + [
+            ("partition", own.partition), ("account", own.account), ("memory", own.memory)
+        ]:  # fmt: skip
+            if value is not None and (not value.strip() or "\n" in value):
+                problems.append(Problem(name, f"is {value!r}", "one word"))
+        problems += [
+            Problem("options", f"{option!r} is no option of sbatch", "write it as --name=value")
+            for option in own.options
+            if not option.startswith("-")
+        ]
+        if own.nodes > 1 and job.uri.startswith("sqlite"):
+            problems.append(
+                Problem(
+                    "tracking uri",
+                    f"{job.uri} is a file, which {own.nodes} nodes cannot write to at once",
+                    "start `gansweep ui --host 0.0.0.0` on a machine that all nodes reach, and "
+                    "name it: tracking_uri: http://HOST:5000",
+                )
+            )
+        wanted = job.sweep.resources
+        for name, take, have in (
+            ("cpu", wanted.cpu, own.cpus), ("gpu", wanted.gpu, own.gpus_per_node)
+        ):  # fmt: skip
+            if take > have:
+                what = f"a trial takes {take:g}, a node of the job has {have}"
+                problems.append(Problem(f"resources.{name}", what, "raise it in the profile"))
+        return problems
+
+    def render(self, job: Job) -> str:
+        bundle = sweep_bundle(job.sweep)
+        return self._script(job, self._snapshot(job, bundle) / bundle.sweep)
+
+    def submit(self, job: Job) -> Submitted:
+        _need("sbatch")
+        bundle = sweep_bundle(job.sweep)
+        snapshot = self._snapshot(job, bundle)
+        try:
+            bundle.write(snapshot)
+        except OSError as error:
+            raise ConfigError.single(str(snapshot), f"cannot be written: {error}") from None
+        bundle.check(snapshot, job.sweep.overrides)
+        said = _slurm("sbatch", "--parsable", input=self._script(job, snapshot / bundle.sweep))
+        number = said.strip().splitlines()[-1].partition(";")[0]
+        return Submitted(number, f"{_folder(job)}/slurm-{number}.log")
+
+    def _snapshot(self, job: Job, bundle: Bundle) -> Path:
+        """The files as they are now: what changes until the job starts is meant for another."""
+        return _folder(job) / "submitted" / bundle.digest
+
+    def _script(self, job: Job, file: Path) -> str:
+        own = self._own
+        several = own.nodes > 1
+        options = {
+            "job-name": f"gansweep-{job.sweep.name}",
+            "chdir": str(job.folder),
+            "output": f"{_folder(job)}/slurm-".replace("%", "%%") + "%j.log",  # %j: its number
+            "open-mode": "append",
+            "partition": own.partition,
+            "account": own.account,
+            "nodes": own.nodes,
+            "ntasks-per-node": 1,
+            "cpus-per-task": own.cpus,
+            "gpus-per-node": own.gpus_per_node or None,
+            "mem": own.memory,
+            "time": own.walltime,
+            "signal": f"B:USR1@{own.stop_seconds}",
+        }
+        lines = [f"--{k}={shlex.quote(str(v))}" for k, v in options.items() if v is not None]
+        lines.append("--requeue" if own.requeue else "--no-requeue")
+        lines += ["--no-kill"] * several  # one lost worker does not end the job
+        python = own.python or sys.executable
+        words = {
+            "RUN": f"({shlex.join(job.command(str(file), python=python))})",
+            "RESTARTS": own.restarts if own.requeue else 0,
+        }
+        if several:
+            words |= {
+                "PYTHON": shlex.quote(python),
+                "NODES": own.nodes,
+                "CPUS": own.cpus,
+                "GPUS": own.gpus_per_node,
+                "READY_SECONDS": own.ready_seconds,
+                "RAY_LOG": shlex.quote(f"{_folder(job)}/slurm-") + "$SLURM_JOB_ID.ray.log",
+            }
+        return "\n".join(
+            [
+                "#!/usr/bin/env bash",
+                *(f"#SBATCH {line}" for line in [*lines, *own.options]),
+                "",
+                *own.setup,
+                *(f"{name}={value}" for name, value in words.items()),
+                "",
+                _part("slurm_driver.sh"),
+                _part("slurm_nodes.sh" if several else "slurm_node.sh"),
+            ]
+        )
+
+    def state(self, job: Submitted) -> JobState:
+        _need("scontrol")
+        try:
+            said = _slurm("scontrol", "--oneliner", "show", "job", job.id)
+        except ConfigError as error:
+            if "nvalid job id" in str(error):
+                return self._accounted(job)
+            return JobState("unknown", error.problems[0].what)
+        fields = dict(part.partition("=")[::2] for part in said.split() if "=" in part)
+        return _state(
+            fields.get("JobState", ""), fields.get("Reason", ""), fields.get("ExitCode", "")
+        )
+
+    def _accounted(self, job: Submitted) -> JobState:
+        """How a job ended that Slurm itself has forgotten, which takes it minutes."""
+        words = ("sacct", "-X", "-n", "-P", "-j", job.id, "-o", "State,ExitCode")
+        said = ""
+        if shutil.which("sacct"):
+            try:
+                said = _slurm(*words).strip()
+            except ConfigError:
+                said = ""
+        if not said:
+            return JobState("unknown", "Slurm has forgotten it, and keeps no accounts")
+        state, _, code = said.splitlines()[-1].partition("|")
+        return _state(state.split()[0], "", code)
+
+    def log(self, job: Submitted, after: int) -> tuple[str, int]:
+        try:
+            with open(job.log, "rb") as file:
+                file.seek(after)
+                content = file.read()
+        except FileNotFoundError:  # it waits
+            return "", after
+        return content.decode("utf-8", errors="replace"), after + len(content)
+
+    def cancel(self, job: Submitted) -> None:
+        _need("scancel")
+        _slurm("scancel", job.id)
+
+
+def _folder(job: Job) -> Path:
+    """The sweep's."""
+    return job.root / job.sweep.name
+
+
+def _part(name: str) -> str:
+    return (files("gansweep.launch") / name).read_text(encoding="utf-8")
+
+
+def _need(command: str) -> None:
+    if shutil.which(command) is None:
+        raise ConfigError.single(
+            "--to slurm",
+            f"this machine has no {command}",
+            "submit from a login node of the cluster (--dry-run prints the script anywhere)",
+        )
+
+
+def _slurm(*words: str, input: str | None = None) -> str:
+    """What a command of Slurm's says; ConfigError with its own words where it fails."""
+    try:
+        ended = subprocess.run(
+            words, input=input, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        what = f"no answer within {ANSWER_SECONDS:g} s"
+        raise ConfigError.single(words[0], what, "is slurmctld up? `scontrol ping`") from None
+    except OSError as error:
+        raise ConfigError.single(words[0], f"cannot be run: {error.strerror}") from None
+    if ended.returncode:
+        said = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
+        what = re.sub(r"^\w+: (error: )?", "", "; ".join(said)) or f"exit code {ended.returncode}"
+        raise ConfigError.single(words[0], what, _remedy(what))
+    return ended.stdout
+
+
+def _remedy(words: str) -> str:
+    low = words.lower()
+    return next((remedy for part, remedy in REMEDIES if part in low), "")
+
+
+def _state(name: str, reason: str, code: str) -> JobState:
+    """Slurm's own words as a state. code: EXIT:SIGNAL."""
+    phase = PHASES.get(name, "unknown")
+    exit_code, _, signal = code.partition(":")
+    reason = "" if reason in ("None", "") or phase in ("done", "running") else reason
+    if name not in ("PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"):
+        reason = ", ".join(filter(None, [name.lower(), reason]))
+    known = phase in ("done", "failed") and exit_code.isdecimal() and signal in ("", "0")
+    return JobState(phase, reason, int(exit_code) if known else None)

@@ -1,0 +1,47 @@
+# USR1, sent before the time is up: the trials write their checkpoints, and the job goes back to the queue.
+# TERM reaches the driver from Slurm itself; this shell lives on to see what becomes of it.
+STOPPED=
+stop() {
+    STOPPED=1
+    [ -z "${DRIVER:-}" ] || kill -TERM "$DRIVER" 2>/dev/null
+}
+trap stop USR1
+trap : TERM
+
+alive() { kill -0 "$1" 2>/dev/null; }
+
+# Returns when one of these processes has ended.
+until_one_ends() {
+    local process
+    while true; do
+        for process in "$@"; do alive "$process" || return 0; done
+        sleep 1
+    done
+}
+
+# Runs `gansweep run` to its end, or to that of Ray's head where it has one; CODE is its exit code.
+RAY_HEAD=
+drive() {
+    "${RUN[@]}" "$@" &
+    DRIVER=$!
+    [ -z "$STOPPED" ] || stop
+    until_one_ends "$DRIVER" $RAY_HEAD
+    if alive "$DRIVER"; then # it would wait for a Ray that is gone
+        kill -KILL "$DRIVER"
+    fi
+    wait "$DRIVER"
+    CODE=$?
+}
+
+# Ends the job. Where it was cut off, it is run again by Slurm, and goes on from the checkpoints.
+end() { # WHY, or ""
+    if [ -n "$STOPPED" ] && [ "$CODE" -gt 2 ]; then
+        set -- "its time is up"
+    fi
+    if [ -n "$1" ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "$RESTARTS" ]; then
+        echo "gansweep: $1; the job goes back to the queue"
+        scontrol requeue "$SLURM_JOB_ID" && exit 0
+    fi
+    [ -z "$1" ] || echo "gansweep: $1; to submit the same file again goes on"
+    exit "$CODE"
+}

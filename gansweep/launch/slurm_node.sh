@@ -1,0 +1,3 @@
+# One node: gansweep starts a Ray of its own on what the job has.
+drive
+end ""

@@ -1,0 +1,186 @@
+"""A look at every node of a cluster, before anything is launched there."""
+
+from __future__ import annotations
+
+import os
+import platform
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from gansweep import __version__
+from gansweep.errors import ConfigError, Problem
+from gansweep.sweep.file import Resources
+
+ANSWER_SECONDS = 90.0
+"""For all nodes: a worker process starts on each, and imports MLflow."""
+
+MOST_NAMED = 3
+"""Nodes that one message names."""
+
+
+@final
+@dataclass(frozen=True)
+class NodeView:
+    """What a worker process on a node finds there.
+
+    tracking: what keeps it from the store, "" where nothing does. shares: whether it sees the
+    sweep's folder.
+    """
+
+    host: str
+    gansweep: str
+    ray: str
+    python: str
+    tracking: str = ""
+    shares: bool = True
+
+
+def credentials() -> dict[str, str]:
+    """The variables by which this process signs in at the tracking server."""
+    return {k: v for k, v in os.environ.items() if k.startswith("MLFLOW_TRACKING_")}
+
+
+def check_cluster(uri: str, folder: Path, resources: Resources, *, must_share: bool) -> list[str]:
+    """Ask each node that can take a trial; what a person should know, as notes.
+
+    must_share: whether trials read each other's folders, as those of a population do.
+
+    Raises:
+        ConfigError: versions differ from the driver's, a node cannot reach the store, or, where it
+            must, does not see the sweep's `folder`; nothing was launched then.
+    """
+    nodes = [node for node in ray.nodes() if _takes(node, resources)]
+    if not nodes:
+        what = f"a trial takes {resources.cpu:g} cores and {resources.gpu:g} GPUs"
+        raise ConfigError.single("resources", f"{what}, and no node of the cluster has both")
+    here = ray.get_runtime_context().get_node_id()
+    elsewhere = [node for node in nodes if node["NodeID"] != here]
+    if elsewhere and uri.startswith("sqlite"):
+        raise ConfigError.single(
+            "tracking uri",
+            f"{uri} is a file of this machine, and {len(elsewhere)} more of the cluster's nodes "
+            "would record to it",
+            "start `gansweep ui --host 0.0.0.0` on a machine that all nodes reach, and give "
+            "--tracking-uri http://HOST:5000",
+        )
+    mark = folder / f".seen-{uuid.uuid4().hex}"
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    try:
+        views = _ask(nodes, uri, mark)
+    finally:
+        mark.unlink(missing_ok=True)
+    problems = differences(views, ours(), must_share=must_share, folder=folder)
+    if problems:
+        raise ConfigError(problems)
+    blind = [view.host for view in views if not view.shares]
+    if blind:
+        return [
+            f"{_named(blind)} does not see {folder}: a trial that has to move there begins anew"
+        ]
+    return []
+
+
+def ours() -> NodeView:
+    """The driver's own versions."""
+    return NodeView(platform.node(), __version__, ray.__version__, platform.python_version())
+
+
+def differences(
+    views: Sequence[NodeView], own: NodeView, *, must_share: bool, folder: Path
+) -> list[Problem]:
+    """What of these views keeps the sweep from being launched."""
+    problems = []
+    for name, what in (("gansweep", "gansweep"), ("ray", "Ray"), ("python", "Python")):
+        wanted = getattr(own, name)
+        for found in sorted({getattr(view, name) for view in views} - {wanted}):
+            hosts = [view.host for view in views if getattr(view, name) == found]
+            problems.append(
+                Problem(
+                    "--address",
+                    f"{what} is {found} on {_named(hosts)}, {wanted} here",
+                    "install the same version on every node",
+                )
+            )
+    if problems:
+        return problems  # what others say of the store may follow from it
+    for words in sorted({view.tracking for view in views} - {""}):
+        hosts = [view.host for view in views if view.tracking == words]
+        what = f"cannot be reached from {_named(hosts)}: {words}"
+        problems.append(Problem("tracking uri", what, "name a server that every node reaches"))
+    blind = [view.host for view in views if not view.shares]
+    if must_share and blind:
+        what = f"{_named(blind)} does not see {folder}, and members of a population copy each other"
+        problems.append(Problem("--dir", what, "a folder that every node shares"))
+    return problems
+
+
+def _takes(node: Mapping[str, Any], resources: Resources) -> bool:
+    has = node.get("Resources", {})
+    wanted = (("CPU", resources.cpu), ("GPU", resources.gpu))
+    return bool(node["Alive"]) and all(has.get(name, 0) >= take for name, take in wanted)
+
+
+def _named(hosts: Sequence[str]) -> str:
+    names = sorted(hosts)
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _ask(nodes: Sequence[Mapping[str, Any]], uri: str, mark: Path) -> list[NodeView]:
+    """Every node's view; of one that does not answer, that."""
+    task = ray.remote(num_cpus=0, max_retries=0)(_look())
+    asked = {}
+    for node in nodes:
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        answer = task.options(scheduling_strategy=there).remote(uri, str(mark), credentials())
+        asked[answer] = f"{node.get('NodeManagerHostname', '')} ({node['NodeManagerAddress']})"
+    ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
+    views = []
+    for answer, host in asked.items():
+        if answer not in ready:
+            raise ConfigError.single(
+                "--address",
+                f"{host} has not started a worker within {ANSWER_SECONDS:g} s",
+                "its raylet's log says why; or take the node out of the cluster",
+            )
+        try:
+            views.append(NodeView(host=host, **ray.get(answer)))
+        except ray.exceptions.RayError as error:
+            words = str(error).strip().splitlines()[-1]
+            raise ConfigError.single("--address", f"{host} cannot run a task: {words}") from None
+    return views
+
+
+def _look() -> Callable[..., dict[str, Any]]:
+    """A function that pickles by value: what a node has installed is what it is to find out."""
+
+    def look(uri: str, mark: str, environment: dict[str, str]) -> dict[str, Any]:
+        import os
+        import platform
+
+        import ray
+
+        os.environ.update(environment)
+        found = {"ray": ray.__version__, "python": platform.python_version()}
+        try:
+            import gansweep
+
+            found["gansweep"] = gansweep.__version__
+            from gansweep.tracking.mlflow import MlflowStore
+
+            try:
+                MlflowStore(uri).check()
+            except Exception as error:
+                found["tracking"] = " ".join(str(error).split())[:500]
+        except ImportError as error:
+            found.setdefault("gansweep", f"missing ({error})")
+        return {**found, "shares": os.path.exists(mark)}
+
+    return look

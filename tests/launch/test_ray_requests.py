@@ -1,0 +1,82 @@
+"""Ray Jobs' requests as text; a real cluster takes them in test_ray_jobs.py."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from sweep_files import TEXT, text
+
+from gansweep.errors import ConfigError
+from gansweep.launch.base import Submitted
+from gansweep.launch.ray_jobs import RayJobs, _environment
+
+from .jobs import job
+
+
+def launcher(**settings: Any) -> RayJobs:
+    return RayJobs(RayJobs.Settings(**settings))
+
+
+def test_the_request_says_what_travels(work: Path) -> None:
+    (work / "extra.txt").write_text("x")
+    tree = yaml.safe_load(launcher(files=["extra.txt"], stop_seconds=9).render(job(work)))
+    assert tree["address"] == "http://127.0.0.1:8265"
+    assert tree["submission_id"].startswith("gansweep-small-")
+    assert tree["entrypoint"] == (
+        f"python -m gansweep.cli run sweep/file.yaml --dir {work}/runs "
+        "--tracking-uri http://127.0.0.1:5000 --address auto"
+    )
+    assert tree["runtime_env"]["env_vars"] == {"RAY_JOB_STOP_WAIT_TIME_S": "9"}
+    *files, package = tree["files"]
+    assert files == ["extra.txt", "sweep/file.yaml"]
+    assert package.startswith("gansweep/ (")
+
+
+def test_a_cluster_elsewhere_has_none_of_our_files(work: Path) -> None:
+    here = job(work, uri="sqlite:////x/mlflow.db")
+    assert launcher().problems(here) == []
+    first, second = launcher(address="http://head:8265").problems(here)
+    assert (first.where, second.where) == ("storage", "tracking uri")
+    assert launcher(address="http://head:8265", storage="/s").problems(job(work)) == []
+    (found,) = launcher(address="head:8265").problems(here)
+    assert found.where == "address"
+
+
+def test_data_by_a_relative_path_has_to_travel(work: Path) -> None:
+    (work / "sets").mkdir()
+    images = np.zeros((64, 8, 8), dtype=np.uint8)
+    np.savez(work / "sets" / "x.npz", x=images)
+    trial = {**yaml.safe_load(TEXT)["trial"], "data": {"name": "npz", "path": "sets/x.npz"}}
+    (found,) = launcher().problems(job(work, text(trial=trial)))
+    assert found.where == "data.path"
+    assert "sets/x.npz" in found.remedy
+    assert launcher(files=["sets"]).problems(job(work, text(trial=trial))) == []
+    trial["data"] = {"name": "npz", "path": str(work / "sets" / "x.npz")}
+    assert launcher().problems(job(work, text(trial=trial))) == []
+
+
+def test_a_missing_file_is_a_mistake(work: Path) -> None:
+    with pytest.raises(ConfigError, match=r"files: there is no .*absent"):
+        launcher(files=["absent"]).render(job(work))
+
+
+def test_no_dashboard(work: Path) -> None:
+    away = launcher(address="http://127.0.0.1:9")
+    with pytest.raises(ConfigError, match="no Ray dashboard answers"):
+        away.submit(job(work))
+    assert away.state(Submitted("x")).phase == "unknown"
+
+
+def test_rays_variables_are_ours_for_the_time_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "elsewhere:1")
+    monkeypatch.delenv("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", raising=False)
+    before = dict(os.environ)
+    with _environment():
+        assert "RAY_ADDRESS" not in os.environ
+        assert os.environ["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] == "1"
+    assert dict(os.environ) == before

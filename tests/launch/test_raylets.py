@@ -1,0 +1,126 @@
+"""`gansweep run --address` on a real cluster of two raylets: what is looked at before a launch."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from e2e.command import Place
+from sweep_files import text
+
+from gansweep.tracking.mlflow import MlflowStore
+
+from .conftest import RayCluster
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
+
+TOKEN = "a-token-that-nobody-writes-down"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RayCluster]:
+    ray = RayCluster(dashboard=False, nodes=2)
+    yield ray
+    ray.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    home = Place(tmp_path / "home", RAY_AUTH_MODE="disabled", MLFLOW_TRACKING_TOKEN=TOKEN)
+    trial = {
+        "model": {"name": "wgan"}, "network": {"name": "mlp", "width": 8, "depth": 1},
+        "data": {"name": "ring8", "n": 1000}, "budget": {"g_steps": 5}, "compile": "false",
+    }  # fmt: skip
+    (home.folder / "small.yaml").write_text(text(trial=trial, resources={"pack": 1}))
+    yield home
+    home.close()
+
+
+def launched(place: Place) -> bool:
+    return (place.folder / "runs" / "small" / "trials").exists()
+
+
+def test_a_database_file_is_refused(cluster: RayCluster, place: Place) -> None:
+    said = place.run("run", "small.yaml", "--address", cluster.address, code=2).text
+    assert f"tracking uri: {place.uri} is a file of this machine, and 1 more of the" in said
+    assert "gansweep ui --host 0.0.0.0" in said
+    assert not launched(place)
+
+
+def test_versions_are_compared_on_every_node(
+    cluster: RayCluster, place: Place, mlflow_server: str
+) -> None:
+    program = (
+        "import sys, gansweep; gansweep.__version__ = '9.9'; from gansweep.cli import main; main()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "run", "small.yaml", "--address", cluster.address,
+         "--tracking-uri", mlflow_server],
+        cwd=place.folder, env=place.environment, capture_output=True, text=True, timeout=200,
+        check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert "--address: gansweep is 0." in ended.stderr
+    both = r" on \S+ \(\S+\), \S+ \(\S+\), 9\.9 here \(install the same version on every node\)"
+    assert re.search(both, ended.stderr), ended.stderr
+    assert not launched(place)
+
+
+class Moody(http.server.BaseHTTPRequestHandler):
+    """A tracking server that knows the driver, and whoever asks later no more."""
+
+    seen: list[str | None]
+
+    def do_GET(self) -> None:
+        self.seen.append(self.headers.get("Authorization"))
+        self.send_response(200 if len(self.seen) == 1 else 503)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_the_store_is_asked_from_the_workers_with_our_credentials(
+    cluster: RayCluster, place: Place
+) -> None:
+    Moody.seen = []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Moody)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    uri = f"http://127.0.0.1:{server.server_port}"
+    try:
+        said = place.run(
+            "run", "small.yaml", "--address", cluster.address, "--tracking-uri", uri, code=2
+        ).text
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert "tracking uri: cannot be reached from " in said
+    assert "answers 503" in said
+    assert Moody.seen == [f"Bearer {TOKEN}"] * 3  # the driver, and each node
+    assert not launched(place)
+
+
+def test_a_sweep_over_both_and_no_credential_in_any_file(
+    cluster: RayCluster, place: Place, mlflow_server: str
+) -> None:
+    place.run("run", "small.yaml", "--address", cluster.address, "--tracking-uri", mlflow_server)
+    records = MlflowStore(mlflow_server).trials("small")
+    assert [record.status for record in records] == ["FINISHED"] * 2
+    plan = json.loads((place.folder / "runs" / "small" / "plan.json").read_text())
+    assert [trial["state"] for trial in plan["trials"]] == ["completed"] * 2
+    files = [
+        path
+        for folder in (cluster.folder, place.folder)
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    ]
+    assert len(files) > 20
+    assert not [path for path in files if TOKEN.encode() in path.read_bytes()]

@@ -1,0 +1,400 @@
+"""Slurm's jobs as text, and its commands as far as stand-ins of them tell."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sweep_files import text
+
+from gansweep.errors import ConfigError
+from gansweep.launch import slurm
+from gansweep.launch.base import JobState, Submitted
+from gansweep.launch.slurm import Slurm
+
+from .jobs import executable, job
+
+
+def launcher(**settings: Any) -> Slurm:
+    return Slurm(Slurm.Settings(**settings))
+
+
+def problems(
+    folder: Path, content: str = text(), uri: str = "http://h:5000", **s: Any
+) -> list[str]:
+    return [str(problem) for problem in launcher(**s).problems(job(folder, content, uri=uri))]
+
+
+# --- the script
+
+
+def test_one_node_needs_no_ceremony(work: Path) -> None:
+    one = job(work, overrides=["budget.g_steps=7"])
+    script = launcher(cpus=4, walltime="4:00:00").render(one)
+    head, _, body = script.partition("\n\n")
+    assert head.splitlines() == [
+        "#!/usr/bin/env bash",
+        "#SBATCH --job-name=gansweep-small",
+        f"#SBATCH --chdir={work}",
+        f"#SBATCH --output={work}/runs/small/slurm-%j.log",
+        "#SBATCH --open-mode=append",
+        "#SBATCH --nodes=1",
+        "#SBATCH --ntasks-per-node=1",
+        "#SBATCH --cpus-per-task=4",
+        "#SBATCH --time=4:00:00",
+        "#SBATCH --signal=B:USR1@120",
+        "#SBATCH --requeue",
+    ]
+    run = body.splitlines()[0]
+    words = shlex.split(run.removeprefix("RUN=(").removesuffix(")"))
+    assert words[:4] == [sys.executable, "-m", "gansweep.cli", "run"]
+    assert words[4].startswith(f"{work}/runs/small/submitted/")
+    assert words[4].endswith("/sweep/file.yaml")
+    assert words[5:] == [
+        "budget.g_steps=7", "--dir", f"{work}/runs", "--tracking-uri", "http://127.0.0.1:5000",
+    ]  # fmt: skip
+    assert "srun" not in body
+    assert not (work / "runs").exists()  # to render writes nothing
+
+
+def test_several_nodes_have_one_ray_of_their_own(work: Path) -> None:
+    script = launcher(
+        nodes=3, cpus=8, gpus_per_node=2, partition="gpu", account="lab", memory="64G",
+        options=["--constraint=a100"], setup=["module load cuda", "export A='b c'"],
+        python="/opt/py thon", requeue=False, stop_seconds=30,
+    ).render(job(work))  # fmt: skip
+    lines = script.splitlines()
+    for line in (
+        "--partition=gpu", "--account=lab", "--nodes=3", "--gpus-per-node=2", "--mem=64G",
+        "--signal=B:USR1@30", "--no-requeue", "--no-kill", "--constraint=a100",
+    ):  # fmt: skip
+        assert f"#SBATCH {line}" in lines
+    first = next(i for i, line in enumerate(lines) if line and not line.startswith("#"))
+    assert lines[first : first + 2] == ["module load cuda", "export A='b c'"]
+    assert {"PYTHON='/opt/py thon'", "NODES=3", "CPUS=8", "GPUS=2", "RESTARTS=0"} <= set(lines)
+    assert lines[-1] == 'end "$LOST"'
+    used = [line for line in lines if not line.lstrip().startswith("#")]
+    assert not any("ray stop" in line or "symmetric-run" in line for line in used)
+    assert "export RAY_AUTH_MODE=token" in lines
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_bash_reads_the_script(work: Path, nodes: int) -> None:
+    script = launcher(nodes=nodes).render(job(work))
+    ended = subprocess.run(
+        ["bash", "-n"], input=script, text=True, capture_output=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_odd_paths_are_quoted(tmp_path: Path) -> None:
+    folder = tmp_path / "it's 100% mine"
+    folder.mkdir()
+    script = launcher().render(job(folder))
+    (line,) = [line for line in script.splitlines() if "--output" in line]
+    assert shlex.split(line.removeprefix("#SBATCH ")) == [
+        f"--output={str(folder).replace('%', '%%')}/runs/small/slurm-%j.log"
+    ]
+
+
+# --- what is wrong with it
+
+
+def test_what_a_profile_cannot_mean(work: Path) -> None:
+    assert problems(work) == []
+    assert problems(work, cpus=8, walltime="2-04:00:00", options=["--qos=high"]) == []
+    (found,) = problems(work, walltime="14400")  # what YAML makes of 4:00:00 without quotes
+    assert found == (
+        "walltime: is '14400', no time of Slurm's (hours:minutes:seconds in quotes, '4:00:00')"
+    )
+    (found,) = problems(work, partition="gpu\n#SBATCH --account=other")
+    assert found.startswith("partition: ")
+    assert len(problems(work, options=["constraint=a100"])) == 1
+
+
+def test_a_database_file_is_for_one_node(work: Path) -> None:
+    uri = "sqlite:////shared/mlflow.db"
+    assert problems(work, uri=uri) == []
+    (found,) = problems(work, uri=uri, nodes=2)
+    assert found.startswith(f"tracking uri: {uri} is a file, which 2 nodes cannot write to at once")
+    assert "gansweep ui" in found
+
+
+def test_a_trial_fits_a_node(work: Path) -> None:
+    content = text(resources={"cpu": 4, "gpu": 0.5})
+    assert problems(work, content, cpus=4, gpus_per_node=1) == []
+    assert problems(work, content) == [
+        "resources.cpu: a trial takes 4, a node of the job has 1 (raise it in the profile)",
+        "resources.gpu: a trial takes 0.5, a node of the job has 0 (raise it in the profile)",
+    ]
+
+
+# --- Slurm's commands
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of stand-ins, and nothing else, on PATH but for what they need."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    real = slurm.shutil.which
+    monkeypatch.setattr(slurm.shutil, "which", lambda name: real(name, path=str(folder)))
+    return folder
+
+
+def test_the_files_travel_as_they_are_when_submitted(work: Path, commands: Path) -> None:
+    executable(commands / "sbatch", '#!/bin/sh\necho "$@" >args; cat >script; echo "42;cluster"')
+    one = job(work)
+    submitted = launcher(setup=["#note"]).submit(one)
+    assert submitted == Submitted("42", f"{work}/runs/small/slurm-42.log")
+    assert (work / "args").read_text().split() == ["--parsable"]
+    assert (work / "script").read_text() == launcher(setup=["#note"]).render(one)
+    (copy,) = (work / "runs" / "small" / "submitted").glob("*/sweep/file.yaml")
+    assert str(copy) in (work / "script").read_text()
+    assert copy.read_text() == (work / "file.yaml").read_text()
+
+
+REFUSALS = [
+    ("invalid partition specified: gpux", "partition: in the profile"),
+    ("Batch job submission failed: Invalid account or account/partition combination", "account:"),
+    ("Batch job submission failed: Access/permission denied", "those who run the cluster"),
+    ("Batch job submission failed: Requested node configuration is not available", "fewer nodes"),
+    ("Unable to contact slurm controller (connect failure)", "slurmctld"),
+]
+
+
+@pytest.mark.parametrize(("words", "remedy"), REFUSALS)
+def test_refusals_are_told_with_a_remedy(
+    work: Path, commands: Path, words: str, remedy: str
+) -> None:
+    executable(commands / "sbatch", f"#!/bin/sh\necho 'sbatch: error: {words}' >&2; exit 1")
+    with pytest.raises(ConfigError) as caught:
+        launcher().submit(job(work))
+    (problem,) = caught.value.problems
+    assert (problem.where, problem.what) == ("sbatch", words)
+    assert remedy in problem.remedy
+
+
+@pytest.mark.usefixtures("commands")
+def test_without_slurm(work: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no sbatch .*--dry-run"):
+        launcher().submit(job(work))
+    with pytest.raises(ConfigError, match="no scancel"):
+        launcher().cancel(Submitted("1"))
+    assert not (work / "runs").exists()
+
+
+STATES = [
+    ("JobId=7 JobState=PENDING Reason=Priority ExitCode=0:0", JobState("waiting", "Priority")),
+    ("JobId=7 JobState=RUNNING Reason=None ExitCode=0:0", JobState("running")),
+    ("JobId=7 JobState=COMPLETED Reason=None ExitCode=0:0", JobState("done", "", 0)),
+    (
+        "JobId=7 JobState=FAILED Reason=NonZeroExitCode ExitCode=3:0",
+        JobState("failed", "NonZeroExitCode", 3),
+    ),
+    (
+        "JobId=7 JobState=TIMEOUT Reason=TimeLimit ExitCode=0:15",
+        JobState("failed", "timeout, TimeLimit"),
+    ),
+    ("JobId=7 JobState=CANCELLED Reason=None ExitCode=0:15", JobState("cancelled")),
+    ("JobId=7 JobState=COMPLETING Reason=None ExitCode=0:0", JobState("running", "completing")),
+]
+
+
+@pytest.mark.parametrize(("said", "state"), STATES)
+def test_states(commands: Path, said: str, state: JobState) -> None:
+    executable(commands / "scontrol", f"#!/bin/sh\necho '{said}'")
+    assert launcher().state(Submitted("7")) == state
+
+
+def test_a_forgotten_job_is_looked_up_in_the_accounts(commands: Path) -> None:
+    executable(
+        commands / "scontrol",
+        "#!/bin/sh\necho 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1",
+    )  # fmt: skip
+    assert launcher().state(Submitted("7")).phase == "unknown"
+    executable(commands / "sacct", "#!/bin/sh\necho 'CANCELLED by 1000|0:0'")
+    assert launcher().state(Submitted("7")) == JobState("cancelled")
+    executable(commands / "sacct", "#!/bin/sh\necho 'FAILED|2:0'")
+    assert launcher().state(Submitted("7")) == JobState("failed", "", 2)
+
+
+def test_the_log_is_read_on_and_may_not_be_there_yet(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    one = Submitted("7", str(path))
+    assert launcher().log(one, 0) == ("", 0)
+    path.write_text("ä\n")
+    assert launcher().log(one, 0) == ("ä\n", 3)
+    path.write_text("ä\nb\n")
+    assert launcher().log(one, 3) == ("b\n", 5)
+
+
+# --- what the script does, with stand-ins for Slurm and for gansweep
+
+DRIVER = """#!/usr/bin/env python3
+import os, signal, socket, sys, time
+words = " ".join(sys.argv[1:])
+folder = os.environ["STAGE"]
+def note(text):
+    with open(folder + "/notes", "a") as file:
+        file.write(text + "\\n")
+if "ray.scripts.scripts" in words:
+    head = "--head" in words
+    note("head" if head else "worker " + words.split("--address=")[1])
+    note("token " + str(len(os.environ["RAY_AUTH_TOKEN"])) + os.environ["RAY_AUTH_TOKEN"])
+    open(folder + ("/head.pid" if head else "/worker.pid"), "w").write(str(os.getpid()))
+    if head:
+        door = socket.create_server(("127.0.0.1", int(words.split("--port=")[1].split()[0])))
+    time.sleep(60)
+elif "readiness" in words:
+    note("ready " + " ".join(sys.argv[3:]))
+    sys.exit(int(os.environ.get("MISSING", "0")))
+else:
+    def stopped(*_):
+        note("stopped")
+        sys.exit(130)
+    signal.signal(signal.SIGTERM, stopped)
+    note("run " + words.partition("--tracking-uri")[2])
+    act = os.environ.get("ACT", "")
+    if act == "wait":
+        open(folder + "/begun", "w").close()
+        time.sleep(60)
+    sys.exit(int(act or 0))
+"""
+SCONTROL = """#!/bin/sh
+case "$1" in
+show) [ "$2" = node ] && echo "NodeName=$4 NodeAddr=127.0.0.1 X=Y" || printf 'n1\\nn2\\n' ;;
+requeue) echo "requeue $2" >>"$STAGE/notes" ;;
+esac
+"""
+SRUN = """#!/bin/bash
+while [[ "$1" == --* ]]; do shift; done
+exec "$@"
+"""
+
+
+class Stage:
+    """A folder where a job's script runs as if Slurm had begun it."""
+
+    def __init__(self, folder: Path, one: Any, *, nodes: int, **settings: Any) -> None:
+        self.folder = folder
+        driver = executable(folder / "driver", DRIVER)
+        executable(folder / "bin" / "scontrol", SCONTROL)
+        executable(folder / "bin" / "srun", SRUN)
+        executable(folder / "bin" / "sleep", "#!/bin/sh\nexec /bin/sleep 0.1")
+        (Path(one.root) / "small").mkdir(parents=True, exist_ok=True)
+        self.script = launcher(nodes=nodes, python=str(driver), **settings).render(one)
+
+    def start(self, **environment: str) -> subprocess.Popen[str]:
+        number = str(os.getpid() % 1000)
+        return subprocess.Popen(
+            ["bash", "-c", self.script],
+            env={
+                "PATH": f"{self.folder}/bin:{os.environ['PATH']}", "STAGE": str(self.folder),
+                "SLURM_JOB_ID": number, "SLURMD_NODENAME": "n1", "SLURM_JOB_NODELIST": "n[1-2]",
+                **environment,
+            },
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    @property
+    def notes(self) -> list[str]:
+        path = self.folder / "notes"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def wait_for(self, name: str) -> Path:
+        path = self.folder / name
+        end = time.monotonic() + 20
+        while not path.exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert path.exists(), self.notes
+        return path
+
+
+def ended(job: subprocess.Popen[str]) -> tuple[int, str]:
+    text, _ = job.communicate(timeout=60)
+    return job.returncode, text
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 130])
+def test_the_exit_code_is_that_of_the_sweep(work: Path, tmp_path: Path, code: int) -> None:
+    stage = Stage(tmp_path / "stage", job(work), nodes=1)
+    assert ended(stage.start(ACT=str(code))) == (code, "")
+    assert stage.notes == ["run  http://127.0.0.1:5000"]
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_usr1_puts_the_trials_aside_and_the_job_back(
+    work: Path, tmp_path: Path, nodes: int
+) -> None:
+    stage = Stage(tmp_path / "stage", job(work), nodes=nodes)
+    running = stage.start(ACT="wait")
+    stage.wait_for("begun")
+    os.kill(running.pid, 10)
+    code, said = ended(running)
+    assert stage.notes[-2:] == ["stopped", f"requeue {os.getpid() % 1000}"]
+    assert code == 0
+    assert "its time is up; the job goes back to the queue" in said
+
+
+def test_a_job_goes_back_so_many_times_alone(work: Path, tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "stage", job(work), nodes=1, restarts=2)
+    running = stage.start(ACT="wait", SLURM_RESTART_COUNT="2")
+    stage.wait_for("begun")
+    os.kill(running.pid, 10)
+    code, said = ended(running)
+    assert code == 130
+    assert "to submit the same file again goes on" in said
+    assert stage.notes[-1] == "stopped"
+
+
+def test_two_nodes_share_a_port_and_a_token(work: Path, tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "stage", job(work), nodes=2, ready_seconds=17)
+    assert ended(stage.start(ACT="0"))[0] == 0
+    address = f"127.0.0.1:{20000 + os.getpid() % 1000 * 10}"
+    notes = stage.notes
+    assert notes[0] == "head"
+    assert f"worker {address}" in notes
+    assert f"ready {address} 2 17" in notes
+    assert notes[-1] == f"run  http://127.0.0.1:5000 --address {address}"
+    tokens = {note for note in notes if note.startswith("token ")}
+    assert len(tokens) == 1
+    assert tokens.pop().startswith("token 64")
+
+
+def test_a_lost_head_ends_the_job_and_puts_it_back(work: Path, tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "stage", job(work), nodes=2)
+    running = stage.start(ACT="wait")
+    stage.wait_for("begun")
+    os.kill(int((stage.folder / "head.pid").read_text()), 9)
+    code, said = ended(running)
+    assert "Ray's head was lost; the job goes back to the queue" in said
+    assert stage.notes[-1] == f"requeue {os.getpid() % 1000}"
+    assert code == 0
+
+
+def test_a_lost_worker_ends_nothing(work: Path, tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "stage", job(work), nodes=2)
+    running = stage.start(ACT="wait")
+    stage.wait_for("begun")
+    stage.wait_for("worker.pid")
+    os.kill(int((stage.folder / "worker.pid").read_text()), 9)
+    time.sleep(2.5)
+    assert running.poll() is None
+    os.kill(running.pid, 10)
+    assert ended(running)[0] == 0
+
+
+def test_missing_nodes_are_told(work: Path, tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "stage", job(work), nodes=2)
+    code, said = ended(stage.start(MISSING="1"))
+    assert code == 1
+    assert "Ray's own words are in" in said
+    assert not any(note.startswith(("run", "requeue")) for note in stage.notes)

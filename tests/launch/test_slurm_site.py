@@ -1,0 +1,187 @@
+"""A real Slurm of two nodes: a job over both, preempted in its middle, ends complete."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from e2e.command import Place, wait_for
+
+from gansweep.tracking.mlflow import MlflowStore
+
+from .site import Site
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
+
+SWEEP = """\
+name: {name}
+trial:
+  model: {{name: wgan, n_critic: 1}}
+  network: {{name: mlp, width: 8, depth: 1}}
+  data: {{name: ring8, n: 2000}}
+  budget: {{g_steps: {g_steps}}}
+  checkpoint: {{every: 50}}
+  samples: {{every: {g_steps}}}
+  score: {{every: {g_steps}, samples: 100}}
+  compile: "false"
+  diagnosis: {{every: 0}}
+space:
+  model.clip: {{grid: [0.01, 0.02]}}
+seeds: 2
+resources: {{pack: 1}}
+"""
+
+PROFILE = """\
+to: slurm
+partition: low
+nodes: {nodes}
+cpus: 1
+walltime: "1:00:00"
+stop_seconds: 5
+storage: {storage}
+tracking_uri: {uri}
+"""
+
+
+@pytest.fixture
+def place(site: Site, mlflow_server: str, tmp_path: Path) -> Place:
+    """Where a person with an account there works."""
+    home = Place(
+        tmp_path / "home", GANSWEEP_STATE=str(tmp_path / "state"), **site.environment,
+        MLFLOW_TRACKING_TOKEN=TOKEN,
+    )  # fmt: skip
+    for nodes in (1, 2):
+        profile = home.folder / "infra" / "profiles" / f"nodes{nodes}.yaml"
+        profile.parent.mkdir(parents=True, exist_ok=True)
+        storage = home.folder / "shared"
+        profile.write_text(PROFILE.format(nodes=nodes, storage=storage, uri=mlflow_server))
+    return home
+
+
+TOKEN = "a-token-that-nobody-writes-down"
+
+
+def submit(place: Place, name: str, *, nodes: int, g_steps: int) -> str:
+    (place.folder / f"{name}.yaml").write_text(SWEEP.format(name=name, g_steps=g_steps))
+    said = place.run("submit", f"{name}.yaml", "--profile", f"nodes{nodes}").text
+    (number,) = re.findall(r"submitted (\d+) to slurm: 4 trials", said)
+    return str(number)
+
+
+def state(site: Site, number: str) -> dict[str, str]:
+    said = site.say("scontrol", "--oneliner", "show", "job", number)
+    return dict(part.partition("=")[::2] for part in said.split() if "=" in part)
+
+
+def words(place: Place, name: str, number: str) -> str:
+    """The job's output, and Ray's, for messages."""
+    files = sorted((place.folder / "shared" / name).glob(f"slurm-{number}*"))
+    return "".join(f"\n--- {f.name}\n{f.read_text(errors='replace')[-6000:]}" for f in files)
+
+
+def reaches(
+    site: Site, place: Place, name: str, number: str, wanted: str, *, seconds: float
+) -> None:
+    def there() -> bool:
+        found = state(site, number)["JobState"]
+        assert found == wanted or found not in ("FAILED", "CANCELLED", "TIMEOUT", "COMPLETED"), (
+            f"{found}, not {wanted}{words(place, name, number)}{site.logs()}"
+        )
+        return found == wanted
+
+    try:
+        wait_for(there, seconds=seconds, what=f"{wanted} of job {number}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}{words(place, name, number)}{site.logs()}") from None
+
+
+def check_complete(uri: str, name: str) -> None:
+    """One run for each trial, each finished."""
+    records = MlflowStore(uri).trials(name)
+    assert len(records) == len({record.key for record in records}) == 4
+    assert {record.status for record in records} == {"FINISHED"}
+    assert {record.tags["state"] for record in records} == {"completed"}
+
+
+def a_checkpoint(place: Place, name: str) -> bool:
+    return bool(list((place.folder / "shared" / name / "trials").glob("*/checkpoint*")))
+
+
+def test_a_preempted_job_over_two_nodes_ends_complete(
+    site: Site, place: Place, mlflow_server: str
+) -> None:
+    name = "preempted"
+    number = submit(place, name, nodes=2, g_steps=400)
+    reaches(site, place, name, number, "RUNNING", seconds=60)
+    wait_for(
+        lambda: a_checkpoint(place, name),
+        seconds=180,
+        what=f"a checkpoint{words(place, name, number)}",
+    )
+    other = site.say(
+        "sbatch", "--parsable", "-p", "high", "-N", "2", "--output=/dev/null", "--wrap", "sleep 2"
+    ).strip()
+    reaches(site, place, name, number, "PENDING", seconds=60)
+    wait_for(
+        lambda: state(site, other)["JobState"] == "COMPLETED", seconds=60, what="the other job"
+    )
+    reaches(site, place, name, number, "RUNNING", seconds=200)
+    reaches(site, place, name, number, "COMPLETED", seconds=300)
+    assert int(state(site, number)["Restarts"]) >= 1
+    check_complete(mlflow_server, name)
+    said = place.run("logs", number, "--follow", code=0).text
+    assert f"{number}: done, exit code 0" in said
+    assert " done, exit code 0" in place.run("jobs").text
+    everything = [path for path in place.folder.rglob("*") if path.is_file()]
+    assert len(everything) > 10
+    assert not [path for path in everything if TOKEN.encode() in path.read_bytes()]
+    assert not list(Path("/tmp").glob(f"gansweep-{number}-*"))
+
+
+def test_a_lost_worker_node_is_survived(site: Site, place: Place, mlflow_server: str) -> None:
+    name = "survived"
+    number = submit(place, name, nodes=2, g_steps=300)
+    wait_for(
+        lambda: a_checkpoint(place, name),
+        seconds=180,
+        what=f"a checkpoint{words(place, name, number)}",
+    )
+    site.say("scancel", "--signal=KILL", f"{number}.1")  # the steps: 0 is the head, 1 the worker
+
+    def steps() -> list[str]:
+        return site.say("squeue", "--noheader", "--steps", f"--jobs={number}", "-o", "%i").split()
+
+    wait_for(lambda: f"{number}.1" not in steps(), seconds=60, what="the end of the worker's step")
+    assert f"{number}.0" in steps()
+    assert state(site, number)["JobState"] == "RUNNING"
+    reaches(site, place, name, number, "COMPLETED", seconds=300)
+    assert state(site, number)["Restarts"] == "0"
+    check_complete(mlflow_server, name)
+
+
+def test_one_node_time_is_up_and_cancel(site: Site, place: Place, mlflow_server: str) -> None:
+    name = "single"
+    number = submit(place, name, nodes=1, g_steps=1500)
+    wait_for(
+        lambda: a_checkpoint(place, name),
+        seconds=180,
+        what=f"a checkpoint{words(place, name, number)}",
+    )
+    site.say(
+        "scancel", "--batch", "--signal=USR1", number
+    )  # what Slurm sends before the time is up
+    reaches(site, place, name, number, "PENDING", seconds=90)
+    assert "its time is up; the job goes back to the queue" in words(place, name, number)
+    reaches(site, place, name, number, "RUNNING", seconds=200)
+    place.run("cancel", number)
+    assert state(site, number)["JobState"] == "CANCELLED"
+
+
+def test_an_unknown_partition(place: Place) -> None:
+    profile = place.folder / "infra" / "profiles" / "nodes1.yaml"
+    profile.write_text(profile.read_text().replace("low", "nowhere"))
+    (place.folder / "x.yaml").write_text(SWEEP.format(name="x", g_steps=10))
+    said = place.run("submit", "x.yaml", "--profile", "nodes1", code=2).text
+    assert "invalid partition specified: nowhere" in said
+    assert "`sinfo` lists them" in said

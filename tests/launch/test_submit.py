@@ -1,0 +1,150 @@
+"""`gansweep submit`, `jobs`, `logs`, `cancel` by the command line, over stand-ins for Slurm."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sweep_files import TEXT, text
+
+from gansweep.commands import jobs
+from gansweep.launch import base
+
+from .jobs import executable
+
+Gansweep = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def site(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of stand-ins for Slurm's commands; what it holds as `state` is the job's."""
+    folder = tmp_path / "bin"
+    executable(
+        folder / "sbatch", f"#!/bin/sh\ncat >{folder}/script; echo 42; echo PENDING >{folder}/state"
+    )
+    executable(
+        folder / "scontrol",
+        f"#!/bin/sh\necho JobId=42 JobState=$(cat {folder}/state) Reason=None ExitCode=3:0",
+    )
+    executable(folder / "scancel", f"#!/bin/sh\necho CANCELLED >{folder}/state")
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setattr(base, "POLL_SECONDS", 0.01)
+    (work / "file.yaml").write_text(TEXT)
+    return folder
+
+
+def test_a_dry_run_prints_the_job_and_writes_nothing(gansweep: Gansweep, work: Path) -> None:
+    (work / "file.yaml").write_text(TEXT)
+    code, out, err = gansweep("submit", "file.yaml", "--to", "slurm", "--dry-run")
+    assert (code, err) == (0, "")
+    assert out.startswith("#!/usr/bin/env bash\n#SBATCH --job-name=gansweep-small\n")
+    assert f"--tracking-uri sqlite:///{work}/mlflow.db" in out
+    assert os.listdir(work) == ["file.yaml"]
+    assert not (work.parent / "state").exists()
+
+
+def test_a_job_from_its_submission_to_its_end(gansweep: Gansweep, site: Path, work: Path) -> None:
+    code, out, err = gansweep(
+        "submit", "file.yaml", "seeds=2", "--to", "slurm", "--retry-failed",
+        "--tracking-uri", "http://h:1",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "submitted 42 to slurm: 4 trials",
+        "follow    gansweep logs 42 --follow",
+        "cancel    gansweep cancel 42",
+    ]
+    assert "seeds=2 --dir" in (site / "script").read_text()
+    assert "--tracking-uri http://h:1 --retry-failed)" in (site / "script").read_text()
+    code, out, _ = gansweep("jobs")
+    assert out.split() == ["id", "target", "sweep", "submitted", "state", "42", "slurm", "small",
+                           out.split()[-2], "waiting"]  # fmt: skip
+    (work / "runs" / "small" / "slurm-42.log").write_text("one\ntwo\n")
+    assert gansweep("logs", "small") == (0, "one\ntwo\n", "")
+    (site / "state").write_text("FAILED")
+    code, out, err = gansweep("logs", "42", "--follow")
+    assert (code, out, err) == (1, "one\ntwo\n", "42: failed, exit code 3\n")
+    (site / "scontrol").unlink()  # the cluster has forgotten it, the record has not
+    code, out, _ = gansweep("jobs", "--json")
+    (found,) = json.loads(out)
+    assert (found["id"], found["phase"], found["code"]) == ("42", "failed", 3)
+
+
+def test_the_setup_is_in_the_script_and_in_no_record(
+    gansweep: Gansweep, site: Path, tmp_path: Path, profile: Callable[..., str]
+) -> None:
+    profile("mine", "to: slurm\ncpus: 3\nsetup: [export TOKEN=secret]\nstorage: /tmp/elsewhere")
+    assert gansweep("submit", "file.yaml", "--profile", "mine", "--dry-run")[1].count("secret") == 1
+    profile("mine", f"to: slurm\ncpus: 3\nsetup: [export TOKEN=secret]\nstorage: {tmp_path}/shared")
+    assert gansweep("submit", "file.yaml", "--profile", "mine")[0] == 0
+    assert "secret" in (site / "script").read_text()
+    (record,) = (tmp_path / "state" / "jobs").iterdir()
+    assert "secret" not in record.read_text()
+    assert json.loads(record.read_text())["log"] == f"{tmp_path}/shared/small/slurm-42.log"
+
+
+def test_cancel(gansweep: Gansweep, site: Path) -> None:
+    gansweep("submit", "file.yaml", "--to", "slurm")
+    assert gansweep("cancel", "42") == (0, "42: cancelled\n", "")
+    assert gansweep("cancel", "42") == (0, "42: cancelled\n", "")  # it has ended
+
+
+def test_cancel_of_what_does_not_end(
+    gansweep: Gansweep, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "CANCEL_SECONDS", 0.1)
+    gansweep("submit", "file.yaml", "--to", "slurm")
+    executable(site / "scancel", "#!/bin/sh\n:")
+    assert gansweep("cancel", "42") == (1, "42: waiting\n", "")
+
+
+def test_no_jobs(gansweep: Gansweep) -> None:
+    assert gansweep("jobs") == (0, "no jobs: gansweep submit FILE --to ...\n", "")
+    code, _, err = gansweep("logs", "7")
+    assert code == 2
+    assert "7: no such job" in err
+
+
+REFUSED = [
+    (["--to", "slurm"], {"search": {"metric": "score/sdw"}}, "search.metric"),
+    (["--to", "slurm"], {"serach": {}}, "serach: unknown key"),
+    (["--to", "nowhere"], {}, "--to: unknown target 'nowhere'"),
+    (["--to", "slurm", "--profile", "absent"], {}, "--profile: no profile 'absent'"),
+    ([], {}, "--to: is required"),
+    (["--to", "slurm", "--tracking-uri", "ftp://x"], {}, "no tracking URI"),
+    (["--to", "slurm", "--tracking-uri", "http://me:pw@h:1"], {}, "has a password"),
+    (["--to", "slurm", "resources.cpu=9"], {}, "a trial takes 9"),
+]
+
+
+@pytest.mark.parametrize(("words", "sections", "found"), REFUSED)
+def test_nothing_is_sent_for_a_mistake(
+    gansweep: Gansweep,
+    site: Path,
+    work: Path,
+    words: list[str],
+    sections: dict[str, object],
+    found: str,
+) -> None:
+    (work / "file.yaml").write_text(text(**sections))
+    for more in ([], ["--dry-run"]):
+        code, out, err = gansweep("submit", "file.yaml", *words, *more)
+        assert (code, out) == (2, "")
+        assert found in err
+        assert "pw" not in err
+    assert not (site / "script").exists()
+    assert not (work / "runs").exists()
+
+
+def test_mistakes_of_file_and_profile_are_told_together(
+    gansweep: Gansweep, work: Path, profile: Callable[..., str]
+) -> None:
+    (work / "file.yaml").write_text(text(resources={"cpu": 4}))
+    profile("mine", "to: slurm\nwalltime: 4:00:00\nstorage: here\nnodes: 2")
+    _, _, err = gansweep("submit", "file.yaml", "--profile", "mine")
+    assert err.startswith("gansweep: 4 mistakes, nothing was started:")
+    for key in ("storage", "walltime", "tracking uri", "resources.cpu"):
+        assert f"  {key}: " in err
