@@ -56,6 +56,7 @@ def test_data_by_a_relative_path_has_to_travel(work: Path) -> None:
     assert found.where == "data.path"
     assert "sets/x.npz" in found.remedy
     assert launcher(files=["sets"]).problems(job(work, text(trial=trial))) == []
+    assert launcher(files=["elsewhere"]).problems(job(work, text(trial=trial))) == [found]
     trial["data"] = {"name": "npz", "path": str(work / "sets" / "x.npz")}
     assert launcher().problems(job(work, text(trial=trial))) == []
 
