@@ -285,6 +285,10 @@ def _take_warm_workers() -> None:
     from ray.tune.execution import class_cache
 
     class_cache.DEFAULT_ENV_VARS.clear()
+    # It would pass these on as well, by way of Ray's logs; ours have them from the driver.
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
+        [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]
+    )
 
 
 def worker_environment() -> dict[str, str]:

@@ -97,8 +97,11 @@ def test_tune_asks_for_workers_of_another_kind(monkeypatch: pytest.MonkeyPatch) 
     """Else `_take_warm_workers` is no longer needed, or no longer works."""
     monkeypatch.setattr(class_cache, "DEFAULT_ENV_VARS", {"PL_DISABLE_FORK": "1"})
     assert class_cache.DEFAULT_ENV_VARS.items() <= startup.worker_environment().items()
+    names = {*class_cache.ENV_VARS_TO_PROPAGATE, "AWS_SECRET_ACCESS_KEY", "OTHER"}
+    monkeypatch.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", set(names))
     startup._take_warm_workers()
     assert class_cache.DEFAULT_ENV_VARS == {}
+    assert {n for n in names if not n.startswith("AWS_")} == class_cache.ENV_VARS_TO_PROPAGATE
 
 
 DOORS = """
