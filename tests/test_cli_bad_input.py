@@ -86,7 +86,9 @@ def trial(**sections: Any) -> str:
     return text(trial={**TRIAL, **sections})
 
 
-LISTED_MODELS = "one of cgan, dcgan, dragan, gan, hinge, lsgan, r1gan, r3gan, wgan, wgan_gp, or an"
+LISTED_MODELS = (
+    "one of bigan, cgan, dcgan, dragan, gan, hinge, lsgan, r1gan, r3gan, wgan, wgan_gp, or an"
+)
 CASES: list[tuple[str, str, list[str]]] = [
     ("unknown key", TEXT + "serach: {}\n", ["serach: unknown key (did you mean 'search'?)"]),
     (
@@ -144,13 +146,13 @@ CASES: list[tuple[str, str, list[str]]] = [
     ),
     (
         "unknown variant far from all",
-        trial(model={"name": "biggan3"}),
-        ["unknown model 'biggan3'", LISTED_MODELS],
+        trial(model={"name": "stylegan3"}),
+        ["unknown model 'stylegan3'", LISTED_MODELS],
     ),
     (
         "unknown network",
         trial(network={"name": "unet"}),
-        ["trial.network.name: unknown network 'unet' (one of dcgan, maxout, mlp"],
+        ["trial.network.name: unknown network 'unet' (one of bigan, dcgan, maxout, mlp"],
     ),
     (
         "unknown data set",
@@ -185,7 +187,7 @@ CASES: list[tuple[str, str, list[str]]] = [
     ("broken YAML", "name: s\ntrial: {model: [\n", ["file.yaml:3:1: broken YAML: "]),
     ("tab", "trial:\n\tmodel: 1\n", ["file.yaml:2:1: broken YAML: ", "spaces, not tabs"]),
     ("duplicate key", TEXT + "name: x\n", [":9:1: broken YAML: found duplicate key name"]),
-    ("empty file", "", ["trial.model.name: is required (one of cgan, "]),
+    ("empty file", "", ["trial.model.name: is required (one of bigan, cgan, "]),
     ("list", "- a\n", ["file.yaml: is no mapping"]),
     ("number", "3\n", ["file.yaml: is no mapping"]),
     (

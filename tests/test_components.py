@@ -25,7 +25,7 @@ def test_every_short_name_loads():
         for name in catalogue.names:
             assert isinstance(catalogue.load(name, at=""), type)
             ran += 1
-    assert ran == 10 + 4 + 4 + 18 + 3
+    assert ran == 11 + 5 + 4 + 18 + 3
 
 
 @pytest.mark.parametrize("path", ["own_parts.Fragile", "own_parts:Fragile"])
