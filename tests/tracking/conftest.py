@@ -17,7 +17,7 @@ def _no_mlflow_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def _empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow needs a second to create its tables; the tests copy them."""
     path = tmp_path_factory.mktemp("template") / "mlflow.db"
     MlflowStore(tracking_uri(f"sqlite:///{path}")).experiment("template")
@@ -25,8 +25,8 @@ def _empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def uri(tmp_path: Path, _empty_database: Path) -> str:
-    path = shutil.copyfile(_empty_database, tmp_path / "mlflow.db")
+def uri(tmp_path: Path, empty_database: Path) -> str:
+    path = shutil.copyfile(empty_database, tmp_path / "mlflow.db")
     return tracking_uri(f"sqlite:///{path}")
 
 

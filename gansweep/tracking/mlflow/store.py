@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import getpass
 import os
 import re
 import shutil
+import socket
 import tempfile
 import urllib.parse
 from collections.abc import Iterator, Mapping
@@ -18,7 +20,7 @@ from gansweep.errors import ConfigError, Problem, nearest
 from gansweep.redaction import redact
 from gansweep.tracking.mlflow import tags as tag_names
 from gansweep.tracking.mlflow.client import error_code, open_client, reason
-from gansweep.tracking.mlflow.uri import ARTIFACT_FOLDER, is_http, sqlite_file
+from gansweep.tracking.mlflow.uri import ARTIFACT_FOLDER, is_http, sqlite_file, sqlite_uri
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,7 +61,10 @@ class MlflowStore:
     def _client(self) -> Any:
         from mlflow.exceptions import MlflowException
 
+        path = sqlite_file(self.uri)
         try:
+            if path and not path.exists():
+                _make_database(path)
             return open_client(self.uri)
         except MlflowException as error:  # e.g. a schema of another version, with the remedy
             raise ConfigError.single("tracking uri", f"{self.uri}: {error}") from error
@@ -366,6 +371,21 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         return "unknown"
+
+
+def _make_database(path: Path) -> None:
+    """Make MLflow's database under another name first: `path` is whole or not there.
+
+    MLflow builds the schema for a second, and refuses to open what a killed process left of one.
+    Of several commands that come at once one is the first.
+    """
+    made = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}")
+    try:
+        open_client(sqlite_uri(made))
+        with contextlib.suppress(FileExistsError):
+            os.link(made, path)
+    finally:
+        made.unlink(missing_ok=True)
 
 
 def _server_problem(uri: str) -> Problem | None:

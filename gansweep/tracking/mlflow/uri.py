@@ -30,7 +30,7 @@ def tracking_uri(explicit: str | None = None, *, at: str = "tracking uri") -> st
     if not uri:
         uri, where = os.environ.get("MLFLOW_TRACKING_URI"), "MLFLOW_TRACKING_URI"
     if not uri:
-        return _sqlite_uri(Path(DEFAULT_FILE))
+        return sqlite_uri(Path(DEFAULT_FILE))
     remember(uri)
     scheme, colon, rest = uri.partition(":")
     family = scheme.lower().partition("+")[0]
@@ -42,7 +42,7 @@ def tracking_uri(explicit: str | None = None, *, at: str = "tracking uri") -> st
             raise ConfigError.single(
                 where, f"{uri!r} names no file; each trial is another process", _REMEDY
             )
-        return _sqlite_uri(Path(unquote(path)), scheme=scheme) + mark + options
+        return sqlite_uri(Path(unquote(path)), scheme=scheme) + mark + options
     if family not in _SCHEMES:
         raise ConfigError.single(where, f"{uri!r} is no tracking URI", _REMEDY)
     return uri
@@ -61,7 +61,7 @@ def is_http(uri: str) -> bool:
     return uri.startswith(("http://", "https://"))
 
 
-def _sqlite_uri(path: Path, *, scheme: str = "sqlite") -> str:
+def sqlite_uri(path: Path, *, scheme: str = "sqlite") -> str:
     # SQLAlchemy unquotes the path and ends it at `?`; MLflow reads spaces literally.
     absolute = os.path.abspath(path.expanduser())
     return f"{scheme}:///{absolute.replace('%', '%25').replace('?', '%3F')}"
