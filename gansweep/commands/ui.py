@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from typing import IO
 
 from rich.console import Console
 
 from gansweep.errors import ConfigError
+from gansweep.processes import below, kill
 from gansweep.redaction import redact, without_userinfo
 from gansweep.tracking.mlflow import (
     MlflowStore,
@@ -21,6 +24,9 @@ from gansweep.tracking.mlflow import (
 )
 
 START_SECONDS = 90.0
+
+END_SECONDS = 5.0
+"""For the server to end by itself."""
 
 
 def ui_command(
@@ -37,22 +43,33 @@ def ui_command(
         console.print(page)
         return 0
     console.print(f"starting MLflow over {redact(store.uri)}")
-    server = subprocess.Popen(
-        server_command(store.uri, host=host, port=port, allowed_hosts=allowed_hosts),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**server_environment(store.uri), **os.environ},
-    )
+    # A file: a server that nobody listens to would wait for room in a pipe, for ever.
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as words:
+        server = subprocess.Popen(
+            server_command(store.uri, host=host, port=port, allowed_hosts=allowed_hosts),
+            stdout=subprocess.DEVNULL,
+            stderr=words,
+            env={**server_environment(store.uri), **os.environ},
+        )
+        try:
+            _wait_until_healthy(server, words, base)
+            console.print(f"compare {page}")
+            console.print("Ctrl-C ends it")
+            return server.wait()
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            _end(server)
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """A browser may hold on to a connection that the server would wait for."""
+    started = below(server.pid)
+    server.terminate()
     try:
-        _wait_until_healthy(server, base)
-        console.print(f"compare {page}")
-        console.print("Ctrl-C ends it")
-        return server.wait()
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        server.terminate()
+        server.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        kill(*started, server.pid)
         server.wait()
 
 
@@ -64,11 +81,12 @@ def _page(store: MlflowStore, name: str, base: str) -> str:
     )
 
 
-def _wait_until_healthy(server: subprocess.Popen[str], base: str) -> None:
+def _wait_until_healthy(server: subprocess.Popen[bytes], words: IO[str], base: str) -> None:
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         if server.poll() is not None:
-            last = (server.stderr.read() if server.stderr else "").strip().splitlines()
+            words.seek(0)
+            last = words.read().strip().splitlines()
             raise ConfigError.single(
                 "gansweep ui",
                 f"MLflow ended at once: {last[-1] if last else 'no message'}",

@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn, final
 import ray
 
 from gansweep.errors import ConfigError
+from gansweep.processes import below, kill
 from gansweep.sweep.file import Resources, peek_resources
 
 OBJECT_STORE_BYTES = 128 * 1024**2
@@ -140,20 +141,8 @@ def exit_at_once(code: int) -> NoReturn:
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    for process in _below(os.getpid()):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+    kill(*below(os.getpid()))
     os._exit(code)
-
-
-def _below(process: int) -> list[int]:
-    """The ids of a process's children, and of theirs (of none where the system does not tell)."""
-    found: list[int] = []
-    for listed in Path(f"/proc/{process}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for child in map(int, listed.read_text().split()):
-                found += [child, *_below(child)]
-    return found
 
 
 def start_ahead(file: Path, overrides: Sequence[str]) -> RayStart | None:
