@@ -1,7 +1,8 @@
-"""For every test: one thread, and a cache folder that is not the user's; shared files, if any."""
+"""For every test: one thread, Ctrl-C, and a cache folder that is not the user's; shared files."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+# A shell starts what runs in the background deaf to it, and so would be the commands that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_MNIST = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "mnist"
 

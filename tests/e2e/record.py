@@ -16,7 +16,7 @@ SPEED = ("time/seconds", "time/g_steps_per_s")
 """Metrics that differ from one machine and run to another."""
 
 
-SERIES = ("samples", "critic_weights", "game")
+SERIES = ("samples", "critic_weights", "game", "reconstructions", "inpainted")
 
 
 @dataclass(frozen=True)
