@@ -70,14 +70,16 @@ log = logging.getLogger("gansweep")
 CHECKPOINT = "checkpoint.pt"
 """File of a trial's folder that holds its whole state."""
 
-GENERATION = "generation.pt"
-"""The same at the last generation of a population, for others to go on from."""
-
 BEST = "best.pt"
 """The same at the g_step of the best value of the score that `score.best` names."""
 
 ENCODER_PICTURES: Sequence[type[EncoderPicture]] = (Reconstructions, Inpainted)
 """What is shown of variants with an encoder, where the data are images."""
+
+
+def generation_file(g_step: int) -> str:
+    """Name of the file with its state at a generation of a population, for others to go on from."""
+    return f"generation-{g_step}.pt"
 
 
 @final
@@ -320,7 +322,7 @@ class Replica:
         if self.g_step >= self.budget or self.g_step % self.config.checkpoint.every == 0:
             names.append(CHECKPOINT)
         if self._generation and self.g_step % self._generation == 0:
-            names.append(GENERATION)
+            names.append(generation_file(self.g_step))
         return names
 
     def progress(self) -> Progress:
@@ -361,9 +363,10 @@ class Replica:
         """The donor's networks and optimizers under new settings; streams and counts stay."""
         log.info("trial %s goes on from %s", self.key, exploit.donor)
         if state is None:
-            saved = read_checkpoint(Path(exploit.folder) / GENERATION)
+            name = generation_file(self.g_step)  # the donor may stand at the next one already
+            saved = read_checkpoint(Path(exploit.folder) / name)
             if saved is None:
-                raise FileNotFoundError(f"{exploit.donor} left no {GENERATION} in {exploit.folder}")
+                raise FileNotFoundError(f"{exploit.donor} left no {name} in {exploit.folder}")
             state = saved["module"]
         own = self.module.training_state()
         kept = ("rng", "dropout_rng", "device", "meters", "g_step", "d_step", "images_seen")
@@ -408,6 +411,9 @@ class Replica:
         if name == CHECKPOINT:
             keep_previous(path)
         write_checkpoint(path, state)
+        if name == generation_file(self.g_step):  # nobody is further behind than one generation
+            before_last = generation_file(self.g_step - 2 * self._generation)
+            (self._folder / before_last).unlink(missing_ok=True)
 
     def unsaved(self, error: OSError) -> None:
         """A checkpoint that was due could not be written: the next one may be."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
-# A shell starts what runs in the background deaf to it, and so would be the commands that tests start.
+# A shell starts what runs in the background deaf to it, and so would be the commands under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_MNIST = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "mnist"

@@ -14,7 +14,7 @@ from trees import small
 from gansweep.checkpoint import read_checkpoint
 from gansweep.errors import ConfigError
 from gansweep.progress import Continue, Exploit, Interrupt, Stop
-from gansweep.replica import CHECKPOINT, GENERATION, Common, Job, Replica
+from gansweep.replica import CHECKPOINT, Common, Job, Replica, generation_file
 from gansweep.tracking.memory import MemoryTracker
 
 CPU = torch.device("cpu")
@@ -93,7 +93,7 @@ def test_without_a_folder_nothing_is_saved(tmp_path: Path, monkeypatch: Any) -> 
     monkeypatch.chdir(tmp_path)
     one = stepped(replica(generation=1), 1)
     one.save()
-    one.save(GENERATION)
+    one.save(generation_file(1))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -152,10 +152,10 @@ def test_a_record_that_is_not_on_disk_lets_no_checkpoint_be_written(
 
 
 def test_a_generation_is_no_checkpoint_to_go_on_from(tmp_path: Path) -> None:
-    stepped(replica(tmp_path, generation=2), 2).save(GENERATION)
+    stepped(replica(tmp_path, generation=2), 2).save(generation_file(2))
     assert not (tmp_path / CHECKPOINT).exists()
     assert replica(tmp_path).g_step == 0
-    saved = read_checkpoint(tmp_path / GENERATION)
+    saved = read_checkpoint(tmp_path / generation_file(2))
     assert saved is not None
     assert saved["module"]["g_step"] == 2
 

@@ -28,7 +28,7 @@ AT_THE_START = 0.2
 
 SHORT_SEED = int(os.environ.get("CHAOS_SEED", "1"))
 SHORT = (("WorkerKilled", "Terminated", "CheckpointTorn"), ("RayletKilled", "ServerAway"))
-"""The faults of the short form, a sweep each. Training goes on to its end while a server is away."""
+"""The faults of the short form, a sweep each. A server that is away does not hold up training."""
 
 
 @dataclass
