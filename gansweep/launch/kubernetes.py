@@ -13,6 +13,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
 from urllib.parse import urlsplit
@@ -330,6 +331,7 @@ class Kubernetes(Launcher):
             "ttlSecondsAfterFinished": own.ttl_seconds,
             **({"suspend": True} if own.queue else {}),  # Kueue ends that when its turn has come
             "rayClusterSpec": {
+                "rayVersion": version("ray"),  # without it KubeRay refuses tokens
                 "authOptions": {"mode": "token"},
                 "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": head},
                 "workerGroupSpecs": [
