@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from gansweep.errors import ConfigError
 from gansweep.launch import kubernetes
 from gansweep.launch.base import JobState, Submitted
 from gansweep.launch.kubernetes import Kubernetes
+from gansweep.sweep.file import load_sweep
 
 from .jobs import executable, job
 from .kuberay import mistakes
@@ -36,8 +39,6 @@ def launcher(**settings: Any) -> Kubernetes:
 
 def of_store(folder: Path, content: str = TEXT, *, named: bool = True, **options: Any) -> Any:
     """A job whose plan and checkpoints lie on the claim."""
-    import dataclasses
-
     one = job(folder, content, **{"uri": "http://mlflow:5000", **options})
     return dataclasses.replace(one, root=Path("/sweeps"), uri_is_named=named)
 
@@ -162,6 +163,33 @@ def test_the_command_goes_on_where_the_sweep_stands(work: Path) -> None:
         paths = {item["path"]: item["key"] for item in sent["configMap"]["items"]}
         assert set(paths) == {"run.sh", "sweep/file.yaml"}
         assert files["data"][paths["sweep/file.yaml"]] == TEXT
+
+
+def test_a_pod_finds_the_sweep_as_it_was(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The volume laid out as a node does it, and the script run there with a stand-in of Python."""
+    monkeypatch.setattr(kubernetes, "SENT", str(tmp_path / "sent"))
+    (work / "own").mkdir()
+    (work / "base.yaml").write_text(TEXT)
+    (work / "own" / "mine.yaml").write_text("name: mine\nbase: ../base.yaml\nseeds: 2")
+    sweep = load_sweep(work / "own" / "mine.yaml", ["budget.g_steps=3"])
+    one = dataclasses.replace(of_store(work), sweep=sweep)
+    python = executable(tmp_path / "bin" / "py", '#!/bin/sh\nprintf "%s\\n" "$@" >"$0.args"')
+    files, rayjob = manifests(one, python=str(python))
+    for item in pod(rayjob, head=True)["volumes"][1]["configMap"]["items"]:
+        path = tmp_path / "sent" / item["path"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(files["data"][item["key"]])
+    subprocess.run(shlex.split(rayjob["spec"]["entrypoint"]), check=True)
+    words = Path(f"{python}.args").read_text().splitlines()
+    assert words[:3] == ["-m", "gansweep.cli", "run"]
+    assert words[4:] == [
+        "budget.g_steps=3", "--dir", "/sweeps", "--tracking-uri", "http://mlflow:5000",
+        "--address", "auto",
+    ]  # fmt: skip
+    there = load_sweep(Path(words[3]), [words[4]])
+    assert (there.name, there.tree) == ("mine", sweep.tree)
 
 
 def test_the_store_of_the_secret_is_named_by_reference(work: Path) -> None:
