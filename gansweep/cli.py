@@ -119,7 +119,9 @@ def submit(
     overrides: Overrides = None,
     to: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--to", help="The kind of cluster: ray or slurm.", show_default=False),
+        typer.Option(
+            "--to", help="The kind of cluster: ray, slurm or kubernetes.", show_default=False
+        ),
     ] = None,
     profile: Annotated[
         Optional[str],  # noqa: UP045

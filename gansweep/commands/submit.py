@@ -63,7 +63,8 @@ def submit_command(
     storage = Path(settings.storage).expanduser() if settings.storage else root.resolve()
     if not storage.is_absolute():
         problems.append(Problem("storage", f"{storage} is relative", "give an absolute folder"))
-    job = Job(sweep, tuple(trials), Path.cwd(), storage, where, tuple(flags))
+    named = bool(uri or settings.tracking_uri)
+    job = Job(sweep, tuple(trials), Path.cwd(), storage, where, tuple(flags), named)
     problems.extend(launcher.problems(job))
     if problems:
         raise ConfigError(problems)

@@ -42,8 +42,8 @@ class Job:
     """`gansweep run` of one sweep file, found good, as it is to run on a cluster.
 
     folder: where the command was given; relative paths and own modules begin there.
-    root: absolute folder of plans, logs and checkpoints (`--dir`); uri: MLflow's store.
-    flags: further options of `gansweep run`.
+    root: absolute folder of plans, logs and checkpoints (`--dir`); uri: MLflow's store, and whether
+    it was named for this job; flags: further options of `gansweep run`.
     """
 
     sweep: Sweep
@@ -52,13 +52,30 @@ class Job:
     root: Path
     uri: str
     flags: tuple[str, ...] = ()
+    uri_is_named: bool = True
 
-    def command(self, file: str, *, python: str) -> list[str]:
-        """The words of `gansweep run` over the sweep file that lies at `file` on the cluster."""
+    def command(self, file: str, *, python: str, says_uri: bool = True) -> list[str]:
+        """The words of `gansweep run` over the sweep file that lies at `file` on the cluster.
+
+        says_uri: whether MLflow's store is among them; else it is in the job's environment.
+        """
         return [
             *(python, "-m", "gansweep.cli", "run", file, *self.sweep.overrides),
-            *("--dir", str(self.root), "--tracking-uri", self.uri, *self.flags),
+            *("--dir", str(self.root)),
+            *(("--tracking-uri", self.uri) if says_uri else ()),
+            *self.flags,
         ]
+
+    def local_data(self) -> list[str]:
+        """Relative data paths of the trials, which a machine elsewhere does not have."""
+        paths = {getattr(trial.config.data.settings, "path", None) for trial in self.trials}
+        return sorted(
+            path
+            for path in paths
+            if isinstance(path, str)
+            and not Path(path).is_absolute()
+            and (self.folder / path).exists()  # `hub` has names, which are no paths
+        )
 
 
 @final

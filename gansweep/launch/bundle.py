@@ -69,9 +69,13 @@ def sweep_bundle(sweep: Sweep) -> Bundle:
 
 def with_code(bundle: Bundle, sweep: Sweep) -> Bundle:
     """The same with gansweep itself, and with the packages of one's own that the sweep names."""
+    package = _below(Path(gansweep.__file__).parent, PurePosixPath("gansweep"))
+    return with_own_code(Bundle({**bundle.files, **package}, bundle.sweep), sweep)
+
+
+def with_own_code(bundle: Bundle, sweep: Sweep) -> Bundle:
+    """The same with the packages of one's own that the sweep names."""
     files = dict(bundle.files)
-    package = Path(gansweep.__file__).parent
-    files.update(_below(package, PurePosixPath("gansweep")))
     for module in sorted(own_modules(sweep.tree)):
         files.update(_module_files(module))
     return Bundle(files, bundle.sweep)

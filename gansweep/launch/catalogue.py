@@ -9,6 +9,7 @@ LAUNCHERS: Catalogue[Launcher] = Catalogue(
     "target",
     "gansweep.launch.base:Launcher",
     {
+        "kubernetes": "gansweep.launch.kubernetes:Kubernetes",
         "ray": "gansweep.launch.ray_jobs:RayJobs",
         "slurm": "gansweep.launch.slurm:Slurm",
     },

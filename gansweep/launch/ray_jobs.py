@@ -70,14 +70,9 @@ class RayJobs(Launcher):
 
     def _data_problems(self, job: Job) -> Iterator[Problem]:
         """Relative data paths that do not travel."""
-        paths = {getattr(trial.config.data.settings, "path", None) for trial in job.trials}
         sent = [(job.folder / name).resolve() for name in self._own.files]
-        for path in sorted(path for path in paths if isinstance(path, str)):
+        for path in job.local_data():
             place = (job.folder / path).resolve()
-            if (
-                Path(path).is_absolute() or not place.exists()
-            ):  # `hub` has names, which are no paths
-                continue
             if not any(place.is_relative_to(folder) for folder in sent):
                 what = f"{path!r} is a relative path, which the cluster does not have"
                 remedy = f"add it to `files:` in the profile ([{path}]), or name a shared folder"

@@ -60,13 +60,15 @@ def test_mistakes_name_the_nearest(profile: Callable[..., str]) -> None:
     assert mistakes("ray", "cluster") == [
         "--to: is ray, but infra/profiles/cluster.yaml is a profile for slurm"
     ]
-    assert mistakes(None, None)[0].startswith("--to: is required (one of ray, slurm")
+    assert mistakes(None, None)[0].startswith("--to: is required (one of kubernetes, ray, slurm")
     assert mistakes(None, profile("list", "to: [slurm]"))[0].startswith(
         "infra/profiles/list.yaml: to: is ['slurm']"
     )
 
 
-AFTER = "(did you mean '{}'? one of ray, slurm, or an import path like mylab.parts:Mine)"
+AFTER = (
+    "(did you mean '{}'? one of kubernetes, ray, slurm, or an import path like mylab.parts:Mine)"
+)
 
 
 def test_shipped_profiles_are_good(monkeypatch: pytest.MonkeyPatch) -> None:

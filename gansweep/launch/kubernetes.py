@@ -1,0 +1,509 @@
+"""Kubernetes: a KubeRay RayJob, whose Ray cluster lives as long as the sweep, sent by kubectl."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, final
+from urllib.parse import urlsplit
+
+import yaml
+
+from gansweep.errors import ConfigError, Problem
+from gansweep.launch.base import Job, JobState, Launcher, Phase, Profile, Submitted
+from gansweep.launch.bundle import Bundle, sweep_bundle, with_own_code
+from gansweep.settings import setting
+
+SENT = "/etc/gansweep"
+"""Where the pods see what travels with the job."""
+
+SCRIPT = "run.sh"
+"""The command as a file: on its way KubeRay and Ray would each read its quotes once more."""
+
+BUNDLE_BYTES = 900_000
+"""Of what travels; a ConfigMap holds 1 MiB."""
+
+NAME_CHARACTERS = 47
+"""Of a RayJob's name: KubeRay makes longer names from it."""
+
+ANSWER_SECONDS = 60.0
+"""For an answer of kubectl's."""
+
+REASON_CHARACTERS = 300
+
+NAME = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
+QUANTITY = re.compile(r"\d+(\.\d+)?(m|[kMGTPE]i?)?")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+MLFLOW_CREDENTIALS = (
+    "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN",
+)  # fmt: skip
+"""Keys that the Secret may have."""
+
+PHASES: dict[str, Phase] = {
+    "": "waiting",
+    "Initializing": "waiting",
+    "Waiting": "waiting",
+    "Scheduling": "waiting",
+    "Scheduled": "waiting",
+    "Suspending": "waiting",
+    "Suspended": "waiting",
+    "Retrying": "waiting",
+    "Running": "running",
+    "Complete": "done",
+    "Failed": "failed",
+    "ValidationFailed": "failed",
+}
+"""By the RayJob's jobDeploymentStatus."""
+
+REMEDIES = (
+    ("no matches for kind", "the cluster has no KubeRay operator: infra/kubernetes/README.md"),
+    ("unknown field", "the cluster's KubeRay is older than 1.6: upgrade its operator and CRDs"),
+    ("forbidden: exceeded quota", "ask for fewer workers, cores or GPUs"),
+    ("forbidden", "ask for the Role of infra/kubernetes/README.md; `kubectl auth can-i --list`"),
+    ("namespaces", "namespace: in the profile; `kubectl get namespaces` lists them"),
+    ('context "', "context: in the profile; `kubectl config get-contexts` lists them"),
+    ("was refused", "is the right cluster chosen? `kubectl config get-contexts`"),
+    ("unable to connect", "is the right cluster chosen, and reached from here? `kubectl version`"),
+    ("no such host", "is the right cluster chosen, and reached from here? `kubectl version`"),
+    ("i/o timeout", "is the right cluster chosen, and reached from here? `kubectl version`"),
+    ("logged in", "log in to the cluster again"),
+    ("unauthorized", "log in to the cluster again"),
+    ("ImagePull", "image: and pull_secrets: in the profile"),
+    ("InvalidImageName", "image: in the profile"),
+    ("CreateContainerConfigError", "is the Secret there? secret: in the profile"),
+    ("CrashLoopBackOff", "does the image have Ray? `kubectl logs` of the pod says more"),
+    ("Unschedulable", "cpus:, gpus_per_node:, memory:, tolerations: in the profile"),
+    ("PreRunningDeadlineExceeded", "it never started: `kubectl get events`; ready_seconds:"),
+)  # fmt: skip
+"""What to do about words of kubectl, of a pod and of a RayJob."""
+
+
+@final
+class Kubernetes(Launcher):
+    """Submits by `kubectl`, to a cluster with the KubeRay operator (1.6 or later)."""
+
+    @final
+    @dataclass(frozen=True)
+    class Settings(Profile):
+        storage: str | None = setting(
+            "/sweeps", "folder of plans, logs and checkpoints, where the pods see the claim"
+        )
+        image: str | None = setting(None, "container image with gansweep, of all pods")
+        claim: str | None = setting(
+            None, "PersistentVolumeClaim of the storage; ReadWriteMany unless all is on one machine"
+        )
+        secret: str | None = setting(
+            None, "Secret with MLFLOW_TRACKING_URI, and _USERNAME and _PASSWORD, or _TOKEN"
+        )
+        namespace: str | None = setting(None, "namespace; null: kubectl's")
+        context: str | None = setting(None, "kubectl's context; null: the current one")
+        service_account: str | None = setting(None, "service account of the pods; null: default")
+        pull_secrets: list[str] = setting([], "Secrets that open the image's registry")  # noqa: RUF009
+        workers: int = setting(1, "worker pods, which train", ge=1)
+        cpus: int = setting(2, "cores of each worker", ge=1)
+        gpus_per_node: int = setting(0, "GPUs of each worker", ge=0)
+        gpu: str = setting("nvidia.com/gpu", "Kubernetes' name of a GPU")
+        memory: str = setting("8Gi", "memory of each worker")
+        head_cpus: int = setting(2, "cores of the head, which drives and trains nothing", ge=1)
+        head_memory: str = setting("8Gi", "memory of the head")
+        group: int | None = setting(
+            1000, "group that the claim's files are given to; null: as they are"
+        )
+        node_selector: dict[str, str] = setting({}, "labels of the workers' machines")  # noqa: RUF009
+        tolerations: list[str] = setting([], "taints that the workers stand, by key")  # noqa: RUF009
+        queue: str | None = setting(None, "Kueue's local queue, which says when the job starts")
+        restarts: int = setting(3, "how often a failed job is run again, on a new cluster", ge=0)
+        ready_seconds: int = setting(1800, "for all pods to start, else the job has failed", ge=1)
+        ttl_seconds: int = setting(600, "for which pods and their output stay afterwards", ge=0)
+
+    def __init__(self, settings: Profile) -> None:
+        super().__init__(settings)
+        assert isinstance(settings, self.Settings)
+        self._own = settings
+
+    def problems(self, job: Job) -> list[Problem]:
+        return [
+            *self._settings_problems(),
+            *self._resource_problems(job),
+            *self._reach_problems(job),
+            *self._bundle_problems(job),
+        ]
+
+    def _settings_problems(self) -> Iterator[Problem]:
+        own = self._own
+        for name, value, remedy in (
+            ("image", own.image, "an image with gansweep: infra/docker/README.md"),
+            ("claim", own.claim, "a PersistentVolumeClaim: pods keep no files of their own"),
+        ):
+            if value is None:
+                yield Problem(name, "is required", remedy)
+        if own.image is not None and (not own.image or re.search(r"\s", own.image)):
+            yield Problem("image", f"is {own.image!r}", "REGISTRY/NAME:TAG")
+        names = {
+            "claim": own.claim, "secret": own.secret, "namespace": own.namespace,
+            "service_account": own.service_account, "queue": own.queue,
+            **{f"pull_secrets[{i}]": name for i, name in enumerate(own.pull_secrets)},
+        }  # fmt: skip
+        for key, given in names.items():
+            if given is not None and not NAME.fullmatch(given):
+                yield Problem(key, f"is {given!r}, no name of Kubernetes'", "as my-name")
+        for key, amount in (("memory", own.memory), ("head_memory", own.head_memory)):
+            if not QUANTITY.fullmatch(amount):
+                yield Problem(key, f"is {amount!r}, no amount of Kubernetes'", "as 16Gi")
+
+    def _resource_problems(self, job: Job) -> Iterator[Problem]:
+        wanted = job.sweep.resources
+        for name, take, have in (
+            ("cpu", wanted.cpu, self._own.cpus), ("gpu", wanted.gpu, self._own.gpus_per_node)
+        ):  # fmt: skip
+            if take > have:
+                what = f"a trial takes {take:g}, a worker of the job has {have}"
+                yield Problem(f"resources.{name}", what, "raise it in the profile")
+
+    def _reach_problems(self, job: Job) -> Iterator[Problem]:
+        """What is on this machine alone."""
+        remedy = "name a server that pods reach: secret:, or tracking_uri:, in the profile"
+        if self._says_uri(job):
+            if job.uri.startswith("sqlite"):
+                yield Problem("tracking uri", f"{job.uri} is a file of this machine", remedy)
+            elif urlsplit(job.uri).hostname in LOOPBACK:
+                yield Problem("tracking uri", f"{job.uri} is this machine's own", remedy)
+        for path in job.local_data():
+            what = f"{path!r} is a relative path, which pods do not have"
+            yield Problem(
+                "data.path", what, f"put it on the claim, as {job.root}/data, or the image"
+            )
+
+    def _bundle_problems(self, job: Job) -> Iterator[Problem]:
+        size = sum(source.stat().st_size for source in _bundle(job).files.values())
+        if size > BUNDLE_BYTES:
+            what = f"and the code that it names are {size} bytes, a ConfigMap holds {BUNDLE_BYTES}"
+            yield Problem("the sweep file", what, "install your packages into the image")
+
+    def render(self, job: Job) -> str:
+        """Both manifests, under a name made of their contents; a job that is sent has its own."""
+        content = yaml.safe_dump(self._manifests(job, "name")).encode()
+        name = _name(job, hashlib.sha256(content).hexdigest()[:8])
+        return _yaml(*self._manifests(job, name))
+
+    def submit(self, job: Job) -> Submitted:
+        _need_kubectl()
+        with tempfile.TemporaryDirectory(prefix="gansweep-") as folder:
+            bundle = _bundle(job)
+            bundle.write(Path(folder))
+            bundle.check(Path(folder), job.sweep.overrides)
+        name = _name(job, uuid.uuid4().hex[:8])
+        files, rayjob = self._manifests(job, name)
+        made = json.loads(self._kubectl("create", "-f", "-", "-o", "json", input=_yaml(rayjob)))
+        # Pods wait for the files, which now go when the job is deleted.
+        files["metadata"]["ownerReferences"] = [
+            {
+                "apiVersion": rayjob["apiVersion"],
+                "kind": rayjob["kind"],
+                "name": name,
+                "uid": made["metadata"]["uid"],
+            }
+        ]
+        try:
+            self._kubectl("create", "-f", "-", input=_yaml(files))
+        except ConfigError:
+            self._kubectl("delete", "rayjob", name, "--wait=false", "--ignore-not-found")
+            raise
+        return Submitted(name)
+
+    def state(self, job: Submitted) -> JobState:
+        _need_kubectl()
+        try:
+            found = json.loads(self._kubectl("get", "rayjob", job.id, "-o", "json"))
+        except ConfigError as error:
+            what = error.problems[0].what
+            if "NotFound" in what and "rayjobs" in what:
+                return JobState("cancelled", "it is no longer in the cluster")
+            return JobState("unknown", what)
+        status = found.get("status", {})
+        word = status.get("jobDeploymentStatus", "")
+        phase = PHASES.get(word, "unknown")
+        if phase == "done" and status.get("jobStatus") == "STOPPED":
+            return JobState("cancelled")
+        code = re.search(r"exit code (\d+)", status.get("message", ""))
+        if phase == "done":
+            return JobState(phase, "", 0)
+        if phase == "failed":
+            said = _told(status.get("reason", ""), status.get("message", ""))
+            return JobState(phase, said or word, int(code.group(1)) if code else None)
+        if phase == "waiting":
+            return JobState(phase, self._why_waiting(found, word))
+        return JobState(phase, word if phase == "unknown" else "")
+
+    def _why_waiting(self, rayjob: Mapping[str, Any], word: str) -> str:
+        """What keeps a job from running: its queue, or its pods' own words."""
+        if rayjob["spec"].get("suspend"):
+            return f"in the queue {self._own.queue}" if self._own.queue else "suspended"
+        cluster = rayjob.get("status", {}).get("rayClusterName")
+        if not cluster:
+            return word.lower() or "the KubeRay operator has not seen it yet"
+        try:
+            said = self._kubectl("get", "pods", "-l", f"ray.io/cluster={cluster}", "-o", "json")
+        except ConfigError as error:  # who may not list pods
+            return error.problems[0].what
+        troubles = [trouble for pod in json.loads(said)["items"] for trouble in _troubles(pod)]
+        return troubles[0] if troubles else word.lower()
+
+    def log(self, job: Submitted, after: int) -> tuple[str, int]:
+        """What the pod that submits prints: the output of `gansweep run`, kept for ttl_seconds."""
+        _need_kubectl()
+        text = self._kubectl("logs", "-l", f"job-name={job.id}", "--tail=-1", "--ignore-errors")
+        return text[after:], len(text)
+
+    def cancel(self, job: Submitted) -> None:
+        _need_kubectl()
+        self._kubectl("delete", "rayjob", job.id, "--wait=false", "--ignore-not-found")
+
+    def _says_uri(self, job: Job) -> bool:
+        """Whether the command names MLflow's store; else the Secret does."""
+        return job.uri_is_named or self._own.secret is None
+
+    def _manifests(self, job: Job, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The files that travel, as a ConfigMap, and the RayJob."""
+        own, bundle = self._own, _bundle(job)
+        keys = _keys(bundle)
+        meta: dict[str, Any] = {"name": name}
+        if own.namespace:
+            meta["namespace"] = own.namespace
+        meta["labels"] = {"app.kubernetes.io/name": "gansweep"}
+        words = job.command(
+            f"{SENT}/{bundle.sweep}",
+            python=own.python or "python",
+            says_uri=self._says_uri(job),
+        )
+        script = f"exec {shlex.join([*words, '--address', 'auto'])}\n"
+        files = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {**meta, "labels": dict(meta["labels"])},
+            **_contents(bundle, keys, script),
+        }
+        volumes = [
+            {"name": "storage", "persistentVolumeClaim": {"claimName": own.claim}},
+            {
+                "name": "sent",
+                "configMap": {
+                    "name": name,
+                    "items": [
+                        {"key": SCRIPT, "path": SCRIPT},
+                        *({"key": key, "path": str(path)} for path, key in keys.items()),
+                    ],
+                },
+            },
+        ]
+        head = self._pod("ray-head", job, volumes, cpu=own.head_cpus, memory=own.head_memory)
+        worker = self._pod("ray-worker", job, volumes, cpu=own.cpus, memory=own.memory)
+        if own.gpus_per_node:
+            for amounts in worker["spec"]["containers"][0]["resources"].values():
+                amounts[own.gpu] = str(own.gpus_per_node)
+        if own.node_selector:
+            worker["spec"]["nodeSelector"] = dict(own.node_selector)
+        if own.tolerations:
+            worker["spec"]["tolerations"] = [
+                {"key": key, "operator": "Exists"} for key in own.tolerations
+            ]
+        labels = dict(meta["labels"])
+        if own.queue:
+            labels["kueue.x-k8s.io/queue-name"] = own.queue
+        spec: dict[str, Any] = {
+            "entrypoint": f"sh {SENT}/{SCRIPT}",
+            "submissionMode": "K8sJobMode",
+            "backoffLimit": own.restarts,
+            "preRunningDeadlineSeconds": own.ready_seconds,
+            "shutdownAfterJobFinishes": True,
+            "ttlSecondsAfterFinished": own.ttl_seconds,
+            **({"suspend": True} if own.queue else {}),  # Kueue ends that when its turn has come
+            "rayClusterSpec": {
+                "rayVersion": version("ray"),  # without it KubeRay refuses tokens
+                "authOptions": {"mode": "token"},
+                "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": head},
+                "workerGroupSpecs": [
+                    {
+                        "groupName": "workers",
+                        "replicas": own.workers,
+                        "minReplicas": own.workers,
+                        "maxReplicas": own.workers,
+                        "rayStartParams": {},
+                        "template": worker,
+                    }
+                ],
+            },
+        }
+        rayjob = {
+            "apiVersion": "ray.io/v1",
+            "kind": "RayJob",
+            "metadata": {**meta, "labels": labels},
+            "spec": spec,
+        }
+        return files, rayjob
+
+    def _pod(
+        self, name: str, job: Job, volumes: list[dict[str, Any]], *, cpu: int, memory: str
+    ) -> dict[str, Any]:
+        own = self._own
+        amounts = {"cpu": str(cpu), "memory": memory}
+        container: dict[str, Any] = {
+            "name": name,
+            "image": own.image,
+            "resources": {"limits": dict(amounts), "requests": dict(amounts)},
+            "env": self._environment(job),
+            "volumeMounts": [
+                {"name": "storage", "mountPath": str(job.root)},
+                {"name": "sent", "mountPath": SENT, "readOnly": True},
+            ],
+        }
+        spec: dict[str, Any] = {"containers": [container], "volumes": volumes}
+        if own.service_account:
+            spec["serviceAccountName"] = own.service_account
+        if own.pull_secrets:
+            spec["imagePullSecrets"] = [{"name": secret} for secret in own.pull_secrets]
+        if own.group is not None:
+            spec["securityContext"] = {"fsGroup": own.group}
+        return {"spec": spec}
+
+    def _environment(self, job: Job) -> list[dict[str, Any]]:
+        """Where modules of one's own lie, and what the Secret holds: by reference alone."""
+        variables: list[dict[str, Any]] = [{"name": "PYTHONPATH", "value": SENT}]
+        if secret := self._own.secret:
+            needed = () if self._says_uri(job) else ("MLFLOW_TRACKING_URI",)
+            variables += [_from_secret(name, secret, optional=False) for name in needed]
+            variables += [_from_secret(name, secret, optional=True) for name in MLFLOW_CREDENTIALS]
+        return variables
+
+    def _kubectl(self, *words: str, input: str | None = None) -> str:
+        """What kubectl says; ConfigError with its own words where it fails."""
+        own = self._own
+        options = [f"--context={own.context}"] * bool(own.context)
+        options += [f"--namespace={own.namespace}"] * bool(own.namespace)
+        try:
+            ended = subprocess.run(
+                ["kubectl", *options, *words],
+                input=input, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            what = f"no answer within {ANSWER_SECONDS:g} s"
+            raise ConfigError.single("kubectl", what, _remedy("unable to connect")) from None
+        except OSError as error:
+            raise ConfigError.single("kubectl", f"cannot be run: {error.strerror}") from None
+        if ended.returncode:
+            what = _words(ended.stderr) or f"exit code {ended.returncode}"
+            raise ConfigError.single("kubectl", what, _remedy(what))
+        return ended.stdout
+
+
+def _bundle(job: Job) -> Bundle:
+    return with_own_code(sweep_bundle(job.sweep), job.sweep)
+
+
+def _name(job: Job, suffix: str) -> str:
+    """Of lower-case letters, digits and dashes; what makes it the only one is at its end."""
+    plain = re.sub(r"[^a-z0-9]+", "-", job.sweep.name.lower())
+    stem = f"gansweep-{plain}"[: NAME_CHARACTERS - 1 - len(suffix)].strip("-")
+    return f"{stem}-{suffix}"
+
+
+def _keys(bundle: Bundle) -> dict[Any, str]:
+    """For each path of a bundle its key in a ConfigMap, which has no folders."""
+    keys: dict[Any, str] = {}
+    for path in sorted(bundle.files):
+        plain = re.sub(r"[^-._A-Za-z0-9]", "_", str(path))
+        keys[path] = f"{len(keys)}-{plain}"[:253]
+    return keys
+
+
+def _contents(bundle: Bundle, keys: Mapping[Any, str], script: str) -> dict[str, Any]:
+    """The fields of a ConfigMap that hold the files: as text what is text."""
+    texts, others = {SCRIPT: script}, {}
+    for path, key in keys.items():
+        content = bundle.files[path].read_bytes()
+        try:
+            texts[key] = content.decode()
+        except UnicodeDecodeError:
+            others[key] = base64.b64encode(content).decode()
+    return {"data": texts, **({"binaryData": others} if others else {})}
+
+
+def _from_secret(name: str, secret: str, *, optional: bool) -> dict[str, Any]:
+    reference = {"name": secret, "key": name, **({"optional": True} if optional else {})}
+    return {"name": name, "valueFrom": {"secretKeyRef": reference}}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Text of several lines as it is, and nothing by reference to what was said before."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _yaml(*trees: Mapping[str, Any]) -> str:
+    text: str = yaml.dump_all(trees, Dumper=_Dumper, sort_keys=False, width=10**6)
+    return text
+
+
+def _troubles(pod: Mapping[str, Any]) -> Iterator[str]:
+    """Why a pod does not start."""
+    status = pod.get("status", {})
+    for container in (
+        *status.get("initContainerStatuses", ()),
+        *status.get("containerStatuses", ()),
+    ):
+        waits = container.get("state", {}).get("waiting", {})
+        if any(part in waits.get("reason", "") for part, _ in REMEDIES):
+            yield _told(waits["reason"], waits.get("message", ""))
+    for condition in status.get("conditions", ()):
+        if condition.get("status") == "False" and condition.get("reason") == "Unschedulable":
+            yield _told("Unschedulable", condition.get("message", ""))
+
+
+def _told(reason: str, message: str) -> str:
+    """A reason of Kubernetes' with its message in one line, and what to do about it."""
+    words = " ".join(message.split())[:REASON_CHARACTERS]
+    told = ": ".join(filter(None, [reason, words]))
+    remedy = _remedy(reason)
+    return f"{told}; {remedy}" if remedy else told
+
+
+def _need_kubectl() -> None:
+    if shutil.which("kubectl") is None:
+        raise ConfigError.single(
+            "--to kubernetes",
+            "this machine has no kubectl",
+            "install it, and its access to the cluster (--dry-run prints the manifests anywhere)",
+        )
+
+
+def _words(said: str) -> str:
+    """kubectl's error without its log lines, in one line."""
+    lines = [line.strip() for line in said.splitlines()]
+    told = "; ".join(line for line in lines if line and not re.match(r"[EWI]\d{4} ", line))
+    return re.sub(r"^error: |error when creating \"STDIN\": ", "", told)
+
+
+def _remedy(words: str) -> str:
+    low = words.lower()
+    return next((remedy for part, remedy in REMEDIES if part.lower() in low), "")
