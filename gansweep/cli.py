@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -23,7 +23,7 @@ app = typer.Typer(
 
 File = Annotated[Path, typer.Argument(help="The sweep file (YAML).", metavar="FILE")]
 Overrides = Annotated[
-    Optional[list[str]],  # noqa: UP045 - typer reads this form on every version
+    list[str] | None,
     typer.Argument(
         help="Settings over the file's: trial.budget.g_steps=100, or short, budget.g_steps=100; "
         "KEY=null removes.",
@@ -32,7 +32,7 @@ Overrides = Annotated[
     ),
 ]
 Uri = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option(
         "--tracking-uri",
         help="MLflow's store. Else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in this folder.",
@@ -82,7 +82,7 @@ def run(
     file: File,
     overrides: Overrides = None,
     address: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="A running Ray cluster: auto or HOST:PORT. Else a local Ray is started."),
     ] = None,
     tracking_uri: Uri = None,
@@ -118,13 +118,13 @@ def submit(
     file: File,
     overrides: Overrides = None,
     to: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             "--to", help="The kind of cluster: ray, slurm or kubernetes.", show_default=False
         ),
     ] = None,
     profile: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             help="The cluster's settings: infra/profiles/NAME.yaml here, or in the user's folder.",
             metavar="NAME",
@@ -240,7 +240,7 @@ def explain(
     file: File,
     overrides: Overrides = None,
     trial: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="One trial: its name, or the start of its key.", show_default=False),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -259,29 +259,29 @@ def show(
     name: Annotated[str, typer.Argument(help="The sweep's name.", metavar="NAME")],
     tracking_uri: Uri = None,
     metric: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Rank by this metric. Else by the sweep's own.", show_default=False),
     ] = None,
     mode: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="min or max, with --metric.", show_default=False),
     ] = None,
     scores: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             help="Further scores or metrics, each a column: modes,high_quality.",
             show_default=False,
         ),
     ] = None,
     by: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             help="Keys of the space: medians over the points of equal values, as model.name.",
             show_default=False,
         ),
     ] = None,
     sheet: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="Write a contact sheet of the last sample grids to this PNG file."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -324,14 +324,14 @@ def sync(
 @app.command()
 def ui(
     name: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Argument(help="The sweep whose comparison to open.", metavar="[NAME]"),
     ] = None,
     tracking_uri: Uri = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 5000,
     allowed_hosts: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             help="Names by which browsers may reach it, with commas between them. Else its own "
             "address alone on loopback, and MLflow's choice on another --host.",
@@ -349,7 +349,7 @@ def ui(
 @app.command()
 def settings(
     section: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Argument(help="Like model.wgan, network.dcgan, samples.", metavar="[SECTION]"),
     ] = None,
 ) -> None:

@@ -59,7 +59,7 @@ class Scoring:
     every: int | None = setting(None, "g_steps between scores; null: with the sample grids", ge=1)
     samples: int = setting(2000, "samples generated, and real ones compared with", ge=2)
     seed: int = setting(0, "seed of the evaluation's latents and projections", ge=0)
-    names: list[str] = setting(["swd"], "scores, by name or import path")  # noqa: RUF009
+    names: list[str] = setting(["swd"], "scores, by name or import path")
     best: str | None = setting(
         None, "score whose best step's checkpoint is kept as best.pt; null: the first of names"
     )
@@ -107,8 +107,8 @@ class Diagnosing:
         None, "g_steps before which no rule has a verdict; null: a quarter of the budget", ge=0
     )
     patience: int = setting(3, "diagnoses in a row at which a rule must hold", ge=1)
-    stop: list[str] = setting([], "rules whose verdict ends the trial")  # noqa: RUF009
-    rules: dict[str, Any] = setting({}, "thresholds by rule; own rules by import path")  # noqa: RUF009
+    stop: list[str] = setting([], "rules whose verdict ends the trial")
+    rules: dict[str, Any] = setting({}, "thresholds by rule; own rules by import path")
 
 
 PLAIN: dict[str, type[Any]] = {

@@ -17,7 +17,7 @@ class Oven:
     on: bool = setting(False, "whether")
     kind: Literal["warm", "hot"] = setting("warm", "which")
     every: int | None = setting(None, "how often", ge=1)
-    names: list[str] = setting(["a"], "names")  # noqa: RUF009
+    names: list[str] = setting(["a"], "names")
 
 
 def mistakes(**values):

@@ -39,9 +39,7 @@ class Hub(Dataset):
         )
         subset: str = setting("", "configuration of the data set; empty: its default")
         revision: str = setting("", "commit, tag or branch on the hub; empty: the newest")
-        data_files: list[str] = setting(  # noqa: RUF009  setting() copies the list
-            [], "files or patterns to read, where path is a format"
-        )
+        data_files: list[str] = setting([], "files or patterns to read, where path is a format")
         split: str = setting("train", "split, or a slice such as train[:1000]")
         image_column: str = setting("", "column of the pictures; empty: the only one there is")
         label_column: str = setting("", "column of the labels; empty: the only ClassLabel, if any")

@@ -110,7 +110,7 @@ class Kubernetes(Launcher):
         namespace: str | None = setting(None, "namespace; null: kubectl's")
         context: str | None = setting(None, "kubectl's context; null: the current one")
         service_account: str | None = setting(None, "service account of the pods; null: default")
-        pull_secrets: list[str] = setting([], "Secrets that open the image's registry")  # noqa: RUF009
+        pull_secrets: list[str] = setting([], "Secrets that open the image's registry")
         workers: int = setting(1, "worker pods, which train", ge=1)
         cpus: int = setting(2, "cores of each worker", ge=1)
         gpus_per_node: int = setting(0, "GPUs of each worker", ge=0)
@@ -121,8 +121,8 @@ class Kubernetes(Launcher):
         group: int | None = setting(
             1000, "group that the claim's files are given to; null: as they are"
         )
-        node_selector: dict[str, str] = setting({}, "labels of the workers' machines")  # noqa: RUF009
-        tolerations: list[str] = setting([], "taints that the workers stand, by key")  # noqa: RUF009
+        node_selector: dict[str, str] = setting({}, "labels of the workers' machines")
+        tolerations: list[str] = setting([], "taints that the workers stand, by key")
         queue: str | None = setting(None, "Kueue's local queue, which says when the job starts")
         restarts: int = setting(3, "how often a failed job is run again, on a new cluster", ge=0)
         ready_seconds: int = setting(1800, "for all pods to start, else the job has failed", ge=1)

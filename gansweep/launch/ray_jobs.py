@@ -41,7 +41,7 @@ class RayJobs(Launcher):
     @dataclass(frozen=True)
     class Settings(Profile):
         address: str = setting("http://127.0.0.1:8265", "the dashboard of the cluster's head")
-        files: list[str] = setting([], "further files and folders that travel")  # noqa: RUF009
+        files: list[str] = setting([], "further files and folders that travel")
         stop_seconds: int = setting(60, "for the trials' checkpoints after `gansweep cancel`", ge=1)
 
     def __init__(self, settings: Profile) -> None:

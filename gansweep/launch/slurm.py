@@ -78,8 +78,8 @@ class Slurm(Launcher):
         walltime: str | None = setting(
             None, "longest run, in quotes: '4:00:00' or '2-00:00:00'; null: the partition's default"
         )
-        setup: list[str] = setting([], "shell lines before all: modules and such")  # noqa: RUF009
-        options: list[str] = setting([], "further options of sbatch: --qos=long")  # noqa: RUF009
+        setup: list[str] = setting([], "shell lines before all: modules and such")
+        options: list[str] = setting([], "further options of sbatch: --qos=long")
         requeue: bool = setting(True, "whether the job goes back to the queue when it was cut off")
         restarts: int = setting(100, "how often it goes back by itself at most", ge=0)
         stop_seconds: int = setting(
