@@ -90,18 +90,18 @@ class MaxoutNetworks(Architecture):
 class Maxout(nn.Module):
     """h_i(x) = max_j (x W_ij + b_ij) over `pieces` linear maps j (Goodfellow et al. 2013, sec. 3).
 
-    Rows i * pieces .. (i + 1) * pieces - 1 of `linear` are the pieces of unit i.
-    forward(x [N, features]) -> [N, units].
+    Row j * units + i of `linear` is piece j of unit i: units side by side are what a processor
+    compares many at a time. forward(x [N, features]) -> [N, units].
     """
 
     def __init__(self, features: int, units: int, pieces: int) -> None:
         super().__init__()
         self.linear = nn.Linear(features, units * pieces)
-        self._shape = (units, pieces)
+        self._shape = (pieces, units)
 
     def forward(self, x: Tensor) -> Tensor:
         pieces: Tensor = self.linear(x)
-        return pieces.reshape(*x.shape[:-1], *self._shape).amax(-1)
+        return pieces.reshape(*x.shape[:-1], *self._shape).amax(-2)
 
 
 @final

@@ -31,8 +31,8 @@ def test_maxout_closed_form():
     """Two units of two pieces: h_0 = max(x, -x) = |x|, h_1 = max(2x + 1, 3)."""
     layer = Maxout(1, 2, 2)
     with torch.no_grad():
-        layer.linear.weight.copy_(torch.tensor([[1.0], [-1.0], [2.0], [0.0]]))
-        layer.linear.bias.copy_(torch.tensor([0.0, 0.0, 1.0, 3.0]))
+        layer.linear.weight.copy_(torch.tensor([[1.0], [2.0], [-1.0], [0.0]]))
+        layer.linear.bias.copy_(torch.tensor([0.0, 1.0, 0.0, 3.0]))
     x = torch.tensor([[-2.0], [0.5], [4.0]])
     assert layer(x).tolist() == [[2.0, 3.0], [0.5, 3.0], [4.0, 9.0]]
 
@@ -121,7 +121,7 @@ def test_the_discriminator_sees_pixels_from_0_to_1_and_vectors_unchanged():
         x = torch.rand(3, *shape) * 2 - 1
         h = scale(x).flatten(1)
         for layer in linears(D)[:2]:
-            h = (h @ layer.weight.T + layer.bias).reshape(3, 7, 5).max(2).values
+            h = (h @ layer.weight.T + layer.bias).reshape(3, 5, 7).max(1).values
         last = linears(D)[2]
         torch.testing.assert_close(D(x), (h @ last.weight.T + last.bias)[:, 0])
         ran += 1
