@@ -10,18 +10,19 @@ run: $(VENV)/.installed
 	$(BIN)/gansweep run sweeps/wgan_clip.yaml
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest $(ARGS)
 
 # What would make `make test` longer than ten minutes on two cores.
 long: $(VENV)/.installed-dev
-	$(BIN)/pytest -m "long and not slow"
+	$(BIN)/pytest -m "long and not slow" --ignore=tests/launch $(ARGS)
 
 slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow
 
-# Needs root, and Debian's slurm-wlm and munge: the tests start a Slurm of their own.
+# Raylets, Ray Jobs and a Slurm of two nodes, which the tests start: for it they need root, and Debian's
+# slurm-wlm and munge. ARGS=--no-skips: a test that skips fails the run.
 clusters: $(VENV)/.installed-dev
-	$(BIN)/pytest -m slurm
+	$(BIN)/pytest tests/launch -m "slurm or long" $(ARGS)
 
 # A hundred random faults in real sweeps; CHAOS_FAULTS=10 CHAOS_SEED=1 for fewer, and the same again.
 chaos: $(VENV)/.installed-dev

