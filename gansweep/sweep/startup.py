@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -34,6 +35,9 @@ SERVICE_NICENESS, WORKER_NICENESS = 10, 15
 
 WATCH_SECONDS = 1.0
 """Between two looks at whether a local Ray's services live."""
+
+LOCAL_START_SECONDS = 300.0
+"""For a local Ray to be up, which takes seconds; Ray itself gives up on some parts sooner."""
 
 TERMINATE_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """What batch systems send some time before they kill."""
@@ -73,9 +77,11 @@ class RayStart:
         """Ray's resources, once it is up.
 
         Raises:
-            ConfigError: there is no such cluster, or a trial asks for more than it has.
+            ConfigError: there is no such cluster, a local Ray does not start, or a trial asks for
+                more than there is.
         """
-        self._up.wait()
+        if not self._up.wait(LOCAL_START_SECONDS if self.is_local else None):
+            raise _not_started(f"it is not up after {LOCAL_START_SECONDS:g} s")
         if self._error:
             raise self._error
         if self.is_local:
@@ -117,6 +123,17 @@ class RayStart:
                 self._on_death = None
                 on_death(f"Ray's {dead[0]} has ended")
         ray.shutdown()
+
+
+def _not_started(words: str) -> ConfigError:
+    """Of a local Ray, in its own words."""
+    folder = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray"
+    return ConfigError.single(
+        "Ray",
+        f"a Ray of our own did not start: {words}",
+        f"its logs are in {folder}/session_latest/logs; it needs a writable folder with a short "
+        "name (RAY_TMPDIR names another), some space there and in /dev/shm, and free memory",
+    )
 
 
 def _dead_services() -> list[str]:
@@ -193,7 +210,11 @@ def start_ray(
             ray.init(
                 address=address or "local", log_to_driver=True, configure_logging=False, **options
             )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:
+        if not address:  # Ray raises anything
+            raise _not_started(" ".join(str(error).split())) from error
+        if not isinstance(error, ConnectionError | ValueError | RuntimeError):
+            raise
         words = " ".join(str(error).split())
         what, remedy = f"no Ray cluster at {address!r}: {words}", ""
         if "ersion mismatch" in words:

@@ -156,3 +156,54 @@ exit_at_once(7)
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+START = """
+from gansweep.errors import ConfigError
+from gansweep.sweep.file import Resources
+from gansweep.sweep.startup import RayStart
+try:
+    RayStart(None, Resources()).wait()
+except ConfigError as error:
+    (problem,) = error.problems
+    print(problem)
+"""
+
+
+def test_a_local_ray_that_cannot_start_says_why(tmp_path: Path) -> None:
+    """A folder whose name is too long for sockets, as on some clusters."""
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    ended = subprocess.run(
+        [sys.executable, "-c", START],
+        env={**os.environ, "RAY_TMPDIR": str(folder)},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("Ray: a Ray of our own did not start: ")
+    assert f"its logs are in {folder}/ray/session_latest/logs" in ended.stdout
+    assert "RAY_TMPDIR" in ended.stdout
+
+
+TIMED_OUT = "The current node timed out during startup. This could happen because ..."
+
+
+def test_rays_own_time_limit_and_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**options: object) -> None:
+        raise Exception(TIMED_OUT)  # as Ray does
+
+    monkeypatch.setattr(startup, "worker_environment", dict)
+    monkeypatch.setattr(startup.ray, "init", init)
+    for name in ("OMP_NUM_THREADS", "RAY_preload_python_modules", "RAY_num_workers_soft_limit"):
+        monkeypatch.setenv(name, os.environ.get(name, "1"))
+    with pytest.raises(ConfigError, match=f"Ray: a Ray of our own did not start: {TIMED_OUT}"):
+        startup.start_ray(None, Resources())
+
+    over = threading.Event()
+    monkeypatch.setattr(startup.RayStart, "_live", lambda self: over.wait(30))
+    monkeypatch.setattr(startup, "LOCAL_START_SECONDS", 0.1)
+    try:
+        with pytest.raises(ConfigError, match=r"it is not up after 0\.1 s"):
+            startup.RayStart(None, Resources()).wait()
+    finally:
+        over.set()
