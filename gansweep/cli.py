@@ -43,6 +43,10 @@ Root = Annotated[
     Path, typer.Option("--dir", help="Folder of plans, logs and checkpoints, one below per sweep.")
 ]
 RUNS = Path("runs")
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Train trials that failed again.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _trust(wanted: bool) -> bool:
@@ -85,11 +89,17 @@ def run(
         str | None,
         typer.Option(help="A running Ray cluster: auto or HOST:PORT. Else a local Ray is started."),
     ] = None,
+    share: Annotated[
+        str | None,
+        typer.Option(
+            help="This command's share, where N of them train the sweep side by side: 1/N to N/N.",
+            metavar="I/N",
+            show_default=False,
+        ),
+    ] = None,
     tracking_uri: Uri = None,
     root: Root = RUNS,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Train trials that failed again.")
-    ] = False,
+    retry_failed: RetryFailed = False,
     trusted_only: TrustedOnly = False,
 ) -> None:
     """Train every trial of a sweep. The same command again goes on where it stopped."""
@@ -100,6 +110,7 @@ def run(
 
         ray = None if address else start_ahead(file, overrides or [])
         from gansweep.commands.run import run_command
+        from gansweep.sweep.share import Share
 
     code = run_command(
         file,
@@ -108,6 +119,7 @@ def run(
         uri=tracking_uri,
         root=root,
         retry_failed=retry_failed,
+        share=Share.parse(share) if share is not None else None,
         ray=ray,
     )
     raise typer.Exit(code)
@@ -131,14 +143,22 @@ def submit(
             show_default=False,
         ),
     ] = None,
+    array: Annotated[
+        int | None,
+        typer.Option(
+            help="Slurm: so many jobs of one node, each with a share of the trials, and no Ray "
+            "between them.",
+            metavar="N",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the job; nothing is written or sent.")
     ] = False,
     tracking_uri: Uri = None,
     root: Root = RUNS,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Train trials that failed again.")
-    ] = False,
+    retry_failed: RetryFailed = False,
     trusted_only: TrustedOnly = False,
 ) -> None:
     """Check a sweep, then run it as a batch job on a cluster."""
@@ -154,6 +174,7 @@ def submit(
             overrides or [],
             target=to,
             profile=profile,
+            array=array,
             uri=tracking_uri,
             root=root,
             flags=[flag for flag, given in wanted.items() if given],
@@ -163,7 +184,7 @@ def submit(
 
 
 @app.command()
-def jobs(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def jobs(json: AsJson = False) -> None:
     """List submitted jobs and how they stand."""
     from gansweep.commands.jobs import jobs_command
 
@@ -223,7 +244,7 @@ def plan(
     file: File,
     overrides: Overrides = None,
     root: Root = RUNS,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: AsJson = False,
     trusted_only: TrustedOnly = False,
 ) -> None:
     """Print the trials of a sweep, their keys and resources, without starting anything."""
@@ -243,7 +264,7 @@ def explain(
         str | None,
         typer.Option(help="One trial: its name, or the start of its key.", show_default=False),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Hold a sweep's settings against its preset, or its variant's published ones."""
     from gansweep.imports import importing
@@ -284,7 +305,7 @@ def show(
         Path | None,
         typer.Option(help="Write a contact sheet of the last sample grids to this PNG file."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """List a sweep's trials from MLflow, the best first."""
     from gansweep.imports import importing

@@ -14,7 +14,8 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, final
@@ -33,34 +34,74 @@ SILENT_SECONDS = 30.0
 
 _TRIES = 100
 
+_LOOK_SECONDS = 0.2
+"""Between two tries of who waits for an owner that lives."""
+
+_LOOKERS = 32
+
 
 class _NotOursError(Exception):
     """Another one is the owner; `words` say who."""
 
 
 @contextmanager
-def sole_use(folder: Path, *, on_loss: Callable[[], None] | None = None) -> Iterator[None]:
+def sole_use(
+    folder: Path, *, on_loss: Callable[[], None] | None = None, patience_s: float = 0.0
+) -> Iterator[None]:
     """The sweep's folder for this process alone, until the end of the block.
 
     `on_loss` is called in another thread where somebody took it over, having found us dead: this
     process was stopped for longer than an owner may be silent, say. It has to end.
+    `patience_s`: how long to wait for an owner that lives.
 
     Raises:
         ConfigError: another process has it, after waiting for a beat where it is of another host.
     """
-    owner = _Owner(folder / FOLDER, on_loss)
-    try:
-        owner.acquire()
-    except _NotOursError as error:
-        raise ConfigError.single(
-            str(folder),
-            f"another gansweep drives this sweep: {error}",
-            "wait for it, or use another --dir",
-        ) from None
+    end = time.monotonic() + patience_s
+    while True:
+        owner = _Owner(folder / FOLDER, on_loss)
+        try:
+            owner.acquire()
+            break
+        except _NotOursError as error:
+            if time.monotonic() >= end:
+                raise _refusal(folder, error) from None
+        time.sleep(_LOOK_SECONDS)
     try:
         yield
     finally:
         owner.release()
+
+
+def check_unowned(folders: Iterable[Path]) -> None:
+    """Wait until it is known that none of the folders has an owner that lives.
+
+    Raises:
+        ConfigError: one has.
+    """
+
+    def look(folder: Path) -> None:
+        owner = _Owner(folder / FOLDER, None)
+        try:
+            owner.await_the_end()
+        except _NotOursError as error:
+            raise _refusal(folder, error) from None
+
+    with ThreadPoolExecutor(_LOOKERS) as pool:  # those that are silent take their time
+        list(pool.map(look, folders))
+
+
+def may_be_owned(folder: Path) -> bool:
+    """Whether an owner has not released the folder, as far as can be told without waiting."""
+    return _Owner(folder / FOLDER, None).seems_to_live()
+
+
+def _refusal(folder: Path, error: _NotOursError) -> ConfigError:
+    return ConfigError.single(
+        str(folder),
+        f"another gansweep drives this sweep: {error}",
+        "wait for it, or use another --dir",
+    )
 
 
 @final
@@ -93,6 +134,17 @@ class _Owner:
             if number < self._number:
                 self._file(number).unlink(missing_ok=True)
         self._thread.start()
+
+    def await_the_end(self) -> None:
+        """Return when the present owner is known to be gone; _NotOursError where it lives."""
+        if newest := max(self._numbers(), default=0):
+            self._await_the_end_of(newest)
+
+    def seems_to_live(self) -> bool:
+        """Whether there is an owner, and no sign that it is gone."""
+        found = self._read(max(self._numbers(), default=0))
+        gone = found.get("host") == self._own["host"] and _dead(found)
+        return bool(found) and not found.get("released") and not gone
 
     def release(self) -> None:
         self._over.set()

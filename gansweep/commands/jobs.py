@@ -45,13 +45,23 @@ def jobs_command(*, as_json: bool) -> int:
 def logs_command(name: str, *, follow: bool) -> int:
     """Print a job's output; with `follow` to its end, and the exit code is 1 unless all is well."""
     record = find_job(name)
-    for text in _launcher(record).logs(record.job, follow=follow):
+    console = Console(soft_wrap=True, stderr=True)
+    silent, told = True, ""
+
+    def tell(state: JobState) -> None:
+        nonlocal told
+        if str(state) != told:
+            told = str(state)
+            console.print(f"{record.id}: {told}", markup=False)
+
+    for text in _launcher(record).logs(record.job, follow=follow, on_waiting=tell):
         print(text, end="", flush=True)
-    if not follow:
+        silent = False
+    if not (follow or silent):
         return 0
     state = _look(record)
-    Console(soft_wrap=True, stderr=True).print(f"{record.id}: {state}", markup=False)
-    return 0 if state.phase == "done" else 1
+    tell(state)
+    return 0 if state.phase == "done" or not follow else 1
 
 
 def cancel_command(name: str) -> int:

@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from gansweep.commands.folders import sweep_folder
+from gansweep.commands.scope import standing
 from gansweep.settings import dump
 from gansweep.sweep.file import load_sweep
-from gansweep.sweep.plan import Plan
 from gansweep.sweep.trials import check_data, planned
 
 
@@ -22,7 +22,7 @@ def plan_command(path: Path, overrides: Sequence[str], *, root: Path, as_json: b
     sweep = load_sweep(path, overrides)
     trials = planned(sweep)
     advice = check_data(trials, stacked=sweep.resources.engine == "stacked")
-    known = Plan.load(sweep_folder(root, sweep.name) / "plan.json", sweep.name).entries
+    known = standing(sweep_folder(root, sweep.name), sweep.name).entries
     resources = sweep.resources
     if as_json:
         tree = {

@@ -14,11 +14,11 @@ from typing import final
 from rich.console import Console
 from rich.markup import escape
 
-from gansweep.commands.folders import PLAN_FILE, sweep_folder
+from gansweep.commands.folders import sweep_folder
+from gansweep.commands.scope import TO_GO, Scope, Shared, Whole
 from gansweep.commands.sync import deliver_spools, what_is_left
 from gansweep.errors import ConfigError, Problem
 from gansweep.imports import importing
-from gansweep.ownership import sole_use
 from gansweep.provenance import environment_text, version_tags
 from gansweep.report.contact_sheet import write_contact_sheet
 from gansweep.report.ranking import PointResult, by_point, rank
@@ -26,10 +26,11 @@ from gansweep.report.table import ranked_table
 from gansweep.sweep.board import Board
 from gansweep.sweep.file import Resources, Search, Sweep, load_sweep
 from gansweep.sweep.grace import Grace
-from gansweep.sweep.plan import Entry, Plan, trials_folder
+from gansweep.sweep.plan import Entry, trials_folder
 from gansweep.sweep.proposals import Listed, Proposals, TreeParzen
 from gansweep.sweep.schedulers.pbt import generation_interval
 from gansweep.sweep.settle import sweep_status
+from gansweep.sweep.share import Share, share_problems
 from gansweep.sweep.startup import RayStart, cores, exit_at_once, slots
 from gansweep.sweep.trials import Trial, check_data, compared_across, planned
 from gansweep.terminal import Display, clock, quiet
@@ -60,17 +61,24 @@ def run_command(
     uri: str | None,
     root: Path,
     retry_failed: bool,
+    share: Share | None = None,
     ray: RayStart | None = None,
 ) -> int:
     """Train what is left of the sweep, on `ray` where it is on its way up already; the exit code.
 
-    ConfigError before anything is written.
+    share: what of it is ours, where other commands train the rest. ConfigError before anything is
+    written.
     """
-    sweep, trials, store, advice = _checked(path, overrides, uri=uri, address=address)
+    sweep, trials, store, advice = _checked(path, overrides, uri=uri, address=address, share=share)
     folder = sweep_folder(root, sweep.name)
-    folder.mkdir(parents=True, exist_ok=True)
-    with sole_use(folder, on_loss=_end_at_once), quiet(folder / LOG_FILE) as console:
-        run = _Run(sweep, trials, store, folder, console, advice=advice, retry_failed=retry_failed)
+    scope = Shared(folder, share) if share else Whole(folder)
+    try:
+        scope.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"cannot be written: {error.strerror}"
+        raise ConfigError.single(str(scope.folder), what, "use another --dir") from None
+    with scope.sole_use(_end_at_once), quiet(scope.folder / LOG_FILE) as console:
+        run = _Run(sweep, trials, store, scope, console, advice=advice, retry_failed=retry_failed)
         return run.go(lambda: ray or RayStart(address, sweep.resources))
 
 
@@ -80,7 +88,12 @@ def _end_at_once() -> None:
 
 
 def _checked(
-    path: Path, overrides: Sequence[str], *, uri: str | None, address: str | None
+    path: Path,
+    overrides: Sequence[str],
+    *,
+    uri: str | None,
+    address: str | None,
+    share: Share | None,
 ) -> tuple[Sweep, list[Trial], MlflowStore, dict[str, list[str]]]:
     """Everything that can be wrong, found before anything is started or written."""
     problems: list[Problem] = []
@@ -93,6 +106,11 @@ def _checked(
     try:
         sweep = load_sweep(path, overrides)
         problems.extend(_cluster_problems(address) if address else _local_problems(sweep.resources))
+        if share:
+            problems.extend(share_problems(sweep.search))
+            if address:
+                what = "a share is trained on a Ray of its own"
+                problems.append(Problem("--share", what, "leave out --share, or --address"))
         trials = planned(sweep)
         advice = check_data(trials, stacked=sweep.resources.engine == "stacked")
     except ConfigError as error:
@@ -157,7 +175,7 @@ class _Run:
         sweep: Sweep,
         trials: Sequence[Trial],
         store: MlflowStore,
-        folder: Path,
+        scope: Scope,
         console: Console,
         *,
         advice: dict[str, list[str]],
@@ -165,7 +183,8 @@ class _Run:
     ) -> None:
         self.sweep = sweep
         self.store = store
-        self.folder = folder
+        self.scope = scope
+        self.folder = scope.sweep
         self.console = console
         self.advice = advice
         self.courier = Courier(store.uri)
@@ -174,7 +193,7 @@ class _Run:
         )
         self.backlog = Backlog()
         self.budget = max(trial.config.budget.g_steps for trial in trials)
-        self.plan = Plan.load(folder / PLAN_FILE, sweep.name)
+        self.plan, trials = scope.take_up(sweep, trials, retry_failed=retry_failed)
         population = _population(sweep.search, self.budget)
         if self.plan.entries and self.plan.population != population:
             raise ConfigError.single(
@@ -220,12 +239,12 @@ class _Run:
             trouble = ""
             if self.proposals.total:
                 self.console.print(
-                    f"[bold]{self.sweep.name}[/]: {self.proposals.total} trials to train; "
-                    f"the log is {self.folder / LOG_FILE}"
+                    f"[bold]{self.scope.title}[/]: {self.proposals.total} trials to train; "
+                    f"the log is {self.scope.folder / LOG_FILE}"
                 )
                 trouble = self._train(start())
             else:
-                self.console.print(f"[bold]{self.sweep.name}[/]: every trial is finished already")
+                self.console.print(f"[bold]{self.scope.title}[/]: every trial is finished already")
         finally:
             self.courier.close()
         try:
@@ -236,7 +255,10 @@ class _Run:
     def _deliver_earlier(self) -> None:
         """Bring into MLflow what an earlier run could not."""
         if self.plan.path.exists() or spools(trials_folder(self.folder)):
-            synced = deliver_spools(self.store, self.courier, self.folder, self.plan)
+            synced = deliver_spools(
+                self.store, self.courier, self.folder, self.plan,
+                of=self.scope.delivers(self.plan),
+            )  # fmt: skip
             self.backlog = synced.left
             if synced.records:
                 self.console.print(f"[dim]delivered {synced} from an earlier run[/]")
@@ -278,6 +300,8 @@ class _Run:
         board = Board(
             self.plan, total=self.proposals.total, workers=workers, keys=self.proposals.keys
         )
+        with self.scope.one_at_a_time():
+            parent = self._parent_run(experiment, tags)
         driver = SweepDriver(
             self.sweep,
             self.plan,
@@ -287,7 +311,7 @@ class _Run:
             self.courier,
             workers_deliver=not ray.is_local,
             experiment=experiment,
-            parent=self._parent_run(experiment, tags),
+            parent=parent,
             folder=self.folder,
             tags=tags,
             advice=self.advice,
@@ -316,7 +340,7 @@ class _Run:
                     driver,
                     resources=ray.resources,
                     concurrent=workers,
-                    folder=self.folder,
+                    folder=self.scope.folder,
                     on_interrupt=on_interrupt,
                     environment=None if ray.is_local else credentials(),
                 )
@@ -366,28 +390,24 @@ class _Run:
 
     def _conclude(self, trouble: str) -> int:
         """Table, best point, where everything is; the status of the sweep's run; the exit code."""
-        search, console = self.sweep.search, self.console
-        entries = self.entries
-        results, incomparable = self._ranked(entries)
-        failed = [entry for entry in entries if entry.state == "failed"]
-        to_go = sum(entry.state in ("waiting", "running", "interrupted") for entry in entries)
-        seconds = sum(entry.seconds for entry in entries)
-        console.print()
-        console.print(ranked_table(results, metric=search.metric))
-        console.print()
-        for problem in incomparable:
-            console.print(f"not ranked: {problem}", style="yellow", markup=False)
-        if results and results[0].mean is not None and not incomparable:
-            best = results[0]
-            console.print(f"best    [bold]{escape(best.name)}[/] ({search.metric} {best.mean:.4g})")
-        console.print(f"trained {len(entries)} trials, {clock(seconds)} of training in all")
-        code = INTERRUPTED if trouble or to_go else FAILED if failed else OK
-        if self.backlog.records:  # the store is away
-            line = what_is_left(self.backlog, self.folder, self.sweep.name)
-            console.print(line, style="yellow", markup=False)
-            code = INTERRUPTED
-        elif not self._record_end(results, "KILLED" if trouble else sweep_status(entries)):
-            code = INTERRUPTED
+        own = self.entries
+        with self.scope.concluding(self.plan, own, delivered=not self.backlog.records) as (
+            entries,
+            is_last,
+        ):
+            results = self._table(entries)
+            failed = [entry for entry in own if entry.state == "failed"]
+            to_go = sum(entry.state in TO_GO for entry in own)
+            code = INTERRUPTED if trouble or to_go else FAILED if failed else OK
+            if self.backlog.records:  # the store is away
+                line = what_is_left(self.backlog, self.folder, self.sweep.name)
+                self.console.print(line, style="yellow", markup=False)
+                code = INTERRUPTED
+            elif is_last and not self._record_end(
+                results, "KILLED" if trouble else sweep_status(entries)
+            ):
+                code = INTERRUPTED
+        console = self.console
         console.print(f"compare gansweep ui {self.sweep.name}")
         for entry in failed[:5]:
             console.print(f"[red]failed[/]  {escape(entry.name)}: {escape(entry.reason)}")
@@ -401,7 +421,25 @@ class _Run:
                 f"[yellow]{trouble or 'interrupted'}[/], {to_go} trials to go: "
                 "the same command goes on"
             )
+        if of_others := sum(entry.state in TO_GO for entry in entries) - to_go:
+            console.print(f"{of_others} trials of other shares to go")
         return code
+
+    def _table(self, entries: Sequence[Entry]) -> list[PointResult]:
+        """Print the trials' points and the best one; the points."""
+        metric, console = self.sweep.search.metric, self.console
+        results, incomparable = self._ranked(entries)
+        seconds = sum(entry.seconds for entry in entries)
+        console.print()
+        console.print(ranked_table(results, metric=metric))
+        console.print()
+        for problem in incomparable:
+            console.print(f"not ranked: {problem}", style="yellow", markup=False)
+        if results and results[0].mean is not None and not incomparable:
+            best = results[0]
+            console.print(f"best    [bold]{escape(best.name)}[/] ({metric} {best.mean:.4g})")
+        console.print(f"trained {len(entries)} trials, {clock(seconds)} of training in all")
+        return results
 
     def _ranked(self, entries: Sequence[Entry]) -> tuple[list[PointResult], list[Problem]]:
         """Points, the best first, or as they were planned and why they cannot be ranked."""

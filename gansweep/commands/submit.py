@@ -29,6 +29,7 @@ def submit_command(
     *,
     target: str | None,
     profile: str | None,
+    array: int | None,
     uri: str | None,
     root: Path,
     flags: Sequence[str],
@@ -38,7 +39,7 @@ def submit_command(
 
     ConfigError before anything is sent.
     """
-    name, launcher = find_launcher(target, profile)
+    name, launcher = find_launcher(target, profile, {"array": array})
     problems: list[Problem] = []
     settings = launcher.profile
     where = ""

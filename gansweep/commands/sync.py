@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import final
 
 from rich.console import Console
 
-from gansweep.commands.folders import PLAN_FILE, sweep_folder
+from gansweep.commands.folders import sweep_folder
+from gansweep.commands.scope import Whole
 from gansweep.errors import ConfigError, nearest
-from gansweep.ownership import sole_use
 from gansweep.sweep.plan import Plan, trials_folder
 from gansweep.sweep.settle import is_settled, settle_run, sweep_status
 from gansweep.tracking.mlflow import (
@@ -48,8 +49,9 @@ def sync_command(name: str, *, uri: str | None, root: Path) -> int:
         raise ConfigError.single(name, f"no such sweep in {root}", nearest(name, names))
     store = MlflowStore(tracking_uri(uri))
     console = Console(soft_wrap=True)
-    with sole_use(folder):
-        plan = Plan.load(folder / PLAN_FILE, name)
+    whole = Whole(folder)
+    with whole.sole_use():
+        plan = whole.plan(name)
         if not plan.entries and not spools(trials_folder(folder)):
             console.print(f"{name}: everything is in MLflow")
             return 0
@@ -85,12 +87,24 @@ def what_is_left(left: Backlog, folder: Path, name: str) -> str:
     )
 
 
-def deliver_spools(store: MlflowStore, courier: Courier, folder: Path, plan: Plan) -> Synced:
-    """Deliver what earlier commands left in the sweep's `folder`, and settle the runs of `plan`."""
+def deliver_spools(
+    store: MlflowStore,
+    courier: Courier,
+    folder: Path,
+    plan: Plan,
+    *,
+    of: Collection[str] | None = None,
+) -> Synced:
+    """Deliver what earlier commands left in the sweep's `folder`, and settle the runs of `plan`.
+
+    of: the keys of the trials in question; None: all.
+    """
     store.warm_up()  # here, lest two threads import MLflow at a time
     elsewhere = 0
     runs = _records(store, plan)
     for trial in spools(trials_folder(folder)):
+        if of is not None and trial.name not in of:
+            continue
         entry = plan.entries.get(trial.name)
         run_id = entry.run_id if entry and entry.run_id else noted_run(trial)
         if run_id in runs:

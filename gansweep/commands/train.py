@@ -14,10 +14,10 @@ from rich.markup import escape
 
 from gansweep.assembly import build_trial_scores, check_fit, load_samples
 from gansweep.commands.folders import sweep_folder
+from gansweep.commands.scope import Whole
 from gansweep.commands.sync import what_is_left
 from gansweep.config import TrialConfig, resolve
 from gansweep.errors import ConfigError, Problem
-from gansweep.ownership import sole_use
 from gansweep.progress import Continue, Progress, Report, TrialResult, Verdict
 from gansweep.provenance import environment_text, version_tags
 from gansweep.sweep.file import load_sweep
@@ -51,7 +51,7 @@ def train_command(
     store = MlflowStore(tracking_uri(uri)) if record else None
     if store:
         store.check()
-    with sole_use(folder, on_loss=_end_at_once):
+    with Whole(folder).sole_use(_end_at_once):
         result = _trained(config, sweep.name, folder, store, console)
     own = trial_folder(folder, config.key)
     scores = [

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, final
 
-from gansweep.errors import Problem
+from gansweep.errors import ConfigError, Problem
 from gansweep.settings import setting
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ class Profile:
         None, "MLflow's store; null: MLFLOW_TRACKING_URI, or mlflow.db in this folder"
     )
     python: str | None = setting(None, "Python interpreter on the nodes; null: as the target says")
+    start_seconds: int | None = setting(
+        None, "how long `gansweep logs --follow` waits for the job to start; null: for ever", ge=1
+    )
 
 
 @final
@@ -109,6 +112,8 @@ class Launcher(ABC):
     """One kind of cluster. Every call is short; what cannot be done is a ConfigError."""
 
     Settings: ClassVar[type[Profile]] = Profile
+    profile: Profile
+    """An instance of `Settings`; a subclass with settings of its own says so again."""
 
     def __init__(self, settings: Profile) -> None:
         self.profile = settings
@@ -137,14 +142,46 @@ class Launcher(ABC):
     def cancel(self, job: Submitted) -> None:
         """Have it end; its trials write checkpoints where the cluster leaves them the time."""
 
-    def logs(self, job: Submitted, *, follow: bool) -> Iterator[str]:
-        """Its output so far, or until it is over."""
-        position = 0
+    def parts(self, job: Submitted) -> Sequence[Submitted]:
+        """What of the job has an output of its own."""
+        return [job]
+
+    def logs(
+        self,
+        job: Submitted,
+        *,
+        follow: bool,
+        on_waiting: Callable[[JobState], None] = lambda state: None,
+    ) -> Iterator[str]:
+        """Its output so far, or until it is over; that of several parts under their names.
+
+        on_waiting hears why a job that is followed has not started, as often as we look.
+
+        Raises:
+            ConfigError: a job that is followed has not started within the profile's time.
+        """
+        positions = dict.fromkeys(self.parts(job), 0)
+        named: Submitted | None = None
+        began, limit = time.monotonic(), self.profile.start_seconds
         while True:
-            over = not follow or self.state(job).is_over  # before we read: then nothing is missed
-            text, position = self.log(job, position)
-            if text:
-                yield text
-            if over:
+            state = self.state(job) if follow else None
+            for part, position in positions.items():  # after the state: then nothing is missed
+                text, positions[part] = self.log(part, position)
+                if text and len(positions) > 1 and part != named:
+                    yield f"==> {part.id} <==\n"
+                    named = part
+                if text:
+                    yield text
+            if state is None or state.is_over:
                 return
+            if state.phase != "waiting":
+                limit = None  # it may wait again, where it was preempted
+            else:
+                on_waiting(state)
+                if limit is not None and time.monotonic() - began > limit:
+                    raise ConfigError.single(
+                        job.id,
+                        f"has not started within {limit} s: {state}",
+                        f"it waits on; `gansweep cancel {job.id}` takes it back",
+                    )
             time.sleep(POLL_SECONDS)

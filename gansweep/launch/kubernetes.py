@@ -81,6 +81,10 @@ REMEDIES = (
     ("logged in", "log in to the cluster again"),
     ("unauthorized", "log in to the cluster again"),
     ("ImagePull", "image: and pull_secrets: in the profile"),
+    ("pull image", "image: and pull_secrets: in the profile"),
+    ("pulling image", "image: and pull_secrets: in the profile"),
+    ("FailedMount", "are claim: and secret: of the profile there? `kubectl get pvc,secret`"),
+    ("FailedScheduling", "cpus:, gpus_per_node:, memory:, tolerations: in the profile"),
     ("InvalidImageName", "image: in the profile"),
     ("CreateContainerConfigError", "is the Secret there? secret: in the profile"),
     ("CrashLoopBackOff", "does the image have Ray? `kubectl logs` of the pod says more"),
@@ -128,10 +132,7 @@ class Kubernetes(Launcher):
         ready_seconds: int = setting(1800, "for all pods to start, else the job has failed", ge=1)
         ttl_seconds: int = setting(600, "for which pods and their output stay afterwards", ge=0)
 
-    def __init__(self, settings: Profile) -> None:
-        super().__init__(settings)
-        assert isinstance(settings, self.Settings)
-        self._own = settings
+    profile: Settings
 
     def problems(self, job: Job) -> list[Problem]:
         return [
@@ -142,7 +143,7 @@ class Kubernetes(Launcher):
         ]
 
     def _settings_problems(self) -> Iterator[Problem]:
-        own = self._own
+        own = self.profile
         for name, value, remedy in (
             ("image", own.image, "an image with gansweep: infra/docker/README.md"),
             ("claim", own.claim, "a PersistentVolumeClaim: pods keep no files of their own"),
@@ -166,7 +167,7 @@ class Kubernetes(Launcher):
     def _resource_problems(self, job: Job) -> Iterator[Problem]:
         wanted = job.sweep.resources
         for name, take, have in (
-            ("cpu", wanted.cpu, self._own.cpus), ("gpu", wanted.gpu, self._own.gpus_per_node)
+            ("cpu", wanted.cpu, self.profile.cpus), ("gpu", wanted.gpu, self.profile.gpus_per_node)
         ):  # fmt: skip
             if take > have:
                 what = f"a trial takes {take:g}, a worker of the job has {have}"
@@ -241,8 +242,10 @@ class Kubernetes(Launcher):
         if phase == "done":
             return JobState(phase, "", 0)
         if phase == "failed":
-            said = _told(status.get("reason", ""), status.get("message", ""))
-            return JobState(phase, said or word, int(code.group(1)) if code else None)
+            said = _told(status.get("reason", ""), status.get("message", "")) or word
+            if not code and (event := self._last_warning(status)):  # its pods may be gone
+                said = f"{said}; {event}"
+            return JobState(phase, said, int(code.group(1)) if code else None)
         if phase == "waiting":
             return JobState(phase, self._why_waiting(found, word))
         return JobState(phase, word if phase == "unknown" else "")
@@ -250,7 +253,7 @@ class Kubernetes(Launcher):
     def _why_waiting(self, rayjob: Mapping[str, Any], word: str) -> str:
         """What keeps a job from running: its queue, or its pods' own words."""
         if rayjob["spec"].get("suspend"):
-            return f"in the queue {self._own.queue}" if self._own.queue else "suspended"
+            return f"in the queue {self.profile.queue}" if self.profile.queue else "suspended"
         cluster = rayjob.get("status", {}).get("rayClusterName")
         if not cluster:
             return word.lower() or "the KubeRay operator has not seen it yet"
@@ -259,7 +262,31 @@ class Kubernetes(Launcher):
         except ConfigError as error:  # who may not list pods
             return error.problems[0].what
         troubles = [trouble for pod in json.loads(said)["items"] for trouble in _troubles(pod)]
-        return troubles[0] if troubles else word.lower()
+        return troubles[0] if troubles else self._last_warning(rayjob["status"]) or word.lower()
+
+    def _last_warning(self, status: Mapping[str, Any]) -> str:
+        """Kubernetes' last words on what the job's cluster is made of; it keeps them for an hour.
+
+        "" where there are none, or we may not ask.
+        """
+        cluster = status.get("rayClusterName")
+        if not cluster:
+            return ""
+        try:
+            said = self._kubectl("get", "events", "--field-selector=type=Warning", "-o", "json")
+        except ConfigError:
+            return ""
+        ours = [
+            event
+            for event in json.loads(said or "{}").get("items", ())
+            if event.get("involvedObject", {}).get("name", "").startswith(cluster)
+        ]
+        if not ours:
+            return ""
+        last = max(ours, key=lambda event: event.get("lastTimestamp") or "")
+        told = _told(last.get("reason", ""), last.get("message", ""))
+        remedy = _remedy(last.get("message", ""))
+        return f"{told}; {remedy}" if remedy and not told.endswith(remedy) else told
 
     def log(self, job: Submitted, after: int) -> tuple[str, int]:
         """What the pod that submits prints: the output of `gansweep run`, kept for ttl_seconds."""
@@ -273,11 +300,11 @@ class Kubernetes(Launcher):
 
     def _says_uri(self, job: Job) -> bool:
         """Whether the command names MLflow's store; else the Secret does."""
-        return job.uri_is_named or self._own.secret is None
+        return job.uri_is_named or self.profile.secret is None
 
     def _manifests(self, job: Job, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """The files that travel, as a ConfigMap, and the RayJob."""
-        own, bundle = self._own, _bundle(job)
+        own, bundle = self.profile, _bundle(job)
         keys = _keys(bundle)
         meta: dict[str, Any] = {"name": name}
         if own.namespace:
@@ -357,7 +384,7 @@ class Kubernetes(Launcher):
     def _pod(
         self, name: str, job: Job, volumes: list[dict[str, Any]], *, cpu: int, memory: str
     ) -> dict[str, Any]:
-        own = self._own
+        own = self.profile
         amounts = {"cpu": str(cpu), "memory": memory}
         container: dict[str, Any] = {
             "name": name,
@@ -381,7 +408,7 @@ class Kubernetes(Launcher):
     def _environment(self, job: Job) -> list[dict[str, Any]]:
         """Where modules of one's own lie, and what the Secret holds: by reference alone."""
         variables: list[dict[str, Any]] = [{"name": "PYTHONPATH", "value": SENT}]
-        if secret := self._own.secret:
+        if secret := self.profile.secret:
             needed = () if self._says_uri(job) else ("MLFLOW_TRACKING_URI",)
             variables += [_from_secret(name, secret, optional=False) for name in needed]
             variables += [_from_secret(name, secret, optional=True) for name in MLFLOW_CREDENTIALS]
@@ -389,7 +416,7 @@ class Kubernetes(Launcher):
 
     def _kubectl(self, *words: str, input: str | None = None) -> str:
         """What kubectl says; ConfigError with its own words where it fails."""
-        own = self._own
+        own = self.profile
         options = [f"--context={own.context}"] * bool(own.context)
         options += [f"--namespace={own.namespace}"] * bool(own.namespace)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,14 @@ def user_folder() -> Path:
     return user_config_path("gansweep") / "profiles"
 
 
-def find_launcher(target: str | None, profile: str | None) -> tuple[str, Launcher]:
+def find_launcher(
+    target: str | None, profile: str | None, over: Mapping[str, Any] | None = None
+) -> tuple[str, Launcher]:
     """The target's name and its launcher, set up by the profile of that name.
 
     The profile's key `to` may say the target as well. Of two profiles of one name the project's
-    counts (`infra/profiles/NAME.yaml` in this folder).
+    counts (`infra/profiles/NAME.yaml` in this folder). `over`: settings over the profile's, unless
+    None, of which not every target has each.
 
     Raises:
         ConfigError: no such target or profile, or every mistake in the profile.
@@ -42,8 +46,12 @@ def find_launcher(target: str | None, profile: str | None) -> tuple[str, Launche
         raise ConfigError.single(
             f"{at}: to", f"is {said!r}", f"one of {', '.join(LAUNCHERS.names)}"
         )
-    name = target or str(said)
-    return name, make_launcher(name, tree, at=at, named_at="--to" if target else f"{at}: to")
+    name, named_at = target or str(said), "--to" if target else f"{at}: to"
+    has = {field.name for field in fields(LAUNCHERS.load(name, at=named_at).Settings)}
+    given = {key: value for key, value in (over or {}).items() if value is not None}
+    if foreign := sorted(set(given) - has):
+        raise ConfigError([Problem(f"--{key}", f"is nothing for --to {name}") for key in foreign])
+    return name, make_launcher(name, {**tree, **given}, at=at, named_at=named_at)
 
 
 def make_launcher(

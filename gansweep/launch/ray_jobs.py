@@ -44,13 +44,10 @@ class RayJobs(Launcher):
         files: list[str] = setting([], "further files and folders that travel")
         stop_seconds: int = setting(60, "for the trials' checkpoints after `gansweep cancel`", ge=1)
 
-    def __init__(self, settings: Profile) -> None:
-        super().__init__(settings)
-        assert isinstance(settings, self.Settings)
-        self._own = settings
+    profile: Settings
 
     def problems(self, job: Job) -> list[Problem]:
-        own, problems = self._own, []
+        own, problems = self.profile, []
         parts = urlsplit(own.address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             remedy = "http://HOST:8265, where the cluster's dashboard is"
@@ -70,7 +67,7 @@ class RayJobs(Launcher):
 
     def _data_problems(self, job: Job) -> Iterator[Problem]:
         """Relative data paths that do not travel."""
-        sent = [(job.folder / name).resolve() for name in self._own.files]
+        sent = [(job.folder / name).resolve() for name in self.profile.files]
         for path in job.local_data():
             place = (job.folder / path).resolve()
             if not any(place.is_relative_to(folder) for folder in sent):
@@ -81,7 +78,7 @@ class RayJobs(Launcher):
     def render(self, job: Job) -> str:
         bundle = self._bundle(job)
         request = self._request(job, bundle, name=f"gansweep-{job.sweep.name}-...", folder="...")
-        tree = {"address": self._own.address, **request, "files": _summary(bundle)}
+        tree = {"address": self.profile.address, **request, "files": _summary(bundle)}
         text: str = yaml.safe_dump(tree, sort_keys=False, width=10**6)
         return text
 
@@ -98,10 +95,10 @@ class RayJobs(Launcher):
 
     def _bundle(self, job: Job) -> Bundle:
         bundle = with_code(sweep_bundle(job.sweep), job.sweep)
-        return with_files(bundle, self._own.files, job.folder, at="files")
+        return with_files(bundle, self.profile.files, job.folder, at="files")
 
     def _request(self, job: Job, bundle: Bundle, *, name: str, folder: str) -> dict[str, Any]:
-        python = self._own.python or "python"
+        python = self.profile.python or "python"
         words = [*job.command(str(bundle.sweep), python=python), "--address", "auto"]
         return {
             "submission_id": name,
@@ -109,7 +106,7 @@ class RayJobs(Launcher):
             "runtime_env": {
                 "working_dir": folder,
                 # Read by the job's supervisor, which would kill after 3 s.
-                "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(self._own.stop_seconds)},
+                "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(self.profile.stop_seconds)},
             },
         }
 
@@ -120,7 +117,7 @@ class RayJobs(Launcher):
         except ConfigError as error:
             return JobState("unknown", error.problems[0].what)
         phase = PHASES.get(str(getattr(info.status, "value", info.status)), "unknown")
-        reason = _reason(info.message or "") if phase == "failed" else ""
+        reason = _reason(info.message or "") if phase in ("failed", "waiting") else ""
         return JobState(phase, reason, info.driver_exit_code)
 
     def log(self, job: Submitted, after: int) -> tuple[str, int]:
@@ -137,21 +134,23 @@ class RayJobs(Launcher):
         """The official client. What it cannot do is a ConfigError that names the address."""
         import logging
 
+        # Here alone: `--dry-run` and what is wrong with a job need no Ray, which takes a second.
+        from ray.exceptions import RayError
         from ray.job_submission import JobSubmissionClient
 
         logging.getLogger("ray.dashboard").setLevel(logging.WARNING)
         try:
             with _environment():
-                yield JobSubmissionClient(self._own.address)
+                yield JobSubmissionClient(self.profile.address)
         except ConnectionError:
             raise ConfigError.single(
-                self._own.address,
+                self.profile.address,
                 "no Ray dashboard answers",
                 "address: in the profile; on the head, `ray start --head` needs ray[default]",
             ) from None
-        except (RuntimeError, OSError, ValueError) as error:  # Ray's words for all else
+        except (RayError, RuntimeError, OSError, ValueError) as error:  # Ray's words for all else
             words = " ".join(str(error).split())[:REASON_CHARACTERS]
-            raise ConfigError.single(self._own.address, words, _remedy(words)) from None
+            raise ConfigError.single(self.profile.address, words, _remedy(words)) from None
 
 
 def _remedy(words: str) -> str:

@@ -1,4 +1,7 @@
-"""Slurm: one sbatch script, on one node with a Ray of its own, on several with one across them."""
+"""Slurm: one sbatch script: on one node with a Ray of its own, on several with one across them.
+
+Or an array of jobs of one node each, with a Ray of its own each, that share the trials.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,18 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import final
 
 from gansweep.errors import ConfigError, Problem
-from gansweep.launch.base import Job, JobState, Launcher, Phase, Profile, Submitted
+from gansweep.launch.base import OVER, Job, JobState, Launcher, Phase, Profile, Submitted
 from gansweep.launch.bundle import Bundle, sweep_bundle
 from gansweep.settings import setting
+from gansweep.sweep.share import share_problems
 
 WALLTIME = re.compile(r"(\d+-)?\d+(:\d{2}){1,2}")
 
@@ -55,11 +61,35 @@ REMEDIES = (
         "account: in the profile; `sacctmgr show associations user=$USER` lists them",
     ),
     ("permission", "ask those who run the cluster for access"),
+    ("not permitted", "another partition: in the profile, or ask those who run it for access"),
     ("not available", "ask for fewer nodes, cores or GPUs: `sinfo -o '%P %D %c %G'`"),
     ("time limit", "lower walltime: in the profile"),
     ("unable to contact", "is slurmctld up? `scontrol ping`"),
 )
 """What to do about words of sbatch."""
+
+REASONS = (
+    ("PartitionTimeLimit", "lower walltime: in the profile"),
+    ("PartitionNodeLimit", "lower nodes: in the profile"),
+    ("Partition", "it takes no jobs now: another partition: in the profile; `sinfo` lists them"),
+    ("ReqNodeNotAvail", "nodes are down or reserved: `sinfo -R` says why"),
+    ("BadConstraints", "no node is like that: options: in the profile"),
+    ("JobHeldUser", "it is held: `scontrol release`"),
+    ("JobHeld", "ask those who run the cluster"),
+    ("JobHoldMaxRequeue", "it was cut off too often: submit the same file again"),
+    ("Assoc", "the account's limit: `sacctmgr show associations user=$USER`"),
+    ("QOS", "the limit of its quality of service: `sacctmgr show qos`"),
+)
+"""What to do about a job that waits, by the beginning of Slurm's reason."""
+
+SHOWN_PHASES: tuple[Phase, ...] = (
+    "running", "waiting", "unknown", "failed", "cancelled", "done",
+)  # fmt: skip
+"""An array is what the first of these says that one of its tasks is in."""
+
+
+TASK = "%a"
+"""Slurm's sign for the number of an array's task, in the name of its log."""
 
 
 @final
@@ -72,6 +102,9 @@ class Slurm(Launcher):
         partition: str | None = setting(None, "partition; null: the cluster's default")
         account: str | None = setting(None, "account that pays; null: the user's default")
         nodes: int = setting(1, "nodes of the job; Ray spans them", ge=1)
+        array: int | None = setting(
+            None, "so many jobs of one node, each with a share of the trials; null: one job", ge=1
+        )
         cpus: int = setting(1, "cores on each node", ge=1)
         gpus_per_node: int = setting(0, "GPUs on each node", ge=0)
         memory: str | None = setting(None, "memory on each node, as 32G; null: the default")
@@ -87,13 +120,10 @@ class Slurm(Launcher):
         )
         ready_seconds: int = setting(300, "for all nodes of the job to join Ray", ge=1)
 
-    def __init__(self, settings: Profile) -> None:
-        super().__init__(settings)
-        assert isinstance(settings, self.Settings)
-        self._own = settings
+    profile: Settings
 
     def problems(self, job: Job) -> list[Problem]:
-        own, problems = self._own, []
+        own, problems = self.profile, []
         if own.walltime is not None and not WALLTIME.fullmatch(own.walltime):
             what = f"is {own.walltime!r}, no time of Slurm's"
             problems.append(Problem("walltime", what, "hours:minutes:seconds in quotes, '4:00:00'"))
@@ -107,15 +137,21 @@ class Slurm(Launcher):
             for option in own.options
             if not option.startswith("-")
         ]
-        if own.nodes > 1 and job.uri.startswith("sqlite"):
+        at_once = max(own.nodes, own.array or 1)
+        if at_once > 1 and job.uri.startswith("sqlite"):
             problems.append(
                 Problem(
                     "tracking uri",
-                    f"{job.uri} is a file, which {own.nodes} nodes cannot write to at once",
+                    f"{job.uri} is a file, which {at_once} nodes cannot write to at once",
                     "start `gansweep ui --host 0.0.0.0` on a machine that all nodes reach, and "
                     "name it: tracking_uri: http://HOST:5000",
                 )
             )
+        if own.array:
+            problems.extend(share_problems(job.sweep.search))
+            if own.nodes > 1:
+                what = f"is {own.nodes}, and a task of an array has one node"
+                problems.append(Problem("nodes", what, "leave out nodes, or array"))
         wanted = job.sweep.resources
         for name, take, have in (
             ("cpu", wanted.cpu, own.cpus), ("gpu", wanted.gpu, own.gpus_per_node)
@@ -140,19 +176,22 @@ class Slurm(Launcher):
         bundle.check(snapshot, job.sweep.overrides)
         said = _slurm("sbatch", "--parsable", input=self._script(job, snapshot / bundle.sweep))
         number = said.strip().splitlines()[-1].partition(";")[0]
-        return Submitted(number, f"{_folder(job)}/slurm-{number}.log")
+        task = f"_{TASK}" if self.profile.array else ""
+        return Submitted(number, f"{_folder(job)}/slurm-{number}{task}.log")
 
     def _snapshot(self, job: Job, bundle: Bundle) -> Path:
         """The files as they are now: what changes until the job starts is meant for another."""
         return _folder(job) / "submitted" / bundle.digest
 
     def _script(self, job: Job, file: Path) -> str:
-        own = self._own
+        own = self.profile
         several = own.nodes > 1
         options = {
             "job-name": f"gansweep-{job.sweep.name}",
             "chdir": str(job.folder),
-            "output": f"{_folder(job)}/slurm-".replace("%", "%%") + "%j.log",  # %j: its number
+            "array": own.array and f"1-{own.array}",
+            "output": f"{_folder(job)}/slurm-".replace("%", "%%")
+            + (f"%A_{TASK}.log" if own.array else "%j.log"),  # %A, %j: the job's number
             "open-mode": "append",
             "partition": own.partition,
             "account": own.account,
@@ -172,6 +211,8 @@ class Slurm(Launcher):
             "RUN": f"({shlex.join(job.command(str(file), python=python))})",
             "RESTARTS": own.restarts if own.requeue else 0,
         }
+        if own.array:
+            words["TASKS"] = own.array
         if several:
             words |= {
                 "PYTHON": shlex.quote(python),
@@ -190,7 +231,7 @@ class Slurm(Launcher):
                 *(f"{name}={value}" for name, value in words.items()),
                 "",
                 _part("slurm_driver.sh"),
-                _part("slurm_nodes.sh" if several else "slurm_node.sh"),
+                _part(f"slurm_{'nodes' if several else 'share' if own.array else 'node'}.sh"),
             ]
         )
 
@@ -202,10 +243,28 @@ class Slurm(Launcher):
             if "nvalid job id" in str(error):
                 return self._accounted(job)
             return JobState("unknown", error.problems[0].what)
-        fields = dict(part.partition("=")[::2] for part in said.split() if "=" in part)
-        return _state(
-            fields.get("JobState", ""), fields.get("Reason", ""), fields.get("ExitCode", "")
-        )
+        return self._together(list(_tasks(said)), job)
+
+    def _together(self, tasks: Sequence[tuple[JobState, int]], job: Submitted) -> JobState:
+        """How the job stands, or an array of so many tasks in each state."""
+        states, wanted = [state for state, _ in tasks], self.profile.array
+        if not (wanted and states):
+            return states[0] if states else JobState("unknown", "Slurm says nothing of it")
+        counts: Counter[Phase] = Counter()
+        for state, count in tasks:
+            counts[state.phase] += count
+        phase: Phase = next((phase for phase in SHOWN_PHASES if counts[phase]), "unknown")
+        forgotten = wanted - counts.total()
+        if forgotten > 0 and phase in OVER:
+            accounted = self._accounted(job)
+            if accounted.phase != "unknown":
+                return accounted
+        words = [f"{counts[phase]} {phase}" for phase in SHOWN_PHASES if counts[phase]]
+        words += [f"{forgotten} over and forgotten"] * (forgotten > 0)
+        why = next((state.reason for state in states if state.phase == phase and state.reason), "")
+        codes = [state.code for state in states if state.code is not None]
+        told = "; ".join(filter(None, [", ".join(words) if len(words) > 1 else "", why]))
+        return JobState(phase, told, max(codes) if codes and phase in OVER else None)
 
     def _accounted(self, job: Submitted) -> JobState:
         """How a job ended that Slurm itself has forgotten, which takes it minutes."""
@@ -218,8 +277,22 @@ class Slurm(Launcher):
                 said = ""
         if not said:
             return JobState("unknown", "Slurm has forgotten it, and keeps no accounts")
-        state, _, code = said.splitlines()[-1].partition("|")
-        return _state(state.split()[0], "", code)
+        lines = [line.partition("|") for line in said.splitlines()]
+        if not self.profile.array:
+            del lines[:-1]
+        tasks = [(_state(state.split()[0], "", code), 1) for state, _, code in lines]
+        if len(tasks) < (self.profile.array or 1):
+            return JobState("unknown", "Slurm has forgotten some of its tasks")
+        return self._together(tasks, job)
+
+    def parts(self, job: Submitted) -> Sequence[Submitted]:
+        if self.profile.array is None:
+            return [job]
+        log = Path(job.log)
+        return [
+            Submitted(f"{job.id}_{task}", str(log.with_name(log.name.replace(TASK, str(task)))))
+            for task in range(1, self.profile.array + 1)
+        ]
 
     def log(self, job: Submitted, after: int) -> tuple[str, int]:
         try:
@@ -276,6 +349,26 @@ def _remedy(words: str) -> str:
     return next((remedy for part, remedy in REMEDIES if part in low), "")
 
 
+def _remedy_for(reason: str) -> str:
+    """What to do about a reason to wait."""
+    return next((remedy for start, remedy in REASONS if reason.startswith(start)), "")
+
+
+def _tasks(said: str) -> Iterator[tuple[JobState, int]]:
+    """What `scontrol show job` says: states, and how many tasks are in each."""
+    for line in said.splitlines():
+        fields = dict(part.partition("=")[::2] for part in line.split() if "=" in part)
+        if state := fields.get("JobState"):
+            count = _count(fields.get("ArrayTaskId", ""))
+            yield _state(state, fields.get("Reason", ""), fields.get("ExitCode", "")), count
+
+
+def _count(tasks: str) -> int:
+    """How many task numbers there are in "1,3-5,7-8%2"; 1 where there is none."""
+    ranges = [part.partition("-") for part in tasks.partition("%")[0].split(",")]
+    return sum(int(last or first) - int(first) + 1 for first, _, last in ranges if first) or 1
+
+
 def _state(name: str, reason: str, code: str) -> JobState:
     """Slurm's own words as a state. code: EXIT:SIGNAL."""
     phase = PHASES.get(name, "unknown")
@@ -283,5 +376,7 @@ def _state(name: str, reason: str, code: str) -> JobState:
     reason = "" if reason in ("None", "") or phase in ("done", "running") else reason
     if name not in ("PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"):
         reason = ", ".join(filter(None, [name.lower(), reason]))
+    if phase == "waiting" and (remedy := _remedy_for(reason)):
+        reason = f"{reason}; {remedy}"
     known = phase in ("done", "failed") and exit_code.isdecimal() and signal in ("", "0")
     return JobState(phase, reason, int(exit_code) if known else None)

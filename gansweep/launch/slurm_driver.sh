@@ -33,6 +33,10 @@ drive() {
     CODE=$?
 }
 
+# This job to Slurm; of an array, this task: its own number may be that of the whole array.
+JOB=$SLURM_JOB_ID
+[ -z "${SLURM_ARRAY_JOB_ID:-}" ] || JOB=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+
 # Ends the job. Where it was cut off, it is run again by Slurm, and goes on from the checkpoints.
 end() { # WHY, or ""
     if [ -n "$STOPPED" ] && [ "$CODE" -gt 2 ]; then
@@ -40,7 +44,7 @@ end() { # WHY, or ""
     fi
     if [ -n "$1" ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "$RESTARTS" ]; then
         echo "gansweep: $1; the job goes back to the queue"
-        scontrol requeue "$SLURM_JOB_ID" && exit 0
+        scontrol requeue "$JOB" && exit 0
     fi
     [ -z "$1" ] || echo "gansweep: $1; to submit the same file again goes on"
     exit "$CODE"

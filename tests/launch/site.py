@@ -44,6 +44,7 @@ SchedulerParameters=bf_interval=2,sched_interval=5
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 State=UNKNOWN
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 State=UNKNOWN
 PartitionName=low Nodes=n[1-2] Default=YES MaxTime=INFINITE PriorityTier=1 State=UP
+PartitionName=closed Nodes=n[1-2] AllowGroups=root MaxTime=INFINITE State=UP
 PartitionName=high Nodes=n[1-2] MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF State=UP
 """
 
@@ -65,6 +66,7 @@ class Site:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="gs"))  # short: sockets lie in it
+        self.folder.chmod(0o755)  # for users, as a site's are
         self.environment = {"SLURM_CONF": f"{self.folder}/slurm.conf", "PATH": _path()}
         self._daemons: list[subprocess.Popen[bytes]] = []
 

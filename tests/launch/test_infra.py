@@ -61,7 +61,10 @@ def test_every_profile_is_a_launchers() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(ROOT)
             found[path.stem] = find_launcher(None, path.stem)[0]
-    assert found == {"kubernetes-gpu": "kubernetes", "laptop-ray": "ray", "slurm-2-nodes": "slurm"}
+    assert found == {
+        "kubernetes-gpu": "kubernetes", "laptop-ray": "ray", "slurm-2-nodes": "slurm",
+        "slurm-array": "slurm",
+    }  # fmt: skip
 
 
 # --- Kubernetes

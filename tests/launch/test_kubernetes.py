@@ -16,7 +16,7 @@ import yaml
 from sweep_files import TEXT, text
 
 from gansweep.errors import ConfigError
-from gansweep.launch import kubernetes
+from gansweep.launch import base, kubernetes
 from gansweep.launch.base import JobState, Submitted
 from gansweep.launch.kubernetes import Kubernetes
 from gansweep.sweep.file import load_sweep
@@ -500,6 +500,65 @@ def test_what_keeps_the_pods_waiting(stage: Stage, pod: dict[str, Any], reason: 
     stage.says("pods", {"items": [{"status": {}}, pod]})
     assert launcher().state(Submitted("x")) == JobState("waiting", reason)
     assert stage.calls[1][0] == ["get", "pods", "-l", "ray.io/cluster=x-abc", "-o", "json"]
+
+
+def event(name: str, reason: str, message: str, at: str) -> dict[str, Any]:
+    return {
+        "involvedObject": {"kind": "Pod", "name": name}, "type": "Warning", "reason": reason,
+        "message": message, "lastTimestamp": at,
+    }  # fmt: skip
+
+
+PULL = 'Failed to pull image "registry/gansweep:1": not found'
+EVENTS = [
+    event("x-abc-head-q1", "FailedMount", "MountVolume.SetUp failed", "2026-01-01T00:00:01Z"),
+    event("x-abc-worker-q2", "Failed", PULL, "2026-01-01T00:00:09Z"),
+    event("other-worker", "FailedScheduling", "no room", "2026-01-01T00:00:10Z"),
+]
+
+
+def test_an_image_that_cannot_be_pulled_in_the_words_of_events(stage: Stage) -> None:
+    """Where the pods themselves say nothing, or are gone."""
+    told = f"Failed: {PULL}; image: and pull_secrets: in the profile"
+    stage.says("rayjob", status("Initializing", rayClusterName="x-abc"))
+    stage.says("pods", {"items": []})
+    stage.says("events", {"items": EVENTS})
+    assert launcher().state(Submitted("x")) == JobState("waiting", told)
+    words = ["get", "events", "--field-selector=type=Warning", "-o", "json"]
+    assert stage.calls[-1][0] == words
+    over = {"reason": "PreRunningDeadlineExceeded", "message": "too long"}
+    stage.says("rayjob", status("Failed", rayClusterName="x-abc", **over))
+    found = launcher().state(Submitted("x"))
+    assert found.phase == "failed"
+    assert found.reason.endswith(f"ready_seconds:; {told}")
+    stage.says("events", "", "Error from server (Forbidden): events is forbidden", 1)
+    assert launcher().state(Submitted("x")).reason.endswith("ready_seconds:")
+    stage.says("events", {"items": EVENTS[:1]})
+    assert "are claim: and secret: of the profile there?" in launcher().state(Submitted("x")).reason
+
+
+def test_logs_say_why_there_are_none(
+    gansweep: Callable[..., tuple[int, str, str]],
+    profile: Callable[..., str],
+    stage: Stage,
+    work: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(base, "POLL_SECONDS", 0.1)
+    (work / "file.yaml").write_text(TEXT)
+    profile("kube", "to: kubernetes\nimage: i\nclaim: c\nsecret: s\nstart_seconds: 1")
+    stage.says("create", {"metadata": {"uid": "u-1"}})
+    gansweep("submit", "file.yaml", "--profile", "kube")
+    stage.says("rayjob", status("Initializing", rayClusterName="x-abc"))
+    stage.says("pods", {"items": [waiting("ImagePullBackOff", "Back-off pulling image")]})
+    code, out, err = gansweep("logs", "small")
+    assert (code, out) == (0, "")
+    assert "waiting (ImagePullBackOff: Back-off pulling image; image: and pull_secrets:" in err
+    code, out, err = gansweep("logs", "small", "--follow")
+    assert (code, out) == (2, "")
+    assert err.count(": waiting (ImagePullBackOff") == 2  # once as it waits, once at the end
+    assert "has not started within 1 s" in err
+    assert "`gansweep cancel gansweep-small-" in err
 
 
 def test_the_log_is_read_on(stage: Stage) -> None:

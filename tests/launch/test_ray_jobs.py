@@ -84,10 +84,10 @@ def test_a_failed_job_has_a_code_and_a_reason(place: Place, tmp_path: Path) -> N
     number = submit(place)
     ended = place.run("logs", number, "--follow", code=1)
     last = ended.text.splitlines()[-1]
-    assert last.startswith(f"{number}: failed, exit code 1 (")
-    assert "Not a directory" in last
+    assert last.startswith(f"{number}: failed, exit code 2 (")
+    assert "cannot be written: Not a directory (use another --dir)" in last
     (record,) = json.loads(place.run("jobs", "--json").text)
-    assert (record["phase"], record["code"]) == ("failed", 1)
+    assert (record["phase"], record["code"]) == ("failed", 2)
 
 
 def test_a_cancelled_job_has_put_its_trials_aside(place: Place) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +17,8 @@ import yaml
 from sweep_files import TEXT, text
 
 from gansweep.errors import ConfigError
-from gansweep.launch.base import Submitted
+from gansweep.launch import base
+from gansweep.launch.base import JobState, Submitted
 from gansweep.launch.ray_jobs import RayJobs, _environment
 
 from .jobs import job
@@ -81,3 +87,50 @@ def test_rays_variables_are_ours_for_the_time_of_a_call(monkeypatch: pytest.Monk
         assert "RAY_ADDRESS" not in os.environ
         assert os.environ["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] == "1"
     assert dict(os.environ) == before
+
+
+def test_a_job_that_never_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own words on what it waits for, and an end of the waiting."""
+    words = "Job has not started yet. It may be waiting for resources to become available."
+    info = SimpleNamespace(status="PENDING", message=words, driver_exit_code=None)
+    client = SimpleNamespace(get_job_info=lambda name: info, get_job_logs=lambda name: "")
+
+    @contextmanager
+    def one(self: RayJobs) -> Iterator[Any]:
+        yield client
+
+    monkeypatch.setattr(RayJobs, "_client", one)
+    monkeypatch.setattr(base, "POLL_SECONDS", 0.3)
+    patient = launcher(start_seconds=1)
+    heard: list[JobState] = []
+    with pytest.raises(ConfigError, match=r"x: has not started within 1 s: waiting \(Job has not"):
+        list(patient.logs(Submitted("x"), follow=True, on_waiting=heard.append))
+    assert {state.reason for state in heard} == {words}
+    assert len(heard) >= 3
+
+
+class Closed(http.server.BaseHTTPRequestHandler):
+    """A dashboard that wants a token."""
+
+    def do_GET(self) -> None:
+        self.send_response(401)
+        self.end_headers()
+        self.wfile.write(b"Unauthorized: Missing authentication token")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_no_permission(work: Path) -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Closed)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    try:
+        with pytest.raises(ConfigError) as caught:
+            launcher(address=address).submit(job(work))
+    finally:
+        server.shutdown()
+        server.server_close()
+    (problem,) = caught.value.problems
+    assert problem.where == address
+    assert "RAY_AUTH_TOKEN" in problem.remedy

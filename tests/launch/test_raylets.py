@@ -7,7 +7,9 @@ import json
 import re
 import subprocess
 import sys
+import sysconfig
 import threading
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 from e2e.command import Place
 from sweep_files import text
 
+from gansweep import __version__
 from gansweep.tracking.mlflow import MlflowStore
 
 from .conftest import RayCluster
@@ -73,6 +76,21 @@ def test_versions_are_compared_on_every_node(
     assert not launched(place)
 
 
+def test_another_ray_is_refused(cluster: RayCluster, place: Place, mlflow_server: str) -> None:
+    program = "import ray; ray.__version__ = '9.9.9'; from gansweep.cli import main; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "run", "small.yaml", "--address", cluster.address,
+         "--tracking-uri", mlflow_server],
+        cwd=place.folder, env=place.environment, capture_output=True, text=True, timeout=200,
+        check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert f"--address: the cluster at '{cluster.address}' has other versions: " in ended.stderr
+    assert "Ray: 9.9.9" in ended.stderr
+    assert "install the same Ray and Python on every node and here" in ended.stderr
+    assert not launched(place)
+
+
 class Moody(http.server.BaseHTTPRequestHandler):
     """A tracking server that knows the driver, and whoever asks later no more."""
 
@@ -124,3 +142,46 @@ def test_a_sweep_over_both_and_no_credential_in_any_file(
     ]
     assert len(files) > 20
     assert not [path for path in files if TOKEN.encode() in path.read_bytes()]
+
+
+OLD = """
+import importlib.util, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name != "gansweep":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+
+        def loaded(module):
+            load(module)
+            module.__version__ = "0.0.9"
+
+        spec.loader.exec_module = loaded
+        return spec
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+def test_a_node_with_another_gansweep_is_refused(
+    cluster: RayCluster, place: Place, mlflow_server: str, tmp_path: Path
+) -> None:
+    """An environment that has this one's packages, but for an older gansweep."""
+    venv.create(tmp_path / "old", symlinks=True)
+    (packages,) = (tmp_path / "old" / "lib").glob("python*/site-packages")
+    (packages / "old_gansweep.py").write_text(OLD)
+    (packages / "all.pth").write_text(
+        f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\nimport old_gansweep\n"
+    )
+    cluster.join("old", python=tmp_path / "old" / "bin" / "python")
+    said = place.run(
+        "run", "small.yaml", "--address", cluster.address, "--tracking-uri", mlflow_server, code=2
+    ).text
+    assert re.search(
+        rf"--address: gansweep is 0\.0\.9 on [^,]+ \(\S+\), {re.escape(__version__)} here", said
+    ), said
+    assert "install the same version on every node" in said
+    assert not launched(place)

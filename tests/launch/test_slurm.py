@@ -14,7 +14,7 @@ import pytest
 from sweep_files import text
 
 from gansweep.errors import ConfigError
-from gansweep.launch import slurm
+from gansweep.launch import base, slurm
 from gansweep.launch.base import JobState, Submitted
 from gansweep.launch.slurm import Slurm
 
@@ -84,9 +84,21 @@ def test_several_nodes_have_one_ray_of_their_own(work: Path) -> None:
     assert "export RAY_AUTH_MODE=token" in lines
 
 
-@pytest.mark.parametrize("nodes", [1, 2])
-def test_bash_reads_the_script(work: Path, nodes: int) -> None:
-    script = launcher(nodes=nodes).render(job(work))
+def test_an_array_has_a_share_in_each_task(work: Path) -> None:
+    script = launcher(array=4, cpus=8).render(job(work))
+    lines = script.splitlines()
+    assert "#SBATCH --array=1-4" in lines
+    assert f"#SBATCH --output={work}/runs/small/slurm-%A_%a.log" in lines
+    assert "#SBATCH --nodes=1" in lines
+    assert "#SBATCH --signal=B:USR1@120" in lines
+    assert "#SBATCH --requeue" in lines
+    assert lines[-2:] == ['drive --share "$SLURM_ARRAY_TASK_ID/$TASKS"', 'end ""']
+    assert "srun" not in script
+
+
+@pytest.mark.parametrize("settings", [{}, {"nodes": 2}, {"array": 2}])
+def test_bash_reads_the_script(work: Path, settings: dict[str, int]) -> None:
+    script = launcher(**settings).render(job(work))
     ended = subprocess.run(
         ["bash", "-n"], input=script, text=True, capture_output=True, check=False
     )
@@ -124,6 +136,18 @@ def test_a_database_file_is_for_one_node(work: Path) -> None:
     (found,) = problems(work, uri=uri, nodes=2)
     assert found.startswith(f"tracking uri: {uri} is a file, which 2 nodes cannot write to at once")
     assert "gansweep ui" in found
+
+
+def test_what_an_array_cannot_mean(work: Path) -> None:
+    assert problems(work, array=3) == []
+    (found,) = problems(work, array=3, nodes=2)
+    assert found == ("nodes: is 2, and a task of an array has one node (leave out nodes, or array)")
+    (found,) = problems(work, array=3, uri="sqlite:////shared/mlflow.db")
+    assert "is a file, which 3 nodes cannot write to at once" in found
+    content = text(search={"scheduler": "asha"})
+    (found,) = problems(work, content, array=3)
+    assert found.startswith("search.scheduler: asha compares all trials")
+    assert problems(work, content) == []
 
 
 def test_a_trial_fits_a_node(work: Path) -> None:
@@ -166,6 +190,7 @@ REFUSALS = [
     ("Batch job submission failed: Invalid account or account/partition combination", "account:"),
     ("Batch job submission failed: Access/permission denied", "those who run the cluster"),
     ("Batch job submission failed: Requested node configuration is not available", "fewer nodes"),
+    ("Batch job submission failed: User's group not permitted to use this partition", "partition:"),
     ("Unable to contact slurm controller (connect failure)", "slurmctld"),
 ]
 
@@ -174,7 +199,7 @@ REFUSALS = [
 def test_refusals_are_told_with_a_remedy(
     work: Path, commands: Path, words: str, remedy: str
 ) -> None:
-    executable(commands / "sbatch", f"#!/bin/sh\necho 'sbatch: error: {words}' >&2; exit 1")
+    executable(commands / "sbatch", f'#!/bin/sh\necho "sbatch: error: {words}" >&2; exit 1')
     with pytest.raises(ConfigError) as caught:
         launcher().submit(job(work))
     (problem,) = caught.value.problems
@@ -206,6 +231,117 @@ STATES = [
     ("JobId=7 JobState=CANCELLED Reason=None ExitCode=0:15", JobState("cancelled")),
     ("JobId=7 JobState=COMPLETING Reason=None ExitCode=0:0", JobState("running", "completing")),
 ]
+
+
+WAITING = [
+    ("PartitionTimeLimit", "lower walltime: in the profile"),
+    ("PartitionDown", "another partition: in the profile"),
+    ("JobHeldUser", "`scontrol release`"),
+    ("AssocGrpCpuLimit", "the account's limit"),
+    ("ReqNodeNotAvail,_UnavailableNodes:n1", "`sinfo -R` says why"),
+]
+
+
+@pytest.mark.parametrize(("reason", "remedy"), WAITING)
+def test_a_job_that_waits_says_for_what(commands: Path, reason: str, remedy: str) -> None:
+    said = f"JobId=7 JobState=PENDING Reason={reason} ExitCode=0:0"
+    executable(commands / "scontrol", f"#!/bin/sh\necho '{said}'")
+    found = launcher().state(Submitted("7"))
+    assert found.phase == "waiting"
+    assert found.reason.startswith(f"{reason}; ")
+    assert remedy in found.reason
+
+
+def test_who_follows_a_job_that_never_starts_is_told(
+    commands: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "POLL_SECONDS", 0.3)
+    executable(commands / "scontrol", "#!/bin/sh\necho 'JobState=PENDING Reason=Priority'")
+    one = Submitted("7", "/nowhere")
+    heard: list[JobState] = []
+    with pytest.raises(ConfigError) as caught:
+        list(launcher(start_seconds=1).logs(one, follow=True, on_waiting=heard.append))
+    (problem,) = caught.value.problems
+    assert str(problem) == (
+        "7: has not started within 1 s: waiting (Priority) "
+        "(it waits on; `gansweep cancel 7` takes it back)"
+    )
+    assert set(heard) == {JobState("waiting", "Priority")}
+
+
+def test_a_job_that_waits_again_has_started(
+    commands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was preempted, say: that is as long as it takes."""
+    monkeypatch.setattr(base, "POLL_SECONDS", 0.2)
+    script = """#!/bin/sh
+n=$(cat {0}/n 2>/dev/null || echo 0); echo $((n + 1)) >{0}/n
+case $n in 0) s=RUNNING ;; ?) s=PENDING ;; *) s=COMPLETED ;; esac
+echo JobState=$s Reason=None ExitCode=0:0
+"""
+    executable(commands / "scontrol", script.format(tmp_path))
+    assert list(launcher(start_seconds=1).logs(Submitted("7", "/nowhere"), follow=True)) == []
+    assert int((tmp_path / "n").read_text()) == 11
+
+
+# --- an array's tasks
+
+
+def task(number: str, state: str, *, code: int = 0, reason: str = "None") -> str:
+    return (
+        f"JobId=7{number[0]} ArrayJobId=7 ArrayTaskId={number} JobState={state} Reason={reason} "
+        f"ExitCode={code}:0"
+    )
+
+
+ARRAYS = [
+    (
+        [task("1", "RUNNING"), task("2-3", "PENDING", reason="Resources")],
+        JobState("running", "1 running, 2 waiting"),
+    ),
+    (
+        [task("1,3%2", "PENDING", reason="JobHeldUser"), task("2", "COMPLETED")],
+        JobState("waiting", "2 waiting, 1 done; JobHeldUser; it is held: `scontrol release`"),
+    ),
+    ([task(n, "COMPLETED") for n in "123"], JobState("done", "", 0)),
+    (
+        [task("1", "COMPLETED"), task("2", "FAILED", code=1, reason="NonZeroExitCode"),
+         task("3", "COMPLETED")],
+        JobState("failed", "1 failed, 2 done; NonZeroExitCode", 1),
+    ),
+    (
+        [task("1", "CANCELLED"), task("2", "CANCELLED"), task("3", "COMPLETED")],
+        JobState("cancelled", "2 cancelled, 1 done", 0),
+    ),
+    ([task("3", "COMPLETED")], JobState("done", "1 done, 2 over and forgotten", 0)),
+    ([task("3", "RUNNING")], JobState("running", "1 running, 2 over and forgotten")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("lines", "state"), ARRAYS)
+def test_states_of_an_array(commands: Path, lines: list[str], state: JobState) -> None:
+    (commands / "said").write_text("\n".join(lines))
+    executable(commands / "scontrol", f"#!/bin/sh\ncat {commands}/said")
+    assert launcher(array=3).state(Submitted("7")) == state
+
+
+def test_tasks_that_slurm_forgot_are_in_its_accounts(commands: Path) -> None:
+    executable(commands / "scontrol", f"#!/bin/sh\necho '{task('3', 'COMPLETED')}'")
+    executable(commands / "sacct", "#!/bin/sh\nprintf 'FAILED|2:0\\nCOMPLETED|0:0\\n'")
+    assert launcher(array=2).state(Submitted("7")) == JobState("failed", "1 failed, 1 done", 2)
+
+
+def test_the_logs_of_an_array_are_those_of_its_tasks(work: Path, commands: Path) -> None:
+    executable(commands / "sbatch", "#!/bin/sh\necho 42")
+    array = launcher(array=3)
+    submitted = array.submit(job(work))
+    folder = work / "runs" / "small"
+    assert submitted == Submitted("42", f"{folder}/slurm-42_%a.log")
+    (folder / "slurm-42_1.log").write_text("one\n")
+    (folder / "slurm-42_3.log").write_text("three\n")
+    assert "".join(array.logs(submitted, follow=False)) == (
+        "==> 42_1 <==\none\n==> 42_3 <==\nthree\n"
+    )
 
 
 @pytest.mark.parametrize(("said", "state"), STATES)
@@ -353,6 +489,23 @@ def test_a_job_goes_back_so_many_times_alone(work: Path, tmp_path: Path) -> None
     assert code == 130
     assert "to submit the same file again goes on" in said
     assert stage.notes[-1] == "stopped"
+
+
+def test_a_task_of_an_array_goes_back_alone(work: Path, tmp_path: Path) -> None:
+    """The number of one of them is that of the whole array."""
+    stage = Stage(tmp_path / "stage", job(work), nodes=1, array=3)
+    running = stage.start(
+        ACT="wait", SLURM_ARRAY_JOB_ID=str(os.getpid() % 1000), SLURM_ARRAY_TASK_ID="3"
+    )
+    stage.wait_for("begun")
+    os.kill(running.pid, 10)
+    code, _ = ended(running)
+    assert code == 0
+    assert stage.notes == [
+        "run  http://127.0.0.1:5000 --share 3/3",
+        "stopped",
+        f"requeue {os.getpid() % 1000}_3",
+    ]
 
 
 def test_two_nodes_share_a_port_and_a_token(work: Path, tmp_path: Path) -> None:

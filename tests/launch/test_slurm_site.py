@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from e2e.command import Place, wait_for
+from mlflow.tracking import MlflowClient
 
 from gansweep.tracking.mlflow import MlflowStore
 
+from .jobs import executable
 from .site import Site
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
@@ -59,17 +63,19 @@ def place(site: Site, mlflow_server: str, tmp_path: Path) -> Place:
     return home
 
 
+SBATCH = shutil.which("sbatch")
 TOKEN = "a-token-that-nobody-writes-down"
 
 
-def submit(place: Place, name: str, *, nodes: int, g_steps: int) -> str:
+def submit(place: Place, name: str, *words: str, nodes: int, g_steps: int) -> str:
     (place.folder / f"{name}.yaml").write_text(SWEEP.format(name=name, g_steps=g_steps))
-    said = place.run("submit", f"{name}.yaml", "--profile", f"nodes{nodes}").text
+    said = place.run("submit", f"{name}.yaml", "--profile", f"nodes{nodes}", *words).text
     (number,) = re.findall(r"submitted (\d+) to slurm: 4 trials", said)
     return str(number)
 
 
 def state(site: Site, number: str) -> dict[str, str]:
+    """Of a job, or of a task NUMBER_TASK."""
     said = site.say("scontrol", "--oneliner", "show", "job", number)
     return dict(part.partition("=")[::2] for part in said.split() if "=" in part)
 
@@ -176,6 +182,92 @@ def test_one_node_time_is_up_and_cancel(site: Site, place: Place, mlflow_server:
     reaches(site, place, name, number, "RUNNING", seconds=200)
     place.run("cancel", number)
     assert state(site, number)["JobState"] == "CANCELLED"
+
+
+def tasks(site: Site, number: str) -> dict[str, dict[str, str]]:
+    """What Slurm says of an array's tasks, by their numbers; of those that wait, together."""
+    found = {}
+    for line in site.say("scontrol", "--oneliner", "show", "job", number).splitlines():
+        words = dict(part.partition("=")[::2] for part in line.split() if "=" in part)
+        found[words["ArrayTaskId"]] = words
+    return found
+
+
+def test_an_array_of_three_one_of_them_queued_again(
+    site: Site, place: Place, mlflow_server: str
+) -> None:
+    """No Ray between the nodes. Cut off is the task whose number is that of the whole array."""
+    name = "array"
+    number = submit(place, name, "--array", "3", nodes=1, g_steps=4000)
+    folder = place.folder / "shared" / name
+
+    def the_last_one() -> str:
+        """The running task that has the array's number, with a checkpoint."""
+        for task, told in tasks(site, number).items():
+            deal = folder / "shares" / "deal.json"
+            if told["JobState"] == "RUNNING" and told["JobId"] == number and deal.exists():
+                dealt = json.loads(deal.read_text())["shares"]
+                own = dealt[int(task) - 1]
+                if any((folder / "trials" / key / "checkpoint.pt").exists() for key in own):
+                    return task
+        return ""
+
+    try:
+        last = wait_for(the_last_one, seconds=400, what="a checkpoint of the array's own number")
+    except AssertionError as error:
+        raise AssertionError(f"{error}{words(place, name, number)}{site.logs()}") from None
+    one = f"{number}_{last}"
+    site.say("scancel", "--batch", "--signal=USR1", one)
+    reaches(site, place, name, one, "PENDING", seconds=90)
+    said = (folder / f"slurm-{one}.log").read_text()
+    assert "its time is up; the job goes back to the queue" in said
+    reaches(site, place, name, one, "COMPLETED", seconds=400)
+    told = tasks(site, number)
+    assert {each["JobState"] for each in told.values()} == {"COMPLETED"}
+    assert {each["Restarts"] for task, each in told.items() if task != last} <= {"0"}
+    assert told[last]["Restarts"] == "1"
+    check_complete(mlflow_server, name)
+    runs = MlflowClient(mlflow_server).search_runs(
+        [MlflowStore(mlflow_server).existing_experiment(name)]
+    )
+    (parent,) = [run for run in runs if "gansweep.sweep" in run.data.tags]
+    assert parent.info.status == "FINISHED"
+    followed = place.run("logs", number, "--follow", code=0).text
+    assert f"{number}: done" in followed
+    for task in (1, 2, 3):
+        assert f"==> {number}_{task} <==" in followed
+        assert f"{name}, share {task}/3: " in followed
+    assert "trained 4 trials" in (folder / f"slurm-{one}.log").read_text()
+    assert not list(Path("/tmp").glob(f"gansweep-{number}-*"))
+
+
+def test_a_job_that_never_starts(site: Site, place: Place) -> None:
+    profile = place.folder / "infra" / "profiles" / "nodes1.yaml"
+    profile.write_text(profile.read_text() + "start_seconds: 3\noptions: [--hold]\n")
+    number = submit(place, "held", "--array", "2", nodes=1, g_steps=10)
+    why = "waiting (JobHeldUser; it is held: `scontrol release`)"
+    assert f"{number}: {why}" in place.run("logs", number).text
+    said = place.run("logs", number, "--follow", code=2).text
+    assert f"{number}: has not started within 3 s: waiting (JobHeldUser; " in said
+    assert f"`gansweep cancel {number}`" in said
+    place.run("cancel", number)
+    assert {each["JobState"] for each in tasks(site, number).values()} == {"CANCELLED"}
+
+
+def test_no_permission(site: Site, place: Place, tmp_path: Path) -> None:
+    """In a user's name, who is not in the partition's group."""
+    executable(
+        tmp_path / "bin" / "sbatch",
+        f'#!/bin/sh\nexec setpriv --reuid=65534 --regid=65534 --clear-groups {SBATCH} "$@"\n',
+    )
+    place.environment["PATH"] = f"{tmp_path}/bin:{place.environment['PATH']}"
+    profile = place.folder / "infra" / "profiles" / "nodes1.yaml"
+    profile.write_text(profile.read_text().replace("low", "closed"))
+    (place.folder / "x.yaml").write_text(SWEEP.format(name="x", g_steps=10))
+    said = place.run("submit", "x.yaml", "--profile", "nodes1", code=2).text
+    assert "sbatch: Batch job submission failed: User's group not permitted" in said
+    assert "ask those who run it for access" in said
+    assert not place.run("jobs").text.count("slurm")
 
 
 def test_an_unknown_partition(place: Place) -> None:

@@ -101,6 +101,21 @@ def test_cancel_of_what_does_not_end(
     assert gansweep("cancel", "42") == (1, "42: waiting\n", "")
 
 
+def test_an_array(gansweep: Gansweep, site: Path, profile: Callable[..., str]) -> None:
+    profile("mine", "to: slurm\narray: 5\ntracking_uri: http://h:1")
+    assert (
+        "#SBATCH --array=1-5\n"
+        in gansweep("submit", "file.yaml", "--profile", "mine", "--dry-run")[1]
+    )
+    assert gansweep("submit", "file.yaml", "--profile", "mine", "--array", "2")[0] == 0
+    assert "#SBATCH --array=1-2\n" in (site / "script").read_text()
+    assert gansweep("logs", "42") == (0, "", "42: waiting (1 waiting, 1 over and forgotten)\n")
+    assert gansweep("cancel", "42")[:2] == (
+        0,
+        "42: cancelled (1 cancelled, 1 over and forgotten)\n",
+    )
+
+
 def test_no_jobs(gansweep: Gansweep) -> None:
     assert gansweep("jobs") == (0, "no jobs: gansweep submit FILE --to ...\n", "")
     code, _, err = gansweep("logs", "7")
@@ -117,6 +132,12 @@ REFUSED = [
     (["--to", "slurm", "--tracking-uri", "ftp://x"], {}, "no tracking URI"),
     (["--to", "slurm", "--tracking-uri", "http://me:pw@h:1"], {}, "has a password"),
     (["--to", "slurm", "resources.cpu=9"], {}, "a trial takes 9"),
+    (["--to", "ray", "--array", "2"], {}, "--array: is nothing for --to ray"),
+    (
+        ["--to", "slurm", "--array", "2", "--tracking-uri", "http://h:1"],
+        {"search": {"method": "tpe", "samples": 2}},
+        "search.method: tpe learns from all",
+    ),
 ]
 
 
