@@ -422,7 +422,7 @@ class _Run:
                 "the same command goes on"
             )
         if of_others := sum(entry.state in TO_GO for entry in entries) - to_go:
-            console.print(f"{of_others} trials of other shares to go")
+            console.print(f"{of_others} trial{'s' * (of_others != 1)} of other shares to go")
         return code
 
     def _table(self, entries: Sequence[Entry]) -> list[PointResult]:
