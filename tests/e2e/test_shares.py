@@ -14,7 +14,7 @@ import pytest
 from .command import Ended, Place, wait_for
 from .record import Record
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 SWEEP = """\
 name: shared
