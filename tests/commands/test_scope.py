@@ -140,8 +140,11 @@ def test_interrupted_trials_keep_their_share(take_up: TakeUp, folder: Path) -> N
 
 
 def test_what_was_not_delivered_stays_with_its_share(take_up: TakeUp) -> None:
+    """Until the same command delivers it, though the others have ended meanwhile."""
     first, plan, own = take_up(1)
+    second, other, _ = take_up(2)
     end(first, plan, delivered=False)
+    end(second, other)
     _, again, _ = take_up(1)
     assert list(again.entries) == [trial.key for trial in own]
     assert first.delivers(again) == again.entries.keys()

@@ -84,6 +84,14 @@ def test_seeds_of_a_point_and_trials_of_a_shape_stay_together(tmp_path: Path) ->
         assert len({str(trial.point) for trial in each}) == 2
 
 
+def test_no_point_is_torn_where_a_pack_has_an_odd_place(tmp_path: Path) -> None:
+    found = trials(tmp_path, points=4, seeds=2)
+    points = {trial.key: str(trial.point) for trial in found}
+    for keys in deal(found, 4, size=3, left=whole):
+        assert len(keys) == 2
+        assert len({points[key] for key in keys}) == 1
+
+
 def test_who_has_more_seeds_than_places_is_split(tmp_path: Path) -> None:
     shares = deal(trials(tmp_path, points=1, seeds=5), 2, size=2, left=whole)
     assert sorted(map(len, shares)) == [2, 3]
