@@ -60,7 +60,7 @@ def parse_duration(value: float | str) -> float:
     if isinstance(value, str):
         text = value.strip()
         found = DURATION.fullmatch(text)
-        if found and text:
+        if found:
             parts = found.groupdict(default="0")
             seconds = sum(float(parts[unit]) * each for unit, each in UNITS.items())
         elif re.fullmatch(r"\d+(\.\d+)?", text):
