@@ -245,15 +245,33 @@ def plan(
     overrides: Overrides = None,
     root: Root = RUNS,
     json: AsJson = False,
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe",
+            help="Train one trial of each shape of which nothing is known for some seconds, to "
+            "estimate the time.",
+        ),
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Workers to estimate the time with. Else as many as fit on this machine.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
     trusted_only: TrustedOnly = False,
 ) -> None:
-    """Print the trials of a sweep, their keys and resources, without starting anything."""
+    """Print the trials of a sweep, their keys and resources, and how long they may take."""
     from gansweep.imports import importing
 
     with importing():
         from gansweep.commands.plan import plan_command
 
-    raise typer.Exit(plan_command(file, overrides or [], root=root, as_json=json))
+    raise typer.Exit(
+        plan_command(file, overrides or [], root=root, as_json=json, probes=probe, workers=workers)
+    )
 
 
 @app.command()

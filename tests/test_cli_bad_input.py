@@ -116,6 +116,16 @@ CASES: list[tuple[str, str, list[str]]] = [
         text(space={"modle.clip": {"grid": [1.0]}}),
         ["space.modle.clip: 'modle.clip' names no setting of a trial (did you mean 'model'?)"],
     ),
+    (
+        "no duration",
+        text(time_budget="two hours"),
+        ["time_budget: 'two hours' is no duration (as 90m, 2h, 1d 12h or 1h30m, with d, h, "],
+    ),
+    (
+        "GPU hours without a GPU",
+        text(gpu_hours=5),
+        ["gpu_hours: is set, and resources.gpu is 0 (set resources.gpu, or limit time_budget)"],
+    ),
     ("empty space", text(space={}), ["space: is empty (add an axis"]),
     ("empty axis", text(space={"model.clip": {"grid": []}}), ["space.model.clip.grid: needs a"]),
     ("no space", text(space=None), ["space: is empty", "gansweep train, or add seeds"]),

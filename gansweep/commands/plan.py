@@ -1,4 +1,4 @@
-"""`gansweep plan`: what a sweep would train."""
+"""`gansweep plan`: what a sweep would train, and about how long."""
 
 from __future__ import annotations
 
@@ -11,24 +11,39 @@ from rich.markup import escape
 from rich.table import Table
 
 from gansweep.commands.folders import sweep_folder
+from gansweep.commands.forecast import forecast
 from gansweep.commands.scope import standing
 from gansweep.settings import dump
 from gansweep.sweep.file import load_sweep
 from gansweep.sweep.trials import check_data, planned
 
 
-def plan_command(path: Path, overrides: Sequence[str], *, root: Path, as_json: bool) -> int:
-    """Print trials, keys and resources; nothing is started or written but the data cache."""
+def plan_command(
+    path: Path,
+    overrides: Sequence[str],
+    *,
+    root: Path,
+    as_json: bool,
+    probes: bool = False,
+    workers: int | None = None,
+) -> int:
+    """Print trials, keys, resources and time; nothing is written but the data cache.
+
+    Nothing is started either, but for `probes` of what nothing is known of. workers: that the time
+    is estimated with; None: as many as this machine has room for.
+    """
     sweep = load_sweep(path, overrides)
     trials = planned(sweep)
     advice = check_data(trials, stacked=sweep.resources.engine == "stacked")
     known = standing(sweep_folder(root, sweep.name), sweep.name).entries
     resources = sweep.resources
+    outlook = forecast(sweep, trials, known, root=root, probes=probes, workers=workers)
     if as_json:
         tree = {
             "name": sweep.name,
             "method": sweep.search.method,
             "resources": dump(resources),
+            "estimate": outlook.to_dict(),
             "trials": [
                 {
                     "key": trial.key,
@@ -60,6 +75,8 @@ def plan_command(path: Path, overrides: Sequence[str], *, root: Path, as_json: b
         f"{sweep.name}: {what}, in packs of {resources.pack or 'what fits'}, "
         f"each pack with {resources.cpu:g} cores and {resources.gpu:g} GPUs"
     )
+    for text in outlook.lines(path):
+        console.print(text, markup=False)
     for line in sorted({line for lines in advice.values() for line in lines}):
         console.print(f"note: {escape(line)}")
     return 0

@@ -31,6 +31,7 @@ from gansweep.sweep.proposals import Listed, Proposals, TreeParzen
 from gansweep.sweep.schedulers.pbt import generation_interval
 from gansweep.sweep.settle import sweep_status
 from gansweep.sweep.share import Share, share_problems
+from gansweep.sweep.spending import SPENT_FILE, Spending
 from gansweep.sweep.startup import RayStart, cores, exit_at_once, slots
 from gansweep.sweep.trials import Trial, check_data, compared_across, planned
 from gansweep.terminal import Display, clock, quiet
@@ -47,8 +48,9 @@ from gansweep.tracking.spool import spools
 
 log = logging.getLogger("gansweep")
 
-OK, FAILED, INTERRUPTED = 0, 1, 130
-"""Exit codes: all well; a trial failed; there is more to go. 2 is a mistake in the input."""
+OK, FAILED, SPENT, INTERRUPTED = 0, 1, 3, 130
+"""Exit codes: all well; a trial failed; the sweep's budget ended first; there is more to go. 2 is a
+mistake in the input."""
 
 LOG_FILE, SHEET_FILE = "driver.log", "samples.png"
 
@@ -194,6 +196,8 @@ class _Run:
         self.backlog = Backlog()
         self.budget = max(trial.config.budget.g_steps for trial in trials)
         self.plan, trials = scope.take_up(sweep, trials, retry_failed=retry_failed)
+        limits = sweep.limits.shared(scope.parts)
+        self.spending = Spending(scope.folder / SPENT_FILE, limits)
         population = _population(sweep.search, self.budget)
         if self.plan.entries and self.plan.population != population:
             raise ConfigError.single(
@@ -237,13 +241,15 @@ class _Run:
         try:
             self._deliver_earlier()
             trouble = ""
-            if self.proposals.total:
+            if self.proposals.total and not self.spending.spent:
                 self.console.print(
                     f"[bold]{self.scope.title}[/]: {self.proposals.total} trials to train; "
                     f"the log is {self.scope.folder / LOG_FILE}"
                 )
+                for key in self.sweep.limits.given:
+                    self.console.print(f"budget  {self._account(key)}")
                 trouble = self._train(start())
-            else:
+            elif not self.proposals.total:
                 self.console.print(f"[bold]{self.scope.title}[/]: every trial is finished already")
         finally:
             self.courier.close()
@@ -316,14 +322,18 @@ class _Run:
             tags=tags,
             advice=self.advice,
             budget=self.budget,
+            spending=self.spending,
         )
         trouble: list[str] = []
 
         def on_interrupt() -> None:
+            spent = self.spending.spent
             self.grace.begin()
-            driver.interrupted = True
-            trouble.append("interrupted")
-            board.message = "stopping: the trials write their checkpoints (again to end at once)"
+            driver.put_aside(f"{spent} spent" if spent else "interrupted")
+            trouble.extend([] if spent else ["interrupted"])
+            why = f"{spent} is spent" if spent else "stopping"
+            how = "Ctrl-C twice" if spent else "again"
+            board.message = f"{why}: the trials write their checkpoints ({how} to end at once)"
 
         died: list[str] = []
 
@@ -336,18 +346,21 @@ class _Run:
         ray.watch(on_death)
         try:
             with Display(self.console, board, metric=self.sweep.search.metric).showing():
+                self.spending.begin()
                 run_packs(
                     driver,
                     resources=ray.resources,
                     concurrent=workers,
                     folder=self.scope.folder,
                     on_interrupt=on_interrupt,
+                    is_due=lambda: bool(self.spending.spent),
                     environment=None if ray.is_local else credentials(),
                 )
         except KeyboardInterrupt:
             trouble.append("ended at once")
         finally:
             self.grace.workers_ended()
+            self.spending.end()
             ray.watch(None)
             driver.settle()
             ray.stop()
@@ -398,13 +411,18 @@ class _Run:
             results = self._table(entries)
             failed = [entry for entry in own if entry.state == "failed"]
             to_go = sum(entry.state in TO_GO for entry in own)
-            code = INTERRUPTED if trouble or to_go else FAILED if failed else OK
+            left = max(to_go, self.proposals.waiting)
+            spent = self.spending.spent if left else ""
+            out_of_budget = bool(spent) and not trouble
+            code = FAILED if failed else OK
+            if trouble or to_go or spent:
+                code = SPENT if out_of_budget else INTERRUPTED
             if self.backlog.records:  # the store is away
                 line = what_is_left(self.backlog, self.folder, self.sweep.name)
                 self.console.print(line, style="yellow", markup=False)
                 code = INTERRUPTED
             elif is_last and not self._record_end(
-                results, "KILLED" if trouble else sweep_status(entries)
+                results, "KILLED" if trouble or spent else sweep_status(entries)
             ):
                 code = INTERRUPTED
         console = self.console
@@ -416,7 +434,13 @@ class _Run:
                 "        each traceback is the artifact traceback.txt of its run; "
                 "--retry-failed trains them again"
             )
-        if trouble or to_go:
+        if out_of_budget:
+            console.print(
+                f"[yellow]out of budget[/]: {self._account(spent)}; {left} "
+                f"trial{'s' * (left != 1)} to go: the same command with a larger {spent} goes on "
+                "from the checkpoints"
+            )
+        elif trouble or to_go:
             console.print(
                 f"[yellow]{trouble or 'interrupted'}[/], {to_go} trials to go: "
                 "the same command goes on"
@@ -440,6 +464,16 @@ class _Run:
             console.print(f"best    [bold]{escape(best.name)}[/] ({metric} {best.mean:.4g})")
         console.print(f"trained {len(entries)} trials, {clock(seconds)} of training in all")
         return results
+
+    def _account(self, limit: str) -> str:
+        """Of a limit's key: how much of it the sweep has spent."""
+        spending = self.spending
+        limits = spending.limits
+        words = {
+            "time_budget": f"{clock(spending.seconds)} of {clock(limits.seconds or 0)}",
+            "gpu_hours": f"{spending.gpu_hours:.3g} of {limits.gpu_hours or 0:g}",
+        }
+        return f"{limit}, {words[limit]} spent"
 
     def _ranked(self, entries: Sequence[Entry]) -> tuple[list[PointResult], list[Problem]]:
         """Points, the best first, or as they were planned and why they cannot be ranked."""

@@ -45,12 +45,16 @@ class Outcome(NamedTuple):
 
 
 class Scope(ABC):
-    """`sweep`: the sweep's folder; `folder`: of this command's own log and scratch."""
+    """`sweep`: the sweep's folder; `folder`: of this command's own log, account and scratch.
 
-    def __init__(self, sweep: Path, folder: Path, *, title: str) -> None:
+    parts: into how many the sweep is divided.
+    """
+
+    def __init__(self, sweep: Path, folder: Path, *, title: str, parts: int = 1) -> None:
         self.sweep: Final = sweep
         self.folder: Final = folder
         self.title: Final = title
+        self.parts: Final = parts
 
     @abstractmethod
     def sole_use(self, on_loss: Callable[[], None]) -> AbstractContextManager[None]:
@@ -122,7 +126,7 @@ class Shared(Scope):
 
     def __init__(self, sweep: Path, share: Share) -> None:
         folder = sweep / SHARES / f"{share.number}-of-{share.count}"
-        super().__init__(sweep, folder, title=f"{sweep.name}, share {share}")
+        super().__init__(sweep, folder, title=f"{sweep.name}, share {share}", parts=share.count)
         self._share = share
         self._all: Sequence[Trial] = ()
 

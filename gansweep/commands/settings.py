@@ -19,6 +19,7 @@ from gansweep.networks.catalogue import ARCHITECTURES
 from gansweep.optimizers import OPTIMIZERS
 from gansweep.presets import PRESETS
 from gansweep.sweep.file import Resources, Search
+from gansweep.sweep.limits import LIMITS, Limits
 
 NAMED: dict[str, Catalogue[Any]] = {
     "model": VARIANTS,
@@ -39,14 +40,14 @@ def settings_command(section: str | None) -> int:
             console.print(f"  {name:11}" + ", ".join(f"{name}.{each}" for each in catalogue.names))
         console.print("  preset     " + ", ".join(sorted(PRESETS)))
         console.print("  plain      " + ", ".join(PLAIN) + "; and trial (seed, precision, device)")
-        console.print("Beside `trial:`: search, resources")
+        console.print(f"Beside `trial:`: search, resources; and sweep ({', '.join(LIMITS)})")
         return 0
     console.print(_table(section, _schema(section)))
     return 0
 
 
 def _schema(section: str) -> type[Any]:
-    plain = {**PLAIN, "trial": Run, "search": Search, "resources": Resources}
+    plain = {**PLAIN, "trial": Run, "search": Search, "resources": Resources, "sweep": Limits}
     if section in plain:
         return plain[section]
     kind, _, name = section.partition(".")

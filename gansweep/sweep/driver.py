@@ -17,10 +17,11 @@ import yaml
 from gansweep.engines import Choice
 from gansweep.errors import in_one_line
 from gansweep.memory import GB, OUT_OF_MEMORY, Ceiling
-from gansweep.progress import Exploit, Verdict
+from gansweep.progress import Exploit, TrialResult, Verdict
 from gansweep.sweep.board import Board
 from gansweep.sweep.file import Sweep
 from gansweep.sweep.judge import Judge
+from gansweep.sweep.pace import PACES_FILE, Pace, add_paces, pace_of
 from gansweep.sweep.packing import pack_size
 from gansweep.sweep.params import flatten, trial_params
 from gansweep.sweep.plan import Entry, Plan, trial_folder, trials_folder
@@ -30,6 +31,7 @@ from gansweep.sweep.schedulers.catalogue import make_scheduler
 from gansweep.sweep.schedulers.pbt import generation_interval
 from gansweep.sweep.settle import settle_run
 from gansweep.sweep.space import apply
+from gansweep.sweep.spending import SPENT_FILE, Spending
 from gansweep.sweep.trials import Trial
 from gansweep.sweep.tune import Driver
 from gansweep.sweep.worker import Answer, Assigned, Broken, Ended, Message, PackAssigned, Report
@@ -68,7 +70,8 @@ class SweepDriver(Driver):
     """Keeps plan, board, scheduler and MLflow in step with the workers.
 
     workers_deliver: each worker brings its records into MLflow itself, since its disk may be its
-    own; else `courier` does, which delivers what a worker left as well.
+    own; else `courier` does, which delivers what a worker left as well. spending: hears of each
+    worker's GPUs; once all is spent, nothing begins.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class SweepDriver(Driver):
         tags: Mapping[str, str],
         advice: Mapping[str, list[str]],
         budget: int,
+        spending: Spending | None = None,
     ) -> None:
         self._sweep = sweep
         self._plan = plan
@@ -94,6 +98,8 @@ class SweepDriver(Driver):
         self._store = store
         self._proposals = proposals
         self._courier = courier
+        self._spending = spending or Spending(folder / SPENT_FILE, sweep.limits)
+        self._paces: dict[str, Pace] = defaultdict(Pace)
         self._workers_deliver = workers_deliver
         self._experiment = experiment
         self._parent = parent
@@ -114,8 +120,13 @@ class SweepDriver(Driver):
         self._ask_again_at = 0.0
         self.trouble = ""
         self.interrupted = False
+        self._stop_reason = "interrupted"
         self.backlog = Backlog()
         """What could not be delivered by the time that all was settled."""
+
+    def put_aside(self, reason: str) -> None:
+        """The workers end, for `reason`; their trials are to go on later."""
+        self.interrupted, self._stop_reason = True, reason
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles what it is given; nobody reads it, the plan is the durable state
@@ -123,7 +134,7 @@ class SweepDriver(Driver):
     @property
     def busy(self) -> bool:
         # What comes again does not where nothing begins any more: Tune would wait for it.
-        return bool(self._packs or (self._returned and not (self.trouble or self.interrupted)))
+        return bool(self._packs or (self._returned and not self._ends))
 
     def begin(self, pack: str) -> PackAssigned | None:
         if self._begins_nothing:
@@ -160,7 +171,12 @@ class SweepDriver(Driver):
     @property
     def _begins_nothing(self) -> bool:
         """Whether no trial is to begin: at all, or until the store is asked again."""
-        return bool(self.trouble) or self.interrupted or time.monotonic() < self._ask_again_at
+        return self._ends or time.monotonic() < self._ask_again_at
+
+    @property
+    def _ends(self) -> bool:
+        """Whether no trial is to begin at all."""
+        return bool(self.trouble or self.interrupted or self._spending.spent)
 
     def _in_trouble(self, error: Exception) -> None:
         log.error("a trial could not be begun", exc_info=error)
@@ -271,6 +287,7 @@ class SweepDriver(Driver):
         )
 
     def hear(self, pack: str, message: Message) -> dict[str, Answer]:
+        self._spending.occupy(pack, self._sweep.resources.gpu)
         match message:
             case Report():
                 return self._heard(message)
@@ -283,6 +300,7 @@ class SweepDriver(Driver):
         return {}
 
     def over(self, pack: str, reason: str) -> dict[str, Answer]:
+        self._spending.release(pack)
         answers: dict[str, Answer] = {}
         try:
             if self._packs[pack].keys:  # else every trial of it has ended
@@ -323,6 +341,7 @@ class SweepDriver(Driver):
         packed = self._packs[pack]
         packed.keys.discard(entry.key)
         self._settle_entry(entry, result.state, result.reason)
+        self._learn_pace(result, self._trials[entry.key])
         over = result.state != "interrupted"
         answers = self._answers(self._scheduler.ended(entry.key) if over else [])
         own = answers.setdefault(pack, Answer())
@@ -420,6 +439,11 @@ class SweepDriver(Driver):
             settings.update(step["settings"])
         return settings
 
+    def _learn_pace(self, result: TrialResult, trial: Trial) -> None:
+        if result.state in ("completed", "stopped") and result.g_steps:
+            name = pace_of(trial.config, on_gpu=self._sweep.resources.gpu > 0)
+            self._paces[name] += Pace(1, result.g_steps, result.seconds)
+
     def _objective(self, metrics: Mapping[str, float]) -> float:
         """The swept metric as schedulers need it: finite, the worst where it is not."""
         value = metrics.get(self._sweep.search.metric)
@@ -457,10 +481,12 @@ class SweepDriver(Driver):
                 tags = told.get(key, {})
                 if tags.get("state") == "interrupted":  # it went on after its last report
                     entry.g_steps = int(tags.get("g_steps", entry.g_steps))
-                entry.state, entry.reason = "interrupted", f"interrupted at g_step {entry.g_steps}"
+                entry.state = "interrupted"
+                entry.reason = f"{self._stop_reason} at g_step {entry.g_steps}"
             if reachable:
                 settle_run(self._store, entry)
         self._plan.save()
+        add_paces(self._folder / PACES_FILE, self._paces)
 
     def _save(self) -> None:
         """Write the plan; where the disk is full, the next time writes all of it."""

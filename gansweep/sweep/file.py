@@ -20,9 +20,10 @@ from gansweep.errors import ConfigError, Problem, nearest
 from gansweep.redaction import secret_keys
 from gansweep.settings import fill, setting
 from gansweep.sweep.expansion import MOST, spelt_out
+from gansweep.sweep.limits import LIMITS, Limits, read_limits
 from gansweep.sweep.space import DOMAINS, Space, apply, parse_space
 
-TOP = ("name", "base", "trial", "space", "search", "seeds", "resources")
+TOP = ("name", "base", "trial", "space", "search", "seeds", "resources", *LIMITS)
 NO_MAPPING = "a sweep file has keys like name, trial"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -98,6 +99,7 @@ class Sweep:
     search: Search
     seeds: tuple[int, ...]
     resources: Resources
+    limits: Limits
     files: tuple[Path, ...]
     overrides: tuple[str, ...]
 
@@ -144,6 +146,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, one_trial: bool = F
         )
     sweepable = ("preset", *SECTIONS, "precision", "device")
     problems.extend(_ceiling_problems(resources))
+    limits = read_limits(tree, problems, gpus=resources is None or resources.gpu > 0)
     space = parse_space(sections["space"], sections["trial"], sweepable, problems)
     if not one_trial:
         problems.extend(_vain_overrides(overrides, space))
@@ -167,6 +170,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, one_trial: bool = F
         search=search,
         seeds=seeds,
         resources=resources,
+        limits=limits,
         files=tuple(files),
         overrides=tuple(overrides),
     )

@@ -180,14 +180,16 @@ def run_packs(
     concurrent: int,
     folder: Path,
     on_interrupt: Callable[[], None],
+    is_due: Callable[[], bool] = lambda: False,
     environment: Mapping[str, str] | None = None,
 ) -> None:
     """Train every pack that the driver gives; returns when all ended or upon an interrupt.
 
     environment: variables of the workers, in memory alone.
-    The first SIGINT, SIGTERM or SIGUSR1 puts the running trials aside; they write checkpoints.
+    The first SIGINT, SIGTERM or SIGUSR1 puts the running trials aside; they write checkpoints. So
+    they do once `is_due`, which is asked ten times a second and more.
     """
-    interrupts = _Interrupts(on_interrupt)
+    interrupts = _Interrupts(on_interrupt, is_due)
     os.environ.update(
         TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
         TUNE_GLOBAL_CHECKPOINT_S="86400",  # the plan is the durable state
@@ -227,11 +229,18 @@ def run_packs(
 
 @final
 class _Interrupts(tune.Stopper):  # type: ignore[misc]
-    """Ends the sweep gracefully at the first signal; a second SIGINT or SIGTERM ends it at once."""
+    """Ends the sweep gracefully at the first signal; a second SIGINT or SIGTERM ends it at once.
 
-    def __init__(self, note: Callable[[], None]) -> None:
+    So it does once `is_due`; the first signal changes nothing then.
+    """
+
+    def __init__(
+        self, note: Callable[[], None], is_due: Callable[[], bool] = lambda: False
+    ) -> None:
         self._note = note
+        self._is_due = is_due
         self._seen = False
+        self._ending = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # as the driver's, and for the same reason
@@ -241,14 +250,21 @@ class _Interrupts(tune.Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         """Asked by Tune between its events."""
-        return self._seen
+        if not self._ending and self._is_due():
+            self._end()
+        return self._ending
+
+    def _end(self) -> None:
+        if not self._ending:
+            self._ending = True
+            self._note()
 
     def _on_signal(self, number: int, frame: Any) -> None:
         if self._seen and number != signal.SIGUSR1:
             raise KeyboardInterrupt
         if not self._seen:
             self._seen = True
-            self._note()
+            self._end()
 
     def listen(self) -> None:
         """Put our handlers in place; Tune puts one of its own for SIGUSR1 as it begins."""

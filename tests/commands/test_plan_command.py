@@ -5,10 +5,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from sweep_files import TEXT, load, text
 
+from gansweep.config import TrialConfig
+from gansweep.sweep.pace import PACES_FILE, Pace, add_paces, pace_of
 from gansweep.sweep.plan import Plan
+from gansweep.sweep.probe import ProbeError
 from gansweep.sweep.trials import planned
+from gansweep.terminal import clock
 
 Gansweep = Callable[..., tuple[int, str, str]]
 
@@ -26,6 +31,11 @@ def test_prints_trials_keys_and_resources_and_writes_nothing(
     ]
     assert out.splitlines()[5] == (
         "small: 4 trials, in packs of what fits, each pack with 0.5 cores and 0 GPUs"
+    )
+    file = tmp_path / "file.yaml"
+    assert out.splitlines()[6] == (
+        "time: unknown of 4 trials, since none of their shape has finished below --dir: "
+        f"`gansweep plan {file} --probe` trains one of each shape for some seconds"
     )
     assert os.listdir(".") == []
 
@@ -76,3 +86,78 @@ def test_shipped_sweeps_can_be_planned(gansweep: Gansweep) -> None:
         assert (code, err) == (0, ""), file
         assert " trials, in packs of " in out or "TPE will choose" in out
     assert len(files) >= 6
+
+
+def test_time_is_estimated_from_what_finished_in_this_sweep_and_beside_it(
+    gansweep: Gansweep, tmp_path: Path
+) -> None:
+    sweep = load(tmp_path, text(seeds=3, trial={**load(tmp_path, TEXT).trial, "device": "cpu"}))
+    trials = planned(sweep)
+    plan = Plan(tmp_path / "out" / "small" / "plan.json", "small")
+    done = plan.add(trials[0])
+    done.state, done.g_steps, done.seconds = "completed", 5, 10.0
+    plan.save()
+    words = ("plan", tmp_path / "file.yaml", "--dir", tmp_path / "out", "--workers", 2)
+    code, out, _ = gansweep(*words, "budget.g_steps=1000", "seeds=2", "time_budget=10m")
+    assert code == 0
+    seconds = 2.0 * (995 + 3 * 1000)
+    assert out.splitlines()[-2:] == [
+        f"time: about {clock(seconds / 2)} on 2 workers ({clock(seconds)} of training): an "
+        "estimate, from 1 finished trial of the same shape",
+        "time: time_budget is likely to end before the trials do",
+    ]
+    (tmp_path / "out" / "other").mkdir()
+    name = pace_of(trials[0].config, on_gpu=False)
+    add_paces(tmp_path / "out" / "other" / PACES_FILE, {name: Pace(7, 100, 100.0)})
+    code, out, _ = gansweep(*words, "--json", "budget.g_steps=1000", "seeds=2")
+    found = json.loads(out)["estimate"]
+    assert found == {
+        "trials": 4, "unknown": 0, "workers": 2, "seconds": 3995 / 2, "training_seconds": 3995.0,
+        "gpu_hours": None, "finished_trials": 7, "probed_shapes": 0, "upper_bound": False,
+    }  # fmt: skip
+    code, out, _ = gansweep(*words, "search.scheduler=asha", "budget.g_steps=1000")
+    assert "time: at most about" in out
+
+
+def test_a_probe_tells_of_what_nothing_is_known(
+    gansweep: Gansweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = {"network.width": {"grid": [8, 16]}, "model.clip": {"grid": [0.01, 0.02]}}
+    load(tmp_path, text(space=space))
+    probed = []
+
+    def pretended(config: TrialConfig, *, cores: float, on_gpu: bool) -> Pace:
+        probed.append(config.network.settings.width)
+        if len(probed) == 2:
+            raise ProbeError("it broke")
+        return Pace(0, 5, 50.0)
+
+    monkeypatch.setattr("gansweep.sweep.probe.probe", pretended)
+    code, out, err = gansweep("plan", tmp_path / "file.yaml", "--probe", "--workers", "4")
+    assert code == 0
+    assert sorted(probed) == [8, 16]
+    assert err.count("probing ") == 2
+    assert ": it broke" in err
+    assert (
+        "time: about 50s on 4 workers for 2 of the 4 trials (1m40s of training): an estimate, \
+from a probe of 1 shape, alone"
+        in out
+    )
+    assert "time: unknown of 2 trials" in out
+    assert os.listdir(".") == []
+
+
+def test_gpu_hours_are_estimated_where_gpus_are_asked_for(
+    gansweep: Gansweep, tmp_path: Path
+) -> None:
+    trials = planned(load(tmp_path, text(resources={"gpu": 0.5})))
+    folder = tmp_path / "out" / "other"
+    folder.mkdir(parents=True)
+    name = pace_of(trials[0].config, on_gpu=True)
+    add_paces(folder / PACES_FILE, {name: Pace(1, 5, 3600.0)})
+    words = ("plan", tmp_path / "file.yaml", "--dir", tmp_path / "out", "--workers", "1")
+    code, out, _ = gansweep(*words, "gpu_hours=0.9")
+    assert code == 0
+    assert "time: about 2h00m on 1 worker (2h00m of training, 1 GPU hours): an estimate" in out
+    assert "time: gpu_hours is likely to end before the trials do" in out
+    assert "likely" not in gansweep(*words, "gpu_hours=1.1")[1]

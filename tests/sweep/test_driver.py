@@ -20,6 +20,7 @@ from gansweep.progress import Continue, Exploit, Progress, Stop, TrialResult
 from gansweep.sweep import driver
 from gansweep.sweep.board import Board
 from gansweep.sweep.driver import WORKER_RETRIES, SweepDriver
+from gansweep.sweep.pace import PACES_FILE, Pace, pace_of, read_paces
 from gansweep.sweep.plan import Plan, trial_folder
 from gansweep.sweep.proposals import Listed
 from gansweep.sweep.trials import Trial, planned
@@ -509,7 +510,7 @@ def test_an_interrupt_waits_for_no_trial_that_would_come_again(away: bool, tmp_p
         one.begin("p")
         one.driver.over("p", "killed")
     assert one.driver.busy
-    one.driver.interrupted = True
+    one.driver.put_aside("interrupted")
     assert one.begin("q") == []
     assert not one.driver.busy
 
@@ -520,7 +521,7 @@ def test_an_interrupt_begins_nothing_and_counts_no_death(tmp_path: Path) -> None
         (key,) = one.begin(str(attempt))
         one.driver.over(str(attempt), "killed")
     one.begin("p")
-    one.driver.interrupted = True
+    one.driver.put_aside("interrupted")
     assert one.begin("q") == []
     assert one.driver.over("p", "") == {}
     one.store.told = [SimpleNamespace(key=key, tags={"state": "interrupted", "g_steps": "30"})]
@@ -534,8 +535,83 @@ def test_an_interrupt_begins_nothing_and_counts_no_death(tmp_path: Path) -> None
 def test_a_place_is_closed_while_the_sweep_stops(tmp_path: Path) -> None:
     one = Sweeping(tmp_path, resources={"pack": 2})
     a, _ = one.begin("p")
-    one.driver.interrupted = True
+    one.driver.put_aside("interrupted")
     assert one.end("p", a, "interrupted", "interrupted at g_step 7", 7) == {"p": Answer(closed=1)}
+
+
+# --- the sweep's budget
+
+
+class Account:
+    """In the place of `Spending`."""
+
+    def __init__(self) -> None:
+        self.spent = ""
+        self.heard: list[tuple[Any, ...]] = []
+
+    def occupy(self, worker: str, gpus: float) -> None:
+        self.heard.append(("occupy", worker, gpus))
+
+    def release(self, worker: str) -> None:
+        self.heard.append(("release", worker))
+
+
+def spending(one: Sweeping) -> Account:
+    account = Account()
+    one.driver._spending = account  # type: ignore[assignment]
+    return account
+
+
+def test_once_all_is_spent_nothing_begins_and_no_place_is_filled(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, resources={"pack": 2})
+    account = spending(one)
+    a, b = one.begin("p")
+    account.spent = "time_budget"
+    assert one.begin("q") == []
+    assert one.end("p", a) == {"p": Answer(closed=1)}
+    assert one.driver.busy  # it trains
+    one.driver.over("p", "killed")
+    assert not one.driver.busy  # what would come again does not
+    account.spent = ""
+    assert one.begin("q") == [b]
+
+
+def test_a_worker_has_its_gpus_from_its_first_word_on(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, resources={"pack": 2, "gpu": 0.25})
+    account = spending(one)
+    a, _ = one.begin("p")
+    assert account.heard == []
+    one.score("p", 10, {a: 1.0})
+    assert account.heard == [("occupy", "p", 0.25)]
+    one.driver.over("p", "")
+    assert account.heard[-1] == ("release", "p")
+
+
+def test_what_the_budget_ended_says_so(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, resources={"pack": 1})
+    (key,) = one.begin("p")
+    one.score("p", 20, {key: 1.0})
+    one.driver.put_aside("time_budget spent")
+    one.driver.over("p", "")
+    one.driver.settle()
+    entry = one.plan.entries[key]
+    assert (entry.state, entry.reason) == ("interrupted", "time_budget spent at g_step 20")
+    assert one.store.statuses[f"run {key}"][-1] == "KILLED"
+    assert one.store.tags[f"run {key}"]["reason"] == entry.reason
+    assert one.courier.within_s == driver.INTERRUPTED_DRAIN_SECONDS
+
+
+def test_how_long_trials_took_is_kept(tmp_path: Path) -> None:
+    """Of those that came to their end."""
+    one = Sweeping(tmp_path, resources={"pack": 4})
+    a, b, c, d = one.begin("p")
+    one.end("p", a)
+    one.end("p", b, "stopped", "asha: worse at g_step 40", 40)
+    one.end("p", c, "failed", "it broke", 30)
+    one.end("p", d, "interrupted", "interrupted at g_step 7", 7)
+    one.driver.settle()
+    name = pace_of(one.trials[0].config, on_gpu=False)
+    assert read_paces([tmp_path / PACES_FILE]) == {name: Pace(2, 140, 10.0)}
 
 
 # --- records
@@ -582,7 +658,7 @@ def test_what_is_left_of_workers_that_deliver_themselves_is_delivered(tmp_path: 
 def test_all_is_delivered_before_anything_is_settled(tmp_path: Path) -> None:
     one = Sweeping(tmp_path, resources={"pack": 2})
     a, b = one.begin("p")
-    one.driver.interrupted = True
+    one.driver.put_aside("interrupted")
     one.end("p", a, "interrupted", "interrupted at g_step 7", 7)
 
     def deliver() -> None:
@@ -603,7 +679,7 @@ def test_all_is_delivered_before_anything_is_settled(tmp_path: Path) -> None:
 def test_where_the_store_is_away_the_plan_alone_is_settled(impatient: bool, tmp_path: Path) -> None:
     one = Sweeping(tmp_path, resources={"pack": 2})
     a, b = one.begin("p")
-    one.driver.interrupted = True
+    one.driver.put_aside("interrupted")
     one.end("p", a, "interrupted", "interrupted at g_step 7", 7)
     one.courier.left = Backlog(5, 2, "the server is away")
 

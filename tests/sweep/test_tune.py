@@ -39,6 +39,22 @@ def test_first_signal_asks_the_second_ends() -> None:
     assert after == before
 
 
+def test_what_is_due_ends_it_as_a_signal_does_and_the_first_signal_then_changes_nothing() -> None:
+    notes: list[str] = []
+    due: list[bool] = []
+    interrupts = tune._Interrupts(lambda: notes.append("note"), lambda: bool(due))
+    with interrupts.listening():
+        assert not interrupts.stop_all()
+        due.append(True)
+        assert interrupts.stop_all()
+        os.kill(os.getpid(), signal.SIGTERM)  # a batch system's: the checkpoints are being written
+        due.clear()
+        assert interrupts.stop_all()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert notes == ["note"]
+
+
 def test_tune_leaves_us_sigusr1() -> None:
     """It takes it as it begins, before it sets its callbacks up."""
     notes: list[str] = []

@@ -1,0 +1,152 @@
+"""What `gansweep plan` says of the time and the GPU hours that a sweep will take."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from gansweep.commands.folders import sweep_folder
+from gansweep.sweep.estimate import Estimate, estimate, paces_of, unknown_trials
+from gansweep.sweep.file import Resources, Sweep
+from gansweep.sweep.pace import PACES_FILE, Pace, read_paces
+from gansweep.sweep.plan import Entry
+from gansweep.sweep.spending import SPENT_FILE, Spending
+from gansweep.sweep.trials import Trial
+from gansweep.terminal import clock
+
+MOST_PROBES = 20
+"""Shapes that are probed at once, some 10 s each."""
+
+CUTTING = ("asha", "median")
+"""Schedulers that end trials early."""
+
+
+@final
+@dataclass(frozen=True)
+class Forecast:
+    """An estimate with so many workers; `here`: those of this machine."""
+
+    sweep: Sweep
+    estimate: Estimate
+    workers: int
+    here: bool
+    spending: Spending
+
+    @property
+    def seconds(self) -> float:
+        """By the clock."""
+        return self.estimate.clock_seconds(self.workers)
+
+    @property
+    def gpu_hours(self) -> float:
+        return self.estimate.gpu_hours(self.sweep.resources.gpu)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For programs; None where nothing is known, and of the known trials alone else."""
+        known = self.estimate.known > 0
+        return {
+            "trials": self.estimate.trials,
+            "unknown": self.estimate.unknown,
+            "workers": self.workers if known else None,
+            "seconds": self.seconds if known else None,
+            "training_seconds": self.estimate.seconds if known else None,
+            "gpu_hours": self.gpu_hours if known and self.sweep.resources.gpu else None,
+            "finished_trials": self.estimate.finished,
+            "probed_shapes": self.estimate.probed,
+            "upper_bound": self.sweep.search.scheduler in CUTTING,
+        }
+
+    def lines(self, file: Path) -> Iterator[str]:
+        """For a person, who planned `file`."""
+        if self.estimate.known:
+            yield self._line()
+        if self.estimate.unknown:
+            yield (
+                f"time: unknown of {self.estimate.unknown} trials, since none of their shape has "
+                f"finished below --dir: `gansweep plan {file} --probe` trains one of each shape "
+                "for some seconds"
+            )
+        if self.estimate.known:
+            yield from self._budget()
+
+    def _line(self) -> str:
+        about = "at most about" if self.sweep.search.scheduler in CUTTING else "about"
+        where = " of this machine" if self.here else ""
+        gpu = f", {self.gpu_hours:.2g} GPU hours" if self.sweep.resources.gpu else ""
+        finished, probed = self.estimate.finished, self.estimate.probed
+        sources = [f"{_count(finished, 'finished trial')} of the same shape"] * bool(finished)
+        sources += [f"a probe of {_count(probed, 'shape')}, alone"] * bool(probed)
+        some = f" for {self.estimate.known} of the {self.estimate.trials} trials"
+        of = some if self.estimate.unknown else ""
+        return (
+            f"time: {about} {clock(self.seconds)} on {_count(self.workers, 'worker')}{where}{of} "
+            f"({clock(self.estimate.seconds)} of training{gpu}): an estimate, from "
+            f"{' and '.join(sources)}"
+        )
+
+    def _budget(self) -> Iterator[str]:
+        limits, spending = self.sweep.limits, self.spending
+        ends = {
+            "time_budget": (limits.seconds, spending.seconds + self.seconds),
+            "gpu_hours": (limits.gpu_hours, spending.gpu_hours + self.gpu_hours),
+        }
+        for key, (limit, needed) in ends.items():
+            if limit is not None and needed > limit:
+                yield f"time: {key} is likely to end before the trials do"
+
+
+def forecast(
+    sweep: Sweep,
+    trials: Sequence[Trial],
+    entries: Mapping[str, Entry],
+    *,
+    root: Path,
+    probes: bool,
+    workers: int | None,
+) -> Forecast:
+    """By what finished in this sweep and in those beside it below `root`, and by `probes`."""
+    folder = sweep_folder(root, sweep.name)
+    spending = Spending(folder / SPENT_FILE, sweep.limits)
+    on_gpu = sweep.resources.gpu > 0
+    paces: dict[str, Pace] = paces_of(trials, entries, on_gpu=on_gpu)
+    paces |= read_paces(sorted(root.glob(f"*/{PACES_FILE}")))
+    if probes:
+        unknown = unknown_trials(trials, entries, paces, on_gpu=on_gpu)
+        paces |= _probed(dict(list(unknown.items())[:MOST_PROBES]), sweep.resources)
+    total = None
+    if sweep.search.method == "tpe":
+        total = sweep.search.samples * len(sweep.seeds)
+    found = estimate(trials, entries, paces, on_gpu=on_gpu, total=total)
+    here = workers is None
+    if workers is None:
+        workers = _workers(sweep.resources) if found.known else 1
+    return Forecast(sweep, found, workers, here, spending)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _probed(trials: Mapping[str, Trial], resources: Resources) -> dict[str, Pace]:
+    from gansweep.sweep.probe import ProbeError, probe
+
+    paces = {}
+    for number, (name, trial) in enumerate(trials.items(), start=1):
+        print(f"probing {number} of {len(trials)}: {trial.name}", file=sys.stderr)
+        try:
+            paces[name] = probe(trial.config, cores=resources.cpu, on_gpu=resources.gpu > 0)
+        except ProbeError as error:
+            print(f"no probe of {trial.name}: {error}", file=sys.stderr)
+    return paces
+
+
+def _workers(resources: Resources) -> int:
+    """As many as fit on this machine."""
+    import torch
+
+    from gansweep.sweep.startup import cores, slots
+
+    return slots(resources, {"CPU": cores(), "GPU": torch.cuda.device_count()})
