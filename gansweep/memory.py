@@ -31,6 +31,9 @@ _WORDS: Final = re.compile(
 )
 """Of CUDA, torch's allocator, the system, NumPy, C++ and cuBLAS, in this order."""
 
+_GPU_WORDS: Final = re.compile(r"\b(?:CUDA|CUBLAS|CUDNN|HIP|NCCL)", re.IGNORECASE)
+"""That it was a GPU's memory."""
+
 _RAYS_WORDS: Final = re.compile(r"OutOfMemoryError|NODE_OUT_OF_MEMORY|running low on memory")
 """Not those on SIGKILL, which guess that it may have been the system's own OOM killer."""
 
@@ -39,6 +42,15 @@ def ran_out(error: BaseException | None) -> bool:
     """Whether `error`, or what caused it, says that there was no memory."""
     while error is not None:
         if isinstance(error, MemoryError) or _WORDS.search(str(error)):
+            return True
+        error = error.__cause__
+    return False
+
+
+def gpu_ran_out(error: BaseException | None) -> bool:
+    """Whether `error`, or what caused it, says that a GPU had no memory."""
+    while error is not None:
+        if _WORDS.search(str(error)) and _GPU_WORDS.search(str(error)):
             return True
         error = error.__cause__
     return False

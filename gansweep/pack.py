@@ -19,8 +19,11 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from gansweep.data.loader import Batch
 from gansweep.engines import Choice, EngineName, build, choose
 from gansweep.errors import ConfigError
-from gansweep.memory import ran_out
+from gansweep.memory import gpu_ran_out, ran_out
+from gansweep.modules.alternating import AlternatingModule
+from gansweep.modules.data_parallel import DataParallel
 from gansweep.modules.engine import Engine
+from gansweep.modules.ranks import Ranks
 from gansweep.progress import Continue, Exploit, Outcome, Progress, TrialResult, Verdict
 from gansweep.replica import Common, Job, Replica, fail, finish
 
@@ -70,9 +73,18 @@ class Pack:
         conductor: Conductor,
         *,
         engine: EngineName = "auto",
+        comes_again: bool = False,
+        ranks: Ranks | None = None,
     ) -> None:
+        """comes_again: whether a trial that ran out of a GPU's memory alone is to be tried again:
+
+        `fit` raises that too then, and the trial has not ended. ranks: of the processes that train
+        with this one, each of them one trial at a time; what a step raises, `fit` does.
+        """
         self._conductor = conductor
         self._engine_name: EngineName = engine
+        self._comes_again = comes_again
+        self._ranks = ranks
         self._jobs = list(jobs)
         self._device = resolve_device(jobs[0].config.run.device)
         self._common: Common | None = None
@@ -167,13 +179,20 @@ class Pack:
         self._charged = time.monotonic()
         first = next(iter(self._replicas.values()))
         kept = next((r.engine for r in self._replicas.values() if r.engine), None)
-        self._choice = Choice(**kept) if kept else self._chosen(first)
+        if self._ranks:
+            self._choice = Choice(False, False, f"{self._ranks.count} processes train each trial")
+            self._engine = DataParallel(self._ranks, self._briefing)
+        else:
+            self._choice = Choice(**kept) if kept else self._chosen(first)
+            self._engine = build(
+                self._choice, first.module, slots=len(self._jobs), shape=first.config.shape
+            )
         self._conductor.chose(self._choice)
-        self._engine = build(
-            self._choice, first.module, slots=len(self._jobs), shape=first.config.shape
-        )
         for slot in self._replicas:
             self._admit(slot)
+
+    def _briefing(self, module: AlternatingModule) -> dict[str, Any]:
+        return next(r.briefing for r in self._replicas.values() if r.module is module)
 
     def _chosen(self, first: Replica) -> Choice:
         try:
@@ -226,7 +245,7 @@ class Pack:
 
     def _check_memory(self, error: Exception) -> None:
         """Raise `error` where it says that there is no memory for so many trials."""
-        if len(self._jobs) > 1 and ran_out(error):
+        if (len(self._jobs) > 1 and ran_out(error)) or (self._comes_again and gpu_ran_out(error)):
             raise error
 
     def after_step(self, slots: Sequence[int]) -> None:

@@ -284,6 +284,12 @@ class Replica:
         self.clock.start(self.g_step, self.saved["seconds"] if self.saved else 0.0)
         self.saved = None
 
+    @property
+    def briefing(self) -> dict[str, Any]:
+        """What another process that trains it along must know besides its training state."""
+        tree = self.config.to_dict() if self._tree is None else self._tree
+        return {"tree": json.dumps(tree), "order": self._order.state_dict()}
+
     def batch(self) -> Batch:
         """The data of the next generator step."""
         steps = self.config.model.cls.d_steps(self.config.model.settings, self.g_step)

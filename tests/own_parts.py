@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -52,6 +54,84 @@ class Fragile(Architecture):
     def discriminator(self, *, spec, condition):
         inner = MLP(MLPSettings(width=8, depth=1)).discriminator(spec=spec, condition=condition)
         return Counted(inner, self.settings)
+
+
+@dataclass(frozen=True)
+class HungrySettings:
+    gpu: float = setting(2.0, "share of a GPU that Ray must have given it", ge=0)
+    of_gpu: bool = setting(True, "whether it is a GPU's memory that it lacks")
+
+
+class Hungry(Architecture):
+    """An MLP whose discriminator runs out of memory where its worker has too little of a GPU."""
+
+    Settings = HungrySettings
+
+    def generator(self, *, latent_dim, spec, condition):
+        small = MLP(MLPSettings(width=8, depth=1))
+        return small.generator(latent_dim=latent_dim, spec=spec, condition=condition)
+
+    def discriminator(self, *, spec, condition):
+        inner = MLP(MLPSettings(width=8, depth=1)).discriminator(spec=spec, condition=condition)
+        return Starved(inner, self.settings)
+
+
+class Starved(nn.Module):
+    def __init__(self, inner: nn.Module, settings: HungrySettings) -> None:
+        super().__init__()
+        self.inner, self.settings = inner, settings
+
+    def forward(self, x, labels=None):
+        if x.device.type != "meta" and given_of_a_gpu() < self.settings.gpu:
+            if self.settings.of_gpu:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            raise MemoryError("no more")
+        return self.inner(x, labels)
+
+
+def given_of_a_gpu() -> float:
+    """By Ray, to this worker."""
+    import ray
+
+    if not ray.is_initialized():
+        return 0.0
+    return ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0)
+
+
+@dataclass(frozen=True)
+class MortalSettings:
+    at: int = setting(10, "generator steps after which the second process dies", ge=0)
+    once: str = setting("", "file that is made then, and keeps another from it")
+
+
+class Mortal(Architecture):
+    """An MLP whose generator ends the second of several processes."""
+
+    Settings = MortalSettings
+
+    def generator(self, *, latent_dim, spec, condition):
+        small = MLP(MLPSettings(width=8, depth=1))
+        inner = small.generator(latent_dim=latent_dim, spec=spec, condition=condition)
+        return Dying(inner, self.settings)
+
+    def discriminator(self, *, spec, condition):
+        return MLP(MLPSettings(width=8, depth=1)).discriminator(spec=spec, condition=condition)
+
+
+class Dying(nn.Module):
+    def __init__(self, inner: nn.Module, settings: MortalSettings) -> None:
+        super().__init__()
+        self.inner, self.settings, self.steps = inner, settings, 0
+
+    def forward(self, z, labels=None):
+        self.steps += torch.is_grad_enabled() and z.device.type != "meta"
+        second = torch.distributed.is_initialized() and torch.distributed.get_rank() == 1
+        once = Path(self.settings.once) if self.settings.once else None
+        if second and self.steps > self.settings.at and not (once and once.exists()):
+            if once:
+                once.touch()
+            os._exit(9)
+        return self.inner(z, labels)
 
 
 class WrongShape(Architecture):

@@ -204,8 +204,8 @@ CASES: list[tuple[str, str, list[str]]] = [
     ),
     (
         "more GPUs than exist",
-        text(resources={"gpu": 99}),
-        ["resources.gpu: a trial takes 99, this machine has ", "name a cluster with --address"],
+        text(resources={"gpu": 64, "cpu": 0.01}),
+        ["resources.gpu: a trial takes 64, this machine has ", "name a cluster with --address"],
     ),
     (
         "more cores than exist",
@@ -378,7 +378,7 @@ def test_data_machine_and_server_come_together(
 ) -> None:
     content = text(
         trial={**TRIAL, "data": {"name": "image_folder", "path": "/no/such"}},
-        resources={"gpu": 99},
+        resources={"gpu": 64, "cpu": 0.01},
     )
     found = refused(content, "--tracking-uri", f"http://127.0.0.1:{closed_port}")
     assert [each.split(":")[0] for each in found] == ["data.path", "http", "resources.gpu"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gansweep.errors import ConfigError
-from gansweep.memory import OUT_OF_MEMORY, available, ran_out, ray_says_so
+from gansweep.memory import OUT_OF_MEMORY, available, gpu_ran_out, ran_out, ray_says_so
 from gansweep.progress import Outcome
 from gansweep.replica import fail
 from gansweep.tracking.memory import MemoryTracker
@@ -43,6 +43,25 @@ def test_want_of_memory_is_known_by_what_is_really_raised(case):
     assert outcome.state == "failed"
     assert outcome.reason.startswith(f"{OUT_OF_MEMORY}: {type(caught.value).__name__}: ")
     assert "Traceback" in tracker.texts["traceback.txt"]
+    assert not gpu_ran_out(caught.value)  # the host did
+
+
+GPU_RAN_OUT = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("CUDA error: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
+]
+
+
+@pytest.mark.parametrize("error", GPU_RAN_OUT)
+def test_a_gpus_memory_is_told_from_the_hosts(error):
+    assert ran_out(error)
+    assert gpu_ran_out(error)
+    wrong = ConfigError.single("data.path", "cannot be read")
+    wrong.__cause__ = error
+    assert gpu_ran_out(wrong)
+    assert not gpu_ran_out(RuntimeError("CUDA error: device-side assert triggered"))
+    assert not gpu_ran_out(None)
 
 
 @pytest.mark.parametrize(

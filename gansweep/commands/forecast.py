@@ -41,8 +41,12 @@ class Forecast:
         return self.estimate.clock_seconds(self.workers)
 
     @property
-    def gpu_hours(self) -> float:
-        return self.estimate.gpu_hours(self.sweep.resources.gpu)
+    def gpu_hours(self) -> float | None:
+        """None where no GPU is asked for, and where the cards decide how much of one."""
+        resources = self.sweep.resources
+        if not resources.gpu:
+            return None
+        return self.estimate.gpu_hours(resources.gpu * resources.processes)
 
     def to_dict(self) -> dict[str, Any]:
         """For programs; None where nothing is known, and of the known trials alone else."""
@@ -53,7 +57,7 @@ class Forecast:
             "workers": self.workers if known else None,
             "seconds": self.seconds if known else None,
             "training_seconds": self.estimate.seconds if known else None,
-            "gpu_hours": self.gpu_hours if known and self.sweep.resources.gpu else None,
+            "gpu_hours": self.gpu_hours if known else None,
             "finished_trials": self.estimate.finished,
             "probed_shapes": self.estimate.probed,
             "upper_bound": self.sweep.search.scheduler in CUTTING,
@@ -75,7 +79,7 @@ class Forecast:
     def _line(self) -> str:
         about = "at most about" if self.sweep.search.scheduler in CUTTING else "about"
         where = " of this machine" if self.here else ""
-        gpu = f", {self.gpu_hours:.2g} GPU hours" if self.sweep.resources.gpu else ""
+        gpu = "" if self.gpu_hours is None else f", {self.gpu_hours:.2g} GPU hours"
         finished, probed = self.estimate.finished, self.estimate.probed
         sources = [f"{_count(finished, 'finished trial')} of the same shape"] * bool(finished)
         sources += [f"a probe of {_count(probed, 'shape')}, alone"] * bool(probed)
@@ -91,7 +95,7 @@ class Forecast:
         limits, spending = self.sweep.limits, self.spending
         ends = {
             "time_budget": (limits.seconds, spending.seconds + self.seconds),
-            "gpu_hours": (limits.gpu_hours, spending.gpu_hours + self.gpu_hours),
+            "gpu_hours": (limits.gpu_hours, spending.gpu_hours + (self.gpu_hours or 0.0)),
         }
         for key, (limit, needed) in ends.items():
             if limit is not None and needed > limit:
@@ -110,7 +114,7 @@ def forecast(
     """By what finished in this sweep and in those beside it below `root`, and by `probes`."""
     folder = sweep_folder(root, sweep.name)
     spending = Spending(folder / SPENT_FILE, sweep.limits)
-    on_gpu = sweep.resources.gpu > 0
+    on_gpu = sweep.resources.on_gpu
     paces: dict[str, Pace] = paces_of(trials, entries, on_gpu=on_gpu)
     paces |= read_paces(sorted(root.glob(f"*/{PACES_FILE}")))
     if probes:
@@ -137,7 +141,7 @@ def _probed(trials: Mapping[str, Trial], resources: Resources) -> dict[str, Pace
     for number, (name, trial) in enumerate(trials.items(), start=1):
         print(f"probing {number} of {len(trials)}: {trial.name}", file=sys.stderr)
         try:
-            paces[name] = probe(trial.config, cores=resources.cpu, on_gpu=resources.gpu > 0)
+            paces[name] = probe(trial.config, cores=resources.cpu, on_gpu=resources.on_gpu)
         except ProbeError as error:
             print(f"no probe of {trial.name}: {error}", file=sys.stderr)
     return paces

@@ -14,7 +14,7 @@ from gansweep.commands.folders import sweep_folder
 from gansweep.commands.forecast import forecast
 from gansweep.commands.scope import standing
 from gansweep.settings import dump
-from gansweep.sweep.file import load_sweep
+from gansweep.sweep.file import Resources, load_sweep
 from gansweep.sweep.trials import check_data, planned
 
 
@@ -73,10 +73,16 @@ def plan_command(
         what = f"{total} trials that TPE will choose; above are examples that span the space"
     console.print(
         f"{sweep.name}: {what}, in packs of {resources.pack or 'what fits'}, "
-        f"each pack with {resources.cpu:g} cores and {resources.gpu:g} GPUs"
+        f"each pack with {resources.cpu:g} cores and {_gpus(resources)}"
     )
     for text in outlook.lines(path):
         console.print(text, markup=False)
     for line in sorted({line for lines in advice.values() for line in lines}):
         console.print(f"note: {escape(line)}")
     return 0
+
+
+def _gpus(resources: Resources) -> str:
+    if resources.by_memory:
+        return f"the share of a GPU that has {resources.gpu_memory_gb:g} GB for each trial"
+    return f"{resources.gpu:g} GPUs"

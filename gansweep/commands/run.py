@@ -24,6 +24,7 @@ from gansweep.report.contact_sheet import write_contact_sheet
 from gansweep.report.ranking import PointResult, by_point, rank
 from gansweep.report.table import ranked_table
 from gansweep.sweep.board import Board
+from gansweep.sweep.cards import Room
 from gansweep.sweep.file import Resources, Search, Sweep, load_sweep
 from gansweep.sweep.grace import Grace
 from gansweep.sweep.plan import Entry, trials_folder
@@ -32,7 +33,7 @@ from gansweep.sweep.schedulers.pbt import generation_interval
 from gansweep.sweep.settle import sweep_status
 from gansweep.sweep.share import Share, share_problems
 from gansweep.sweep.spending import SPENT_FILE, Spending
-from gansweep.sweep.startup import RayStart, cores, exit_at_once, slots
+from gansweep.sweep.startup import RayStart, cores, exit_at_once
 from gansweep.sweep.trials import Trial, check_data, compared_across, planned
 from gansweep.terminal import Display, clock, quiet
 from gansweep.tracking.mlflow import (
@@ -146,7 +147,8 @@ def _local_problems(resources: Resources) -> list[Problem]:
     import torch
 
     have = {"cpu": cores(), "gpu": torch.cuda.device_count()}
-    wanted = {"cpu": resources.cpu, "gpu": resources.gpu}
+    each = {"cpu": resources.cpu, "gpu": resources.least_gpu}
+    wanted = {name: take * resources.processes for name, take in each.items()}
     return [
         Problem(
             f"resources.{name}",
@@ -272,7 +274,7 @@ class _Run:
     def _train(self, ray: RayStart) -> str:
         """Train the proposals on Ray; what ended it before its time, or nothing."""
         with importing():
-            from gansweep.sweep.cluster import check_cluster, credentials
+            from gansweep.sweep.cluster import check_cluster, credentials, find_room
             from gansweep.sweep.driver import SweepDriver
             from gansweep.sweep.tune import run_packs
 
@@ -292,13 +294,14 @@ class _Run:
         tags = version_tags(Path.cwd())
         experiment = self.store.experiment(self.sweep.name)  # a new database takes a second
         have = ray.wait()
-        workers = slots(ray.resources, have)
         try:
-            self._room_for_population(workers)
+            room = find_room(ray.resources, have)
+            workers = room.workers
+            self._room_for_population(room)
         except ConfigError:
             ray.stop()
             raise
-        if have.get("GPU") and not self.sweep.resources.gpu:
+        if have.get("GPU") and not self.sweep.resources.least_gpu:
             self.console.print(
                 f"[yellow]note[/]: {have['GPU']:g} GPUs stand idle: resources.gpu is 0"
             )
@@ -323,6 +326,7 @@ class _Run:
             advice=self.advice,
             budget=self.budget,
             spending=self.spending,
+            room=room,
         )
         trouble: list[str] = []
 
@@ -349,7 +353,6 @@ class _Run:
                 self.spending.begin()
                 run_packs(
                     driver,
-                    resources=ray.resources,
                     concurrent=workers,
                     folder=self.scope.folder,
                     on_interrupt=on_interrupt,
@@ -371,15 +374,18 @@ class _Run:
             trouble.append(f"a trial could not be begun: {driver.trouble}")
         return (died or trouble[-1:] or [""])[0]
 
-    def _room_for_population(self, workers: int) -> None:
+    def _room_for_population(self, room: Room) -> None:
         """ConfigError where the members of a population cannot all train at once."""
-        size, members = self.sweep.resources.pack, self.proposals.total
+        own, members, workers = self.sweep.resources, self.proposals.total, room.workers
+        size = room.most if own.by_memory else 1 if own.processes > 1 else own.pack
         if self.plan.population and size and size * workers < members:
             raise ConfigError.single(
                 "resources.pack",
                 f"a population of {members} trains at once, {workers} workers with packs of {size} "
                 f"have room for {size * workers}",
-                "leave resources.pack out, or raise it",
+                "lower resources.gpu_memory_gb"
+                if own.by_memory and not own.pack
+                else "leave resources.pack out, or raise it",
             )
 
     def _parent_run(self, experiment: str, tags: dict[str, str]) -> str:

@@ -167,7 +167,8 @@ class Kubernetes(Launcher):
     def _resource_problems(self, job: Job) -> Iterator[Problem]:
         wanted = job.sweep.resources
         for name, take, have in (
-            ("cpu", wanted.cpu, self.profile.cpus), ("gpu", wanted.gpu, self.profile.gpus_per_node)
+            ("cpu", wanted.cpu, self.profile.cpus),
+            ("gpu", wanted.least_gpu, self.profile.gpus_per_node),
         ):  # fmt: skip
             if take > have:
                 what = f"a trial takes {take:g}, a worker of the job has {have}"

@@ -154,7 +154,7 @@ class Slurm(Launcher):
                 problems.append(Problem("nodes", what, "leave out nodes, or array"))
         wanted = job.sweep.resources
         for name, take, have in (
-            ("cpu", wanted.cpu, own.cpus), ("gpu", wanted.gpu, own.gpus_per_node)
+            ("cpu", wanted.cpu, own.cpus), ("gpu", wanted.least_gpu, own.gpus_per_node)
         ):  # fmt: skip
             if take > have:
                 what = f"a trial takes {take:g}, a node of the job has {have}"

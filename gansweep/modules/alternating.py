@@ -159,7 +159,11 @@ class AlternatingModule(pl.LightningModule, ABC):
 
     def setup(self, stage: str) -> None:
         self.rng = stream(self.seed, "training", device=self.device)
-        self._dropout_rng = stream(self.seed, "dropout", device=self.device).get_state()
+        self.draw_dropout_from()
+
+    def draw_dropout_from(self, *names: object) -> None:
+        """Have dropout draw from the stream `names` of dropout's own from now on."""
+        self._dropout_rng = stream(self.seed, "dropout", *names, device=self.device).get_state()
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
@@ -181,6 +185,11 @@ class AlternatingModule(pl.LightningModule, ABC):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         z, noise = self.draw(batch)
+        self.update(batch, z, noise)
+        self.advance(batch)
+
+    def update(self, batch: Batch, z: Tensor, noise: Tensor | None) -> None:
+        """D's steps, then G's and its average's, on the randomness that `draw` gave for `batch`."""
         labels = None
         with self._dropout():
             for step, (labels, real, fake) in enumerate(self._sides(batch, z)):
@@ -190,7 +199,6 @@ class AlternatingModule(pl.LightningModule, ABC):
             self._generator_step(last, labels, z[batch.steps])
         if self.average is not None:
             self._update_average(self.average)
-        self.advance(batch)
 
     def _seen(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Of one sample as D sees it, where samples have `shape`."""

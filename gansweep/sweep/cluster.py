@@ -15,10 +15,16 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from gansweep import __version__
 from gansweep.errors import ConfigError, Problem
+from gansweep.sweep.cards import Anywhere, ByMemory, Node, Room
 from gansweep.sweep.file import Resources
+from gansweep.sweep.packing import largest
+from gansweep.sweep.startup import slots
 
 ANSWER_SECONDS = 90.0
 """For all nodes: a worker process starts on each, and imports MLflow."""
+
+CARD_LABEL = "gansweep/gpu-memory-gb"
+"""Of a node, in GB (1e9 bytes): what each of its cards has, where nvidia-smi does not tell."""
 
 MOST_NAMED = 3
 """Nodes that one message names."""
@@ -57,7 +63,7 @@ def check_cluster(uri: str, folder: Path, resources: Resources, *, must_share: b
     """
     nodes = [node for node in ray.nodes() if _takes(node, resources)]
     if not nodes:
-        what = f"a trial takes {resources.cpu:g} cores and {resources.gpu:g} GPUs"
+        what = f"a trial takes {resources.cpu:g} cores and {resources.least_gpu:g} GPUs"
         raise ConfigError.single("resources", f"{what}, and no node of the cluster has both")
     here = ray.get_runtime_context().get_node_id()
     elsewhere = [node for node in nodes if node["NodeID"] != here]
@@ -121,9 +127,70 @@ def differences(
     return problems
 
 
+def find_room(resources: Resources, have: Mapping[str, float]) -> Room:
+    """Where workers are placed on the cluster that `have` are the resources of.
+
+    Raises:
+        ConfigError: a node does not tell of its cards, or none of them has the memory.
+    """
+    if not resources.by_memory:
+        return Anywhere(resources, workers=slots(resources, have), most=largest(resources))
+    nodes = [node for node in ray.nodes() if _takes(node, resources)]
+    return ByMemory(resources, _gpu_nodes(nodes), alive=_alive)
+
+
+def _alive() -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def _gpu_nodes(nodes: Sequence[Mapping[str, Any]]) -> list[Node]:
+    """What each node's cards have: its label says so, or the node is asked."""
+    task = ray.remote(num_cpus=0, max_retries=0)(_weigh())
+    told: dict[str, Any] = {}
+    for node in nodes:
+        label = node.get("Labels", {}).get(CARD_LABEL, "")
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        told[node["NodeID"]] = label or task.options(scheduling_strategy=there).remote()
+    found = []
+    for node in nodes:
+        answer = told[node["NodeID"]]
+        try:
+            answer = answer if isinstance(answer, str) else ray.get(answer, timeout=ANSWER_SECONDS)
+            size = float(answer)
+            if not size > 0:
+                raise ValueError(f"{answer!r} is no amount of memory")
+        except (ray.exceptions.RayError, ValueError) as error:
+            words = str(error).strip().splitlines()[-1]
+            raise ConfigError.single(
+                "resources.gpu_memory_gb",
+                f"{node['NodeManagerAddress']} does not tell what its GPUs have: {words}",
+                f"set resources.gpu, or start the node with --labels {CARD_LABEL}=24",
+            ) from None
+        has = node["Resources"]
+        found.append(Node(node["NodeID"], has.get("CPU", 0.0), int(has["GPU"]), size))
+    return found
+
+
+def _weigh() -> Callable[[], str]:
+    """A function that pickles by value, as `_look`: GB of the smallest card of its node."""
+
+    def weigh() -> str:
+        import subprocess
+
+        command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        try:
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+            sizes = [float(line) * 1024**2 / 1e9 for line in ended.stdout.split()]
+            return str(min(sizes))
+        except (OSError, subprocess.SubprocessError, ValueError) as error:
+            return f"nvidia-smi: {error}"
+
+    return weigh
+
+
 def _takes(node: Mapping[str, Any], resources: Resources) -> bool:
     has = node.get("Resources", {})
-    wanted = (("CPU", resources.cpu), ("GPU", resources.gpu))
+    wanted = (("CPU", resources.cpu), ("GPU", resources.least_gpu))
     return bool(node["Alive"]) and all(has.get(name, 0) >= take for name, take in wanted)
 
 

@@ -19,10 +19,11 @@ from gansweep.errors import in_one_line
 from gansweep.memory import GB, OUT_OF_MEMORY, Ceiling
 from gansweep.progress import Exploit, TrialResult, Verdict
 from gansweep.sweep.board import Board
+from gansweep.sweep.cards import Anywhere, Room
 from gansweep.sweep.file import Sweep
 from gansweep.sweep.judge import Judge
 from gansweep.sweep.pace import PACES_FILE, Pace, add_paces, pace_of
-from gansweep.sweep.packing import pack_size
+from gansweep.sweep.packing import largest, pack_size
 from gansweep.sweep.params import flatten, trial_params
 from gansweep.sweep.plan import Entry, Plan, trial_folder, trials_folder
 from gansweep.sweep.proposals import Proposals
@@ -58,11 +59,18 @@ JOURNAL_FILE = "decisions.jsonl"
 @final
 @dataclass
 class _Packed:
-    """A pack in training: its places, and the keys of the trials in them."""
+    """A pack in training: its places, and the keys of the trials in them.
+
+    gpus: what it takes of them. times: how often that is the usual share; comes_again: whether
+    there is more to be had.
+    """
 
     shape: str
     size: int
     keys: set[str]
+    gpus: float = 0.0
+    times: int = 1
+    comes_again: bool = False
 
 
 @final
@@ -91,7 +99,11 @@ class SweepDriver(Driver):
         advice: Mapping[str, list[str]],
         budget: int,
         spending: Spending | None = None,
+        room: Room | None = None,
     ) -> None:
+        """`room` is where workers are placed; None: wherever they have what the file says."""
+        own = sweep.resources
+        self._room = room or Anywhere(own, workers=board.workers, most=largest(own))
         self._sweep = sweep
         self._plan = plan
         self._board = board
@@ -147,8 +159,15 @@ class SweepDriver(Driver):
         assigned = self._assign_all(trials, size)
         if not assigned:
             return None
-        self._packs[pack] = _Packed(
-            shape=trials[0].config.shape, size=size, keys={trial.key for trial in trials}
+        times = self._times(trials[0])
+        takes = self._room.place(pack, times=times)
+        packed = self._packs[pack] = _Packed(
+            shape=trials[0].config.shape,
+            size=size,
+            keys={trial.key for trial in trials},
+            gpus=takes.gpu * takes.processes,
+            times=times,
+            comes_again=size == 1 and self._grows(times),
         )
         self._save()
         self._board.message = ""
@@ -157,16 +176,31 @@ class SweepDriver(Driver):
             engine=self._sweep.resources.engine,
             waits=self._scheduler.waits,
             delivers=self._workers_deliver,
-            ceiling=self._ceiling(len(assigned)),
+            ceiling=self._ceiling(len(assigned), times),
+            takes=takes,
+            comes_again=packed.comes_again,
         )
 
-    def _ceiling(self, trials: int) -> Ceiling:
+    def _ceiling(self, trials: int, times: int) -> Ceiling:
         """On the memory of a pack: each of its trials may take as much as one alone."""
         each = self._sweep.resources
         return Ceiling(
             host=each.memory_gb and trials * each.memory_gb * GB,
-            gpu=each.gpu_memory_gb and trials * each.gpu_memory_gb * GB,
+            gpu=each.gpu_memory_gb and times * trials * each.gpu_memory_gb * GB,
         )
+
+    def _times(self, trial: Trial) -> int:
+        """How often `trial` takes the usual share of a GPU."""
+        entry = self._plan.entries.get(trial.key)
+        return entry.gpu_times if entry else 1
+
+    def _grows(self, times: int) -> bool:
+        """Whether what runs out of memory with so many times the share is tried with more.
+
+        Not the members of a population: one that waited for a larger share would stop them all.
+        """
+        retries = self._sweep.resources.gpu_memory_retries
+        return times < 2**retries and not self._population and self._room.grows(times)
 
     @property
     def _begins_nothing(self) -> bool:
@@ -213,7 +247,9 @@ class SweepDriver(Driver):
             taken = [
                 trial
                 for trial, most in self._returned
-                if most == size and trial.config.shape == first.config.shape
+                if most == size
+                and trial.config.shape == first.config.shape
+                and self._times(trial) == self._times(first)
             ][:size]
             keys = {trial.key for trial in taken}
             self._returned = deque(e for e in self._returned if e[0].key not in keys)
@@ -224,9 +260,17 @@ class SweepDriver(Driver):
             waiting=self._proposals.waiting,
             total=self._proposals.total,
             workers=max(1, self._board.workers - (0 if self._one_ended else len(self._packs))),
+            most=self._room.most,
         )
-        taken = self._proposals.take(size)
+        taken = self._usual(self._proposals.take(size))
+        if not taken and self._returned:
+            return self._next()
         return taken, len(taken)
+
+    def _usual(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Those that take the usual share of a GPU; the others come later, each alone."""
+        self._returned.extend((trial, 1) for trial in trials if self._times(trial) > 1)
+        return [trial for trial in trials if self._times(trial) == 1]
 
     def _gather_population(self) -> None:
         """All members are known to the scheduler before the first one reports."""
@@ -237,6 +281,7 @@ class SweepDriver(Driver):
             waiting=len(members),
             total=len(members),
             workers=self._board.workers,
+            most=self._room.most,
         )
         for member in members:
             self._scheduler.begin(member.key, self._swept(self._plan.add(member)))
@@ -255,6 +300,8 @@ class SweepDriver(Driver):
             "state": "waiting",
             "reason": "",
         }
+        if entry.gpu_times > 1:
+            tags["gpu_times"] = str(entry.gpu_times)
         if self._advice.get(trial.key):
             tags["warning"] = "; ".join(self._advice[trial.key])
         entry.run_id = self._store.trial_run(
@@ -287,7 +334,7 @@ class SweepDriver(Driver):
         )
 
     def hear(self, pack: str, message: Message) -> dict[str, Answer]:
-        self._spending.occupy(pack, self._sweep.resources.gpu)
+        self._spending.occupy(pack, self._packs[pack].gpus)
         match message:
             case Report():
                 return self._heard(message)
@@ -296,7 +343,10 @@ class SweepDriver(Driver):
             case Choice():
                 self._board.note(f"packs of {self._packs[pack].size}: {message}")
             case Broken():
-                return self._broken(pack, message.reason, out_of_memory=message.out_of_memory)
+                more = message.out_of_memory and self._packs[pack].comes_again
+                return self._broken(
+                    pack, message.reason, out_of_memory=message.out_of_memory, with_more=more
+                )
         return {}
 
     def over(self, pack: str, reason: str) -> dict[str, Answer]:
@@ -313,6 +363,7 @@ class SweepDriver(Driver):
                 )
         finally:  # else nobody would know that all is over
             del self._packs[pack]
+            self._room.leave(pack)
         return answers
 
     def _heard(self, message: Report) -> dict[str, Answer]:
@@ -357,7 +408,7 @@ class SweepDriver(Driver):
         if self._begins_nothing:
             return None
         try:
-            trials = self._proposals.take(1, shape=packed.shape)
+            trials = self._usual(self._proposals.take(1, shape=packed.shape))
         except Exception as error:
             self._in_trouble(error)
             return None
@@ -367,11 +418,14 @@ class SweepDriver(Driver):
             return assigned
         return None
 
-    def _broken(self, pack: str, reason: str, *, out_of_memory: bool) -> dict[str, Answer]:
+    def _broken(
+        self, pack: str, reason: str, *, out_of_memory: bool, with_more: bool = False
+    ) -> dict[str, Answer]:
         """Its trials go on from their checkpoints in packs of half the size, or have failed.
 
         Those of a population go on together: in more packs than workers they would wait for ever.
-        out_of_memory: with as many trials it would break again.
+        out_of_memory: with as many trials it would break again. with_more: of a GPU's, of which
+        its trial is to have twice as much.
         """
         packed = self._packs[pack]
         if self.interrupted:  # `settle` says how its trials stand
@@ -383,6 +437,16 @@ class SweepDriver(Driver):
             if packed.size > 1 and not self._population:
                 log.warning("%s: %s; it goes on in a smaller pack", entry.name, reason)
                 self._returned.append((self._trials[key], packed.size // 2))
+                continue
+            if with_more:
+                entry.gpu_times = 2 * packed.times
+                log.warning(
+                    "%s: %s; it goes on with %d times the share",
+                    entry.name,
+                    reason,
+                    entry.gpu_times,
+                )
+                self._returned.append((self._trials[key], 1))
                 continue
             self._deaths[key] += 1
             if self._deaths[key] <= WORKER_RETRIES and not out_of_memory:
@@ -441,7 +505,7 @@ class SweepDriver(Driver):
 
     def _learn_pace(self, result: TrialResult, trial: Trial) -> None:
         if result.state in ("completed", "stopped") and result.g_steps:
-            name = pace_of(trial.config, on_gpu=self._sweep.resources.gpu > 0)
+            name = pace_of(trial.config, on_gpu=self._sweep.resources.on_gpu)
             self._paces[name] += Pace(1, result.g_steps, result.seconds)
 
     def _objective(self, metrics: Mapping[str, float]) -> float:

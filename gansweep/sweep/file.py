@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -71,12 +71,26 @@ class Resources:
     """What each worker takes, and how many trials share it."""
 
     cpu: float = setting(1.0, "cores per worker", gt=0)
-    gpu: float = setting(0.0, "GPUs per worker, whole or a fraction below 1", ge=0)
+    gpu: float = setting(
+        0.0,
+        "GPUs per worker, whole or a fraction below 1; 0 with gpu_memory_gb: as much as that is; "
+        "2 and more: so many processes with one each",
+        ge=0,
+    )
+    processes: int = setting(
+        1, "that train each trial together, on parts of its batches; each takes cpu and gpu", ge=1
+    )
     memory_gb: float | None = setting(
         None, "GB (1e9 bytes) of the host's memory that each trial may take; null: any", gt=0
     )
     gpu_memory_gb: float | None = setting(
         None, "GB of its GPU's memory that each trial may take; null: any", gt=0
+    )
+    gpu_memory_retries: int = setting(
+        0,
+        "times that a trial which ran out of GPU memory alone is tried with twice the share",
+        ge=0,
+        le=8,
     )
     concurrent: int | None = setting(None, "most workers at a time; null: as many as fit", ge=1)
     pack: int | None = setting(
@@ -85,6 +99,21 @@ class Resources:
     engine: Literal["auto", "interleaved", "stacked"] = setting(
         "auto", "how the trials of a pack train: in turns, or as one; auto: by a short probe"
     )
+
+    @property
+    def by_memory(self) -> bool:
+        """Whether a worker's share of a GPU follows from its memory."""
+        return self.gpu == 0 and self.gpu_memory_gb is not None
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether its trials train on GPUs."""
+        return self.gpu > 0 or self.by_memory
+
+    @property
+    def least_gpu(self) -> float:
+        """GPUs that a node must have for a worker to be there."""
+        return 1.0 if self.by_memory else self.gpu
 
 
 @final
@@ -140,13 +169,10 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, one_trial: bool = F
         sections[section] = dict(value)
     search = fill(Search, sections["search"], at="search", problems=problems)
     resources = _resources(sections["resources"], problems)
-    if resources and resources.gpu > 1 and resources.gpu != int(resources.gpu):
-        problems.append(
-            Problem("resources.gpu", f"is {resources.gpu}", "a fraction below 1, or a whole number")
-        )
+    problems.extend(_gpu_problems(resources))
     sweepable = ("preset", *SECTIONS, "precision", "device")
     problems.extend(_ceiling_problems(resources))
-    limits = read_limits(tree, problems, gpus=resources is None or resources.gpu > 0)
+    limits = read_limits(tree, problems, gpus=resources is None or resources.on_gpu)
     space = parse_space(sections["space"], sections["trial"], sweepable, problems)
     if not one_trial:
         problems.extend(_vain_overrides(overrides, space))
@@ -194,7 +220,10 @@ def _resources(section: Mapping[str, Any], problems: list[Problem]) -> Resources
     values = dict(section)
     if values.get("pack") == "auto":
         values["pack"] = None
-    return fill(Resources, values, at="resources", problems=problems)
+    resources = fill(Resources, values, at="resources", problems=problems)
+    if resources and resources.gpu > 1 == resources.processes and resources.gpu.is_integer():
+        return replace(resources, gpu=1.0, processes=int(resources.gpu))
+    return resources
 
 
 def _secret_problem(key: str) -> Problem:
@@ -203,11 +232,37 @@ def _secret_problem(key: str) -> Problem:
     return Problem(key, what, remedy)
 
 
+def _gpu_problems(resources: Resources | None) -> list[Problem]:
+    """Cards that no process would use, or that processes would have to share."""
+    if resources is None:
+        return []
+    if resources.gpu > 1:
+        what = f"is {resources.gpu:g}"
+        if resources.gpu != int(resources.gpu):
+            return [Problem("resources.gpu", what, "a fraction below 1, or a whole number")]
+        what += f" for each of {resources.processes} processes, which use one"
+        return [Problem("resources.gpu", what, "set it to 1")]
+    if resources.processes == 1:
+        return []
+    problems = []
+    where, count = "resources.processes", resources.processes
+    if resources.by_memory or 0 < resources.gpu < 1:
+        what = f"is {count}: processes of a trial cannot share a card"
+        problems.append(Problem(where, what, "set resources.gpu: 1"))
+    if (resources.pack or 1) > 1:
+        what = f"is {count}: processes train one trial at a time"
+        problems.append(Problem(where, what, "leave resources.pack out, or set it to 1"))
+    if resources.engine == "stacked":
+        what = f"is {count}: the step of several processes cannot be stacked"
+        problems.append(Problem(where, what, "leave resources.engine out"))
+    return problems
+
+
 def _ceiling_problems(resources: Resources | None) -> list[Problem]:
     """Ceilings on memory that nothing would hold."""
-    if resources and resources.gpu_memory_gb and not resources.gpu:
-        what = "is set, and resources.gpu is 0"
-        return [Problem("resources.gpu_memory_gb", what, "set resources.gpu, or leave it out")]
+    if resources and resources.gpu_memory_retries and not resources.least_gpu:
+        what = "is set, and no worker has a GPU"
+        return [Problem("resources.gpu_memory_retries", what, "set gpu or gpu_memory_gb as well")]
     if resources and resources.memory_gb and sys.platform != "linux":
         what = f"cannot be held on {sys.platform}: it is Linux that does"
         return [Problem("resources.memory_gb", what, "leave it out")]

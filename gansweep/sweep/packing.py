@@ -15,19 +15,32 @@ TPE_ROUNDS = 4
 
 
 def pack_size(
-    resources: Resources, search: Search, *, waiting: int, total: int, workers: int
+    resources: Resources,
+    search: Search,
+    *,
+    waiting: int,
+    total: int,
+    workers: int,
+    most: int | None = None,
 ) -> int:
     """Trials of the next pack, where `waiting` of `total` have not begun.
 
     They are spread first over the `workers` that are, or soon will be, without a pack: one that
-    leaves a worker idle saves no time.
+    leaves a worker idle saves no time. `most` is the bound on packs made unasked; None: the usual.
     """
+    if resources.processes > 1:
+        return 1
     if resources.pack:
         return resources.pack
     if search.scheduler == "pbt":  # the whole population trains at once
         return math.ceil(total / workers)
-    most = MOST_ON_GPU if resources.gpu else MOST_ON_CPU
+    most = most or largest(resources)
     share = math.ceil(waiting / workers)
     if search.method == "tpe":
         share = min(share, math.ceil(total / workers / TPE_ROUNDS))
     return max(1, min(most, share))
+
+
+def largest(resources: Resources) -> int:
+    """Trials of the largest pack made unasked where memory is no matter."""
+    return MOST_ON_GPU if resources.least_gpu else MOST_ON_CPU

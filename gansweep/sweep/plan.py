@@ -43,6 +43,8 @@ class Entry:
     """Of the scores among the metrics."""
     lineage: list[dict[str, Any]] = field(default_factory=list)
     """In a population: whose state it took over at which g_step, and the settings since."""
+    gpu_times: int = 1
+    """How many times the usual share of a GPU it takes: with less it ran out of memory."""
 
     def is_finished(self, budget: int, *, retry_failed: bool) -> bool:
         """Whether nothing of it is left to do under `budget` g_steps."""

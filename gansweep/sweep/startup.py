@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NoReturn, final
@@ -165,7 +165,7 @@ def exit_at_once(code: int) -> NoReturn:
 def start_ahead(file: Path, overrides: Sequence[str]) -> RayStart | None:
     """A local Ray for the sweep of `file`; None where the file is not good enough to know."""
     resources = peek_resources(file, overrides)
-    if resources is None or resources.cpu > cores():
+    if resources is None or resources.cpu * resources.processes > cores():
         return None
     for each in TERMINATE_SIGNALS:
         signal.signal(each, lambda number, frame: sys.exit(number))  # as Ray's own for SIGTERM
@@ -192,7 +192,7 @@ def start_ray(
         # Not as a runtime environment: Ray would not give us the workers that it starts with.
         os.environ.update(worker_environment())
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, math.floor(asked.cpu))))
-        count = slots(replace(asked, gpu=0.0), {"CPU": cores()})
+        count = processes(asked)
         os.environ.update(
             RAY_preload_python_modules=WARM,
             RAY_num_workers_soft_limit=str(count),  # else Ray ends some of those that wait
@@ -224,7 +224,8 @@ def start_ray(
     finally:
         notes.setLevel(level)
     have = ray.cluster_resources()
-    for name, wanted in (("CPU", resources.cpu), ("GPU", resources.gpu)):
+    of_each = (("CPU", resources.cpu), ("GPU", resources.least_gpu))
+    for name, wanted in ((name, each * resources.processes) for name, each in of_each):
         if wanted > have.get(name, 0):
             ray.shutdown()
             raise ConfigError.single(
@@ -324,9 +325,17 @@ def cores() -> int:
     return min(usable, int(given)) if given.isdecimal() and int(given) else usable
 
 
-def slots(resources: Resources, have: dict[str, float]) -> int:
-    """How many trials fit at a time."""
-    fits = have.get("CPU", 1) / resources.cpu
+def processes(resources: Resources) -> int:
+    """How many worker processes a local Ray has room for, on this machine's cores."""
+    each = resources.processes
+    most = resources.concurrent and resources.concurrent * each
+    alone = replace(resources, gpu=0.0, processes=1, concurrent=most)
+    return slots(alone, {"CPU": cores()})
+
+
+def slots(resources: Resources, have: Mapping[str, float]) -> int:
+    """How many workers fit at a time."""
+    fits = have.get("CPU", 1) / resources.cpu / resources.processes
     if resources.gpu:
-        fits = min(fits, have.get("GPU", 0) / resources.gpu)
+        fits = min(fits, have.get("GPU", 0) / resources.gpu / resources.processes)
     return max(1, min(math.floor(fits + 1e-9), resources.concurrent or 10**6))

@@ -78,6 +78,7 @@ def planned(sweep: Sweep) -> list[Trial]:
         problems.extend(_population_problems(sweep, trials))
     if not problems:
         problems.extend(_device_problems(sweep, trials))
+        problems.extend(_process_problems(sweep, trials))
     if not problems and not sweep.space.axes and len(sweep.seeds) == 1:
         problems.append(
             Problem("space", "is empty: one trial is no sweep", "use gansweep train, or add seeds")
@@ -200,9 +201,31 @@ def _scalars(config: TrialConfig) -> set[str]:
 
 def _device_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:
     """Ray hides the GPUs from a worker that asked for none."""
-    if sweep.resources.gpu == 0 and any(t.config.run.device == "cuda" for t in trials):
+    if not sweep.resources.least_gpu and any(t.config.run.device == "cuda" for t in trials):
         return [Problem("trial.device", "is cuda, and resources.gpu is 0", "set resources.gpu")]
     return []
+
+
+def _process_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:
+    """Batches that several processes cannot share, and steps that are to be compiled."""
+    count = sweep.resources.processes
+    if count == 1:
+        return []
+    problems = []
+    wrong = {
+        (t.config.data.settings.batch_size, t.config.model.settings.pac)
+        for t in trials
+        if t.config.data.settings.batch_size % (count * t.config.model.settings.pac)
+    }
+    for size, pac in sorted(wrong):
+        judged = f", {pac} samples at a time" if pac > 1 else ""
+        what = f"is {size}, which {count} processes cannot share equally{judged}"
+        remedy = f"a multiple of {count * pac}"
+        problems.append(Problem("trial.data.batch_size", what, remedy))
+    if any(t.config.run.compile == "true" for t in trials):
+        what = f"is true, and the step of {count} processes cannot be compiled"
+        problems.append(Problem("trial.compile", what, "leave it out"))
+    return problems
 
 
 def check_data(trials: Sequence[Trial], *, stacked: bool = False) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler
@@ -18,9 +18,11 @@ from ray.tune.search import Searcher
 
 from gansweep.memory import OUT_OF_MEMORY, ray_says_so
 from gansweep.redaction import guard_log
-from gansweep.sweep.file import Resources
 from gansweep.sweep.startup import TERMINATE_SIGNALS
 from gansweep.sweep.worker import Answer, Ended, Message, PackAssigned, Worker
+
+if TYPE_CHECKING:
+    from gansweep.sweep.team import Team
 
 log = logging.getLogger("gansweep")
 
@@ -28,6 +30,9 @@ SCRATCH = "ray"
 """Folder of Tune's own files within the sweep's; none outlives a run."""
 
 STOP_SIGNALS = (signal.SIGINT, *TERMINATE_SIGNALS)
+
+NODE_LABEL = "ray.io/node-id"
+"""Ray's own label of each node."""
 
 STEP_SECONDS = 1.0
 """How long a worker's step waits for a message; an answer from the driver waits for the step."""
@@ -44,6 +49,19 @@ class PackWorker(tune.Trainable):  # type: ignore[misc]
     and flush their records before the process ends.
     """
 
+    _team: Team | None = None
+    """The processes that train along: the same ones for pack after pack."""
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """What Tune asks of Ray for the pack in `config`."""
+        takes = config["pack"][0].takes
+        where = {}
+        if takes.nodes:
+            where["bundle_label_selector"] = [{NODE_LABEL: f"in({','.join(takes.nodes)})"}]
+        each = {"CPU": takes.cpu, "GPU": takes.gpu}
+        return tune.PlacementGroupFactory([each] * takes.processes, **where)
+
     def setup(self, config: dict[str, Any], environment: Mapping[str, str] | None = None) -> None:
         """Begin the pack at once; the driver hears of it through `step`.
 
@@ -52,7 +70,11 @@ class PackWorker(tune.Trainable):  # type: ignore[misc]
         os.environ.update(environment or {})
         guard_log()
         pack: PackAssigned = config["pack"][0]
-        self._worker = Worker(pack)
+        if pack.takes.processes > 1 and self._team is None:
+            from gansweep.sweep.team import Team
+
+            self._team = Team(pack.takes)
+        self._worker = Worker(pack, self._team)
         self._step_seconds = WAITING_STEP_SECONDS if pack.waits else STEP_SECONDS
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -176,7 +198,6 @@ class _Watch(tune.Callback):  # type: ignore[misc]
 def run_packs(
     driver: Driver,
     *,
-    resources: Resources,
     concurrent: int,
     folder: Path,
     on_interrupt: Callable[[], None],
@@ -201,7 +222,7 @@ def run_packs(
     if environment:  # through Ray's object store
         worker = tune.with_parameters(PackWorker, environment=dict(environment))
     tuner = tune.Tuner(
-        tune.with_resources(worker, {"cpu": resources.cpu, "gpu": resources.gpu}),
+        worker,
         tune_config=tune.TuneConfig(
             search_alg=_Searcher(driver),
             scheduler=FIFOScheduler(),  # ours decide on trials, Tune sees packs

@@ -10,6 +10,7 @@ import os
 import queue
 import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -17,14 +18,17 @@ from typing import TYPE_CHECKING, Any, final
 from gansweep.config import resolve
 from gansweep.engines import Choice, EngineName
 from gansweep.errors import ConfigError, Problem, in_one_line
-from gansweep.memory import Ceiling, ran_out
+from gansweep.memory import Ceiling, gpu_ran_out, ran_out
+from gansweep.modules.ranks import LostRankError, Ranks
 from gansweep.pack import Pack
 from gansweep.progress import Interrupt, Progress, TrialResult, Verdict
 from gansweep.redaction import redact
 from gansweep.replica import Job
+from gansweep.sweep.cards import Takes
 from gansweep.tracking.spool import SpoolTracker
 
 if TYPE_CHECKING:
+    from gansweep.sweep.team import Team
     from gansweep.tracking.mlflow import Courier
 
 log = logging.getLogger("gansweep")
@@ -53,7 +57,8 @@ class PackAssigned:
 
     waits: whether trials rest after each score until a scheduler's verdict comes.
     delivers: whether the worker's process brings its records into MLflow; else the driver does.
-    ceiling: on the memory of all of them together.
+    ceiling: on the memory of all of them together. takes: of the cluster.
+    comes_again: whether a trial that runs out of a GPU's memory alone is tried with more.
     """
 
     trials: tuple[Assigned, ...]
@@ -61,6 +66,8 @@ class PackAssigned:
     waits: bool
     delivers: bool = False
     ceiling: Ceiling = field(default_factory=Ceiling)
+    takes: Takes = field(default_factory=Takes)
+    comes_again: bool = False
 
 
 @final
@@ -112,8 +119,10 @@ class Answer:
 class Worker:
     """Trains one pack in a thread. It is the conductor of that pack."""
 
-    def __init__(self, pack: PackAssigned) -> None:
+    def __init__(self, pack: PackAssigned, team: Team | None = None) -> None:
+        """`team` are the processes that train each trial along with this one."""
         self._assigned = pack
+        self._team = team
         self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()  # None: over
         self._over = False
         self._changed = threading.Condition()
@@ -155,10 +164,7 @@ class Worker:
         self._thread.join()
 
     def _train(self) -> None:
-        import torch
-
-        cores = os.environ.get("OMP_NUM_THREADS")
-        torch.set_num_threads(int(cores) if cores else 1)
+        use_cores()
         try:
             jobs = [job for job in map(self._job, self._assigned.trials) if job]
             while jobs:
@@ -176,17 +182,36 @@ class Worker:
 
     def _fit(self, jobs: list[Job]) -> list[Job]:
         """Train them; where a trial ran out of memory all alone, the one that follows it."""
-        pack = Pack(jobs, self, engine=self._assigned.engine)
+        own, pack = self._assigned, None
         try:
-            with self._assigned.ceiling.held():
+            with own.ceiling.held(), self._together(jobs[0]) as ranks:
+                pack = Pack(jobs, self, engine=own.engine, comes_again=own.comes_again, ranks=ranks)
                 pack.fit()
             return []
         except Exception as error:
-            if len(self._assigned.trials) > 1 or not ran_out(error):
+            if pack is None or not self._fails(error):
                 raise
-            pack.fail(error)  # it would not fit another time either
+            pack.fail(error)
         following = self.refill(wait=True)
         return [following] if following else []
+
+    def _fails(self, error: Exception) -> bool:
+        """Whether a trial has failed where its pack raised this: another time would be no better.
+
+        What several processes did together is over with any error, and is no more than one trial's.
+        """
+        own = self._assigned
+        if len(own.trials) > 1 or isinstance(error, LostRankError):
+            return False
+        if own.comes_again and gpu_ran_out(error):
+            return False
+        return self._team is not None or ran_out(error)
+
+    def _together(self, job: Job) -> AbstractContextManager[Ranks | None]:
+        """This process with those of its team, where it has one."""
+        if self._team is None:
+            return contextlib.nullcontext()
+        return self._team.together(device=job.config.run.device, ceiling=self._assigned.ceiling)
 
     def _deliver(self) -> None:
         """Let the records arrive: nobody else may see this machine's disk."""
@@ -258,6 +283,14 @@ class Worker:
 
     def chose(self, choice: Choice) -> None:
         self._messages.put(choice)
+
+
+def use_cores() -> None:
+    """Have torch use as many threads in this process as Ray gave it cores."""
+    import torch
+
+    cores = os.environ.get("OMP_NUM_THREADS")
+    torch.set_num_threads(int(cores) if cores else 1)
 
 
 @functools.cache

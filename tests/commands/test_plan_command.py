@@ -53,7 +53,7 @@ def test_json_and_states_of_an_earlier_run(gansweep: Gansweep, tmp_path: Path) -
     assert (tree["name"], tree["method"]) == ("small", "grid")
     assert tree["resources"] == {
         "cpu": 1.0, "gpu": 0.0, "concurrent": None, "pack": None, "engine": "auto",
-        "memory_gb": None, "gpu_memory_gb": None,
+        "memory_gb": None, "gpu_memory_gb": None, "gpu_memory_retries": 0, "processes": 1,
     }  # fmt: skip
     first, second = tree["trials"]
     assert (first["key"], first["state"]) == (trials[0].key, "completed")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -74,7 +74,14 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 class RayCluster:
     """A Ray of raylets on loopback, with a core each; the first is its head."""
 
-    def __init__(self, *, dashboard: bool, nodes: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        dashboard: bool,
+        nodes: int = 1,
+        each: Callable[[int], Sequence[str]] = lambda n: (),
+    ) -> None:
+        """`each` gives further options of `ray start` for each node, by its number."""
         self.folder = Path(tempfile.mkdtemp(prefix="gs"))  # short: Ray puts sockets in it
         # Ray's own Python first: jobs call `python`.
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -88,16 +95,16 @@ class RayCluster:
                 head += ["--dashboard-host=127.0.0.1", f"--dashboard-port={self._door}"]
             else:
                 head += ["--include-dashboard=false"]
-            self._start("head", *head)
+            self._start("head", *head, *each(0))
             for number in range(1, nodes):
-                self.join(f"worker{number}")
+                self.join(f"worker{number}", *each(number))
         except BaseException:
             self.close()
             raise
 
-    def join(self, name: str, *, python: Path = Path(sys.executable)) -> None:
+    def join(self, name: str, *options: str, python: Path = Path(sys.executable)) -> None:
         """Start one more raylet, and its workers, with that interpreter."""
-        self._start(name, f"--address={self.address}", python=python)
+        self._start(name, f"--address={self.address}", *options, python=python)
 
     def _start(self, name: str, *options: str, python: Path = Path(sys.executable)) -> None:
         log = self.folder / f"{name}.log"

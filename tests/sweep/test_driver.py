@@ -384,6 +384,96 @@ def test_a_pack_may_take_as_much_memory_as_its_trials_alone(tmp_path: Path) -> N
     assert free.ceiling == Ceiling(None, None)
 
 
+CUDA = "OutOfMemoryError: CUDA out of memory."
+
+
+def exhaust(one: Sweeping, name: str, *, of_gpu: bool = True) -> PackAssigned:
+    """The pack of one trial that `name` begins with, after it ran out of memory."""
+    pack = one.driver.begin(name)
+    assert pack is not None
+    assert len(pack.trials) == 1
+    if of_gpu:
+        one.driver.hear(name, Broken(CUDA, out_of_memory=True))
+    one.driver.over(name, "" if of_gpu else "out_of_memory: the node is running low on memory")
+    return pack
+
+
+def test_a_trial_that_ran_out_of_gpu_memory_is_tried_with_twice_the_share(tmp_path: Path) -> None:
+    """So often as the file says, as long as there is more to be had; plan and run say so."""
+    own = {"gpu": 0.2, "gpu_memory_gb": 3, "pack": 1, "gpu_memory_retries": 2}
+    one = Sweeping(tmp_path, resources=own)
+    packs = [exhaust(one, name) for name in "abc"]
+    assert {pack.trials[0].key for pack in packs} == {one.trials[0].key}
+    assert [pack.takes.gpu for pack in packs] == [0.2, 0.4, 0.8]
+    assert [pack.ceiling.gpu for pack in packs] == [3e9, 6e9, 12e9]
+    assert [pack.comes_again for pack in packs] == [True, True, False]
+    entry = Plan.load(one.plan.path, one.sweep.name).entries[one.trials[0].key]
+    assert (entry.state, entry.gpu_times) == ("failed", 4)
+    assert entry.reason == f"out_of_memory: {CUDA}"
+    assert one.store.tags[entry.run_id]["gpu_times"] == "4"
+    following = one.driver.begin("d")
+    assert following is not None
+    assert (following.trials[0].key, following.takes.gpu) == (one.trials[1].key, 0.2)
+    assert "gpu_times" not in one.store.tags[following.trials[0].run_id]
+
+
+@pytest.mark.parametrize(
+    "own",
+    [{"gpu": 0.2}, {"gpu": 1, "gpu_memory_retries": 3}],
+    ids=["unless it is asked for", "a whole card has no twice"],
+)
+def test_and_else_it_has_failed(own: Any, tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, resources={"pack": 1, **own})
+    assert not exhaust(one, "a").comes_again
+    assert one.states()[0] == "failed"
+
+
+def test_the_hosts_memory_is_not_had_by_a_larger_share(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, resources={"gpu": 0.2, "pack": 1, "gpu_memory_retries": 3})
+    assert exhaust(one, "a", of_gpu=False).comes_again
+    assert one.states()[0] == "failed"
+    assert one.plan.entries[one.trials[0].key].gpu_times == 1
+
+
+def test_a_pack_is_halved_before_its_trials_take_more(tmp_path: Path) -> None:
+    own = {"gpu": 0.2, "pack": 2, "gpu_memory_retries": 1}
+    one = Sweeping(tmp_path, resources=own)
+    first, second = one.begin("p")
+    one.driver.hear("p", Broken(CUDA, out_of_memory=True))
+    one.driver.over("p", "")
+    for name, key in (("q", first), ("r", second)):
+        pack = exhaust(one, name)
+        assert ([t.key for t in pack.trials], pack.takes.gpu) == ([key], 0.2)
+    for name, key in (("s", first), ("t", second)):  # each alone, though they are of one shape
+        pack = one.driver.begin(name)
+        assert pack is not None
+        assert ([t.key for t in pack.trials], pack.takes.gpu) == ([key], 0.4)
+
+
+def test_a_later_run_knows_what_a_trial_takes(tmp_path: Path) -> None:
+    own = {"gpu": 0.2, "pack": 4, "gpu_memory_retries": 1}
+    plan = Plan(tmp_path / "plan.json", "small")
+    for trial in planned(load(tmp_path, text(space=CLIPS, trial=TRIAL))):
+        plan.add(trial)
+    hungry = list(plan.entries)[1]
+    plan.entries[hungry].gpu_times = 2
+    one = Sweeping(tmp_path, plan=plan, resources=own)
+    three, alone = one.driver.begin("p"), one.driver.begin("q")
+    assert three is not None
+    assert alone is not None
+    assert [len(three.trials), three.takes.gpu] == [3, 0.2]
+    assert ([t.key for t in alone.trials], alone.takes.gpu) == ([hungry], 0.4)
+
+
+def test_no_member_of_a_population_waits_for_a_larger_share(tmp_path: Path) -> None:
+    search = {"scheduler": "pbt", "interval": 20}
+    own = {"gpu": 0.2, "pack": 1, "gpu_memory_retries": 3}
+    one = Sweeping(tmp_path, resources=own, search=search, workers=4)
+    pack = one.driver.begin("p")
+    assert pack is not None
+    assert not pack.comes_again
+
+
 def test_a_trial_that_died_and_then_trained_is_well(tmp_path: Path) -> None:
     one = Sweeping(tmp_path, resources={"pack": 1})
     for attempt in range(WORKER_RETRIES):

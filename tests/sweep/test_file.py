@@ -279,6 +279,18 @@ BAD = [
     ({"search": {"resample": 1.1}}, "search.resample: is 1.1, must be at most 1"),
     ({"search": {"metrik": 0}}, "search.metrik: unknown key (did you mean 'metric'?)"),
     ({"resources": {"gpu": 1.5}}, "resources.gpu: is 1.5 (a fraction below 1, or a whole number)"),
+    (
+        {"resources": {"gpu": 2, "processes": 3}},
+        "resources.gpu: is 2 for each of 3 processes, which use one (set it to 1)",
+    ),
+    (
+        {"resources": {"gpu": 0.5, "processes": 2}},
+        "resources.processes: is 2: processes of a trial cannot share a card (set resources.gpu:",
+    ),
+    ({"resources": {"gpu_memory_gb": 2, "processes": 2}}, "cannot share a card"),
+    ({"resources": {"pack": 2, "processes": 2}}, "train one trial at a time (leave resources.pack"),
+    ({"resources": {"engine": "stacked", "gpu": 2}}, "of several processes cannot be stacked"),
+    ({"resources": {"processes": 0}}, "resources.processes: is 0, must be at least 1"),
     ({"resources": {"gpu": -1}}, "resources.gpu: is -1.0, must be at least 0"),
     ({"resources": {"cpu": 0}}, "resources.cpu: is 0.0, must be greater than 0"),
     ({"resources": {"cpu": float("nan")}}, "resources.cpu: is nan, must be finite"),
@@ -286,10 +298,12 @@ BAD = [
     ({"resources": {"memory_gb": "lots"}}, "resources.memory_gb: Value 'lots'"),
     ({"resources": {"memory_gb": float("inf")}}, "resources.memory_gb: is inf, must be finite"),
     ({"resources": {"memory": 1}}, "resources.memory: unknown key (did you mean 'memory_gb'?)"),
+    ({"resources": {"gpu_memory_gb": 0}}, "resources.gpu_memory_gb: is 0.0, must be greater than"),
     (
-        {"resources": {"gpu_memory_gb": 4}},
-        "resources.gpu_memory_gb: is set, and resources.gpu is 0 (set resources.gpu",
+        {"resources": {"gpu_memory_retries": 1}},
+        "resources.gpu_memory_retries: is set, and no worker has a GPU (set gpu or gpu_memory_gb",
     ),
+    ({"resources": {"gpu_memory_retries": 9}}, "resources.gpu_memory_retries: is 9, must be at"),
     ({"seeds": 0}, "seeds: is 0 (a number of seeds from 1"),
     ({"seeds": True}, "seeds: is True"),
     ({"seeds": []}, "seeds: is []"),
@@ -306,11 +320,22 @@ def test_bad_section(tmp_path: Path, sections: dict[str, Any], words: str) -> No
     assert sum("trial." in each for each in found) <= ("trial" in sections)
 
 
+def test_several_gpus_are_a_process_each(tmp_path: Path) -> None:
+    own = load(tmp_path, text(resources={"gpu": 4})).resources
+    assert (own.gpu, own.processes) == (1, 4)
+    assert load(tmp_path, text(resources={"gpu": 1, "processes": 4})).resources == own
+    assert load(tmp_path, text(resources={"processes": 2})).resources.gpu == 0
+
+
 def test_ceilings_on_memory(tmp_path: Path) -> None:
     sweep = load(tmp_path, text(), ["resources.memory_gb=2", "resources.gpu=1"])
     assert (sweep.resources.memory_gb, sweep.resources.gpu_memory_gb) == (2.0, None)
     sweep = load(tmp_path, text(resources={"gpu": 0.5, "gpu_memory_gb": 7.5}))
     assert sweep.resources.gpu_memory_gb == 7.5
+    assert (sweep.resources.by_memory, sweep.resources.least_gpu) == (False, 0.5)
+    sweep = load(tmp_path, text(resources={"gpu_memory_gb": 7.5, "gpu_memory_retries": 2}))
+    assert (sweep.resources.by_memory, sweep.resources.least_gpu) == (True, 1)
+    assert load(tmp_path, text()).resources.least_gpu == 0
 
 
 SECRET = "hf_not-for-any-eye"

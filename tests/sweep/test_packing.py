@@ -22,6 +22,7 @@ SIZES = [
     (Resources(pack=3), GRID, 100, 100, 2, 3),
     (Resources(pack=3), GRID, 2, 2, 2, 3),
     (Resources(pack=50), PBT, 10, 10, 2, 50),
+    (Resources(processes=2), GRID, 100, 100, 2, 1),
     (CPU, TPE, 64, 64, 2, MOST_ON_CPU),
     (CPU, TPE, 16, 16, 2, 2),  # four rounds: what ended tells it where to look
     (CPU, TPE, 3, 16, 1, 3),
@@ -37,6 +38,16 @@ def test_pack_size(
     resources: Resources, search: Search, waiting: int, total: int, workers: int, size: int
 ) -> None:
     assert pack_size(resources, search, waiting=waiting, total=total, workers=workers) == size
+
+
+def test_a_bound_of_its_own_holds_for_what_nobody_asked_for() -> None:
+    def size(resources: Resources) -> int:
+        return pack_size(resources, GRID, waiting=100, total=100, workers=2, most=5)
+
+    assert size(GPU) == 5
+    assert size(Resources(gpu=1.0, pack=7)) == 7
+    by_memory = Resources(gpu_memory_gb=1.0)
+    assert pack_size(by_memory, GRID, waiting=100, total=100, workers=2) == MOST_ON_GPU
 
 
 def test_no_worker_is_left_without_a_pack() -> None:

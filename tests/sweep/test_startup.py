@@ -41,6 +41,16 @@ def test_slots(
     assert startup.slots(Resources(cpu=cpu, gpu=gpu, concurrent=concurrent), have) == count
 
 
+def test_several_processes_are_one_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "cores", lambda: 8)
+    two = Resources(processes=2)
+    assert startup.slots(two, {"CPU": 8.0}) == 4
+    assert startup.slots(Resources(processes=2, gpu=1.0), {"CPU": 8.0, "GPU": 5.0}) == 2
+    assert [startup.processes(own) for own in (
+        Resources(), two, Resources(cpu=2.0, processes=2), Resources(processes=2, concurrent=1),
+    )] == [8, 8, 4, 2]  # fmt: skip
+
+
 def test_ray_clients_are_refused_before_anything() -> None:
     with pytest.raises(ConfigError, match="ray://"):
         startup.start_ray("ray://host:10001", Resources())

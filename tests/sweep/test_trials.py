@@ -318,6 +318,26 @@ def test_cuda_without_a_gpu_is_refused(tmp_path: Path) -> None:
         planned(load(tmp_path, TEXT, ["device=cuda"]))
 
 
+def test_processes_share_each_batch_equally(tmp_path: Path) -> None:
+    def mistakes(overrides: list[str], count: int) -> list[str]:
+        own = text(space={"data.batch_size": {"grid": [12, 18]}}, resources={"processes": count})
+        try:
+            planned(load(tmp_path, own, overrides))
+        except ConfigError as error:
+            return [str(problem) for problem in error.problems]
+        return []
+
+    assert mistakes([], 1) == mistakes([], 2) == mistakes([], 6) == []
+    assert mistakes([], 4) == [
+        "trial.data.batch_size: is 18, which 4 processes cannot share equally (a multiple of 4)"
+    ]
+    (found,) = mistakes(["model.pac=2"], 6)
+    assert found.endswith("is 18, which 6 processes cannot share equally, 2 samples at a time "
+                          "(a multiple of 12)")  # fmt: skip
+    (found,) = mistakes(["compile=true"], 2)
+    assert found.startswith("trial.compile: is true, and the step of 2 processes")
+
+
 def test_data_and_networks_are_tried(tmp_path: Path) -> None:
     trials = planned(load(tmp_path, text(space={"network.name": {"grid": ["mlp", "dcgan"]}}), [
         "network={}", "model.clip=null"]))  # fmt: skip

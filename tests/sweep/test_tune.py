@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gansweep.sweep import tune
+from gansweep.sweep.cards import Takes
 from gansweep.sweep.worker import Answer, PackAssigned
 
 # --- interrupts
@@ -128,6 +129,22 @@ def test_searcher_hands_out_packs_until_none_can_come_any_more() -> None:
     assert driver.heard == [("begin", "t1"), ("begin", "t2"), ("begin", "t2")]
 
 
+def test_what_a_pack_takes_is_asked_of_ray() -> None:
+    def asked(takes: Takes) -> Any:
+        pack = PackAssigned(trials=(), engine="auto", waits=False, takes=takes)
+        return tune.PackWorker.default_resource_request({"pack": [pack]})
+
+    assert asked(Takes()).bundles == [{"CPU": 1.0}]
+    anywhere = asked(Takes(2, 0.25))
+    assert anywhere.bundles == [{"CPU": 2.0, "GPU": 0.25}]
+    assert anywhere == asked(Takes(2, 0.25))  # else no worker would be used again
+    several = asked(Takes(2, 1, processes=3))
+    assert several.bundles == [{"CPU": 2.0, "GPU": 1.0}] * 3
+    there = asked(Takes(2, 0.25, ("a1", "b2")))
+    assert there != anywhere
+    assert there._bound.kwargs == {"bundle_label_selector": [{"ray.io/node-id": "in(a1,b2)"}]}
+
+
 def test_watch_passes_messages_on_and_answers_to_their_packs() -> None:
     one, other, gone = Task("one"), Task("other"), Task("gone", alive=False)
     answers = {"gone": Answer(closed=3), "one": Answer(closed=1), "other": Answer(closed=2)}
@@ -167,7 +184,7 @@ class Pretended:
 
     made: list[Any]
 
-    def __init__(self, pack: PackAssigned) -> None:
+    def __init__(self, pack: PackAssigned, team: None) -> None:
         self.pack, self.over, self.heard, self.waited = pack, False, [], None
         self.made.append(self)
 

@@ -293,6 +293,25 @@ def test_a_trial_that_ran_out_of_memory_alone_fails_and_the_next_is_trained(
     assert ends(heard) == {}
 
 
+@pytest.mark.parametrize("of_gpu", [True, False])
+def test_what_may_be_tried_with_more_memory_has_not_ended(
+    of_gpu: bool, tmp_path: Path, trackers: dict[str, MemoryTracker]
+) -> None:
+    """The host's memory cannot be had so: then it has failed, as ever."""
+    config = small("gan", "own_parts:Hungry", "ring8", network={"of_gpu": of_gpu})
+    pack = PackAssigned((assigned(config, tmp_path),), "interleaved", waits=False, comes_again=True)
+    heard = drive(Worker(pack))
+    tracker = trackers[config.key]
+    if of_gpu:
+        assert ends(heard) == {}
+        words = "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
+        assert heard[-1] == Broken(words, out_of_memory=True)
+        assert (tracker.status, tracker.texts.get("traceback.txt")) == (None, None)
+    else:
+        assert ends(heard) == {config.key: "failed"}
+        assert tracker.status == "FAILED"
+
+
 @pytest.mark.parametrize("unreadable", [1, 2])
 def test_a_trial_that_cannot_be_read_has_failed_alone(unreadable: int, tmp_path: Path) -> None:
     trials = configs(2)
