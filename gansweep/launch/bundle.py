@@ -144,8 +144,11 @@ def _root(module: str) -> Path | None:
     path = Path(file).resolve()
     if path.suffix != ".py" or any(path.is_relative_to(place) for place in _installed()):
         return None
-    steps = module.count(".") + (path.name == "__init__.py")
-    return path.parents[steps]
+    place = path.parent if path.name == "__init__.py" else path.with_suffix("")
+    names = tuple(module.split("."))
+    if place.parts[-len(names) :] != names:  # not imported by that name: made by a compiler, say
+        return None
+    return place.parents[len(names) - 1]
 
 
 @functools.cache

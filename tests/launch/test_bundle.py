@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from types import ModuleType
 
 import pytest
 from sweep_files import TEXT
@@ -97,6 +98,18 @@ def test_named_code_travels_whole_and_no_ignore_file_counts(lab: Path, sweeps: P
     assert {"gansweep/cli.py", "gansweep/launch/slurm_nodes.sh"} <= found
     assert "gansweep/metrics/extractors/digits.safetensors" in found
     assert not [name for name in found if "__pycache__" in name]
+
+
+def test_modules_that_no_file_of_their_name_holds_do_not_travel(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler's, deep in its own names, whose file lies wherever its cache does."""
+    made = ModuleType("torch.made.by.a.compiler.in.many.deep.places.of.its.own.c1")
+    made.__file__ = str(lab / "c1.py")
+    monkeypatch.setitem(sys.modules, made.__name__, made)
+    importlib.import_module("mylab.models")
+    tree = {"model": {"name": "mylab.models:Mine"}, "loss": {f"{made.__name__}:C": {}}}
+    assert own_modules(tree) == {"mylab", "mylab.models", "myhelp"}
 
 
 def test_further_files(work: Path, sweeps: Path) -> None:
