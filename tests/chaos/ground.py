@@ -22,7 +22,7 @@ from gansweep.tracking.mlflow import SERVER_ENVIRONMENT, server_command
 
 from .sweep import NAME
 
-TRAINING = "ray::ResourceTrainable"
+TRAINING = "ray::PackWorker"
 """How Ray calls the process of a worker that has a pack; others wait, or are Ray's own."""
 
 START_SECONDS = 180.0
