@@ -65,7 +65,7 @@ def parse_duration(value: float | str) -> float:
             seconds = sum(float(parts[unit]) * each for unit, each in UNITS.items())
         elif re.fullmatch(r"\d+(\.\d+)?", text):
             seconds = float(text)
-    elif not isinstance(value, bool):
+    elif not isinstance(value, bool) and value <= MOST_SECONDS:  # a larger one may be no float
         seconds = float(value)
     if not 0 < seconds <= MOST_SECONDS:
         raise ValueError(f"{value!r} is no duration")

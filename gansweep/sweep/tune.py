@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import signal
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from ray.tune.search import Searcher
 
 from gansweep.memory import OUT_OF_MEMORY, ray_says_so
 from gansweep.redaction import guard_log
+from gansweep.sweep.grace import WORKERS_SECONDS
 from gansweep.sweep.startup import TERMINATE_SIGNALS
 from gansweep.sweep.worker import Answer, Ended, Message, PackAssigned, Worker
 
@@ -252,7 +254,8 @@ def run_packs(
 class _Interrupts(tune.Stopper):  # type: ignore[misc]
     """Ends the sweep gracefully at the first signal; a second SIGINT or SIGTERM ends it at once.
 
-    So it does once `is_due`; the first signal changes nothing then.
+    So it does once `is_due`; the first signal then changes nothing, for as long as a graceful stop
+    may take.
     """
 
     def __init__(
@@ -261,7 +264,7 @@ class _Interrupts(tune.Stopper):  # type: ignore[misc]
         self._note = note
         self._is_due = is_due
         self._seen = False
-        self._ending = False
+        self._ending_since: float | None = None  # by the monotonic clock
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # as the driver's, and for the same reason
@@ -271,17 +274,23 @@ class _Interrupts(tune.Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         """Asked by Tune between its events."""
-        if not self._ending and self._is_due():
+        if self._ending_since is None and self._is_due():
             self._end()
-        return self._ending
+        return self._ending_since is not None
 
     def _end(self) -> None:
-        if not self._ending:
-            self._ending = True
+        if self._ending_since is None:
+            self._ending_since = time.monotonic()
             self._note()
 
+    @property
+    def _is_late(self) -> bool:
+        """Whether the stop has taken too long: `Grace` sends one signal then, whatever began it."""
+        since = self._ending_since
+        return since is not None and time.monotonic() - since >= WORKERS_SECONDS
+
     def _on_signal(self, number: int, frame: Any) -> None:
-        if self._seen and number != signal.SIGUSR1:
+        if (self._seen or self._is_late) and number != signal.SIGUSR1:
             raise KeyboardInterrupt
         if not self._seen:
             self._seen = True

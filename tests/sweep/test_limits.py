@@ -26,7 +26,7 @@ def test_durations(value: Any, seconds: float) -> None:
 @pytest.mark.parametrize(
     "value",
     ["", " ", "2 hours", "2H", "h", "30m 1h", "1h 1h", "-1h", "1,5h", "1:30", "0h", "2w", 0, -5,
-     float("nan"), float("inf"), 2 * MOST_SECONDS, True],
+     float("nan"), float("inf"), 2 * MOST_SECONDS, 10**400, True],
 )  # fmt: skip
 def test_no_durations(value: Any) -> None:
     with pytest.raises(ValueError, match="is no duration"):

@@ -6,13 +6,14 @@ import os
 import pickle
 import signal
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from gansweep.sweep import tune
+from gansweep.sweep import grace, tune
 from gansweep.sweep.cards import Takes
 from gansweep.sweep.worker import Answer, PackAssigned
 
@@ -54,6 +55,23 @@ def test_what_is_due_ends_it_as_a_signal_does_and_the_first_signal_then_changes_
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
     assert notes == ["note"]
+
+
+def test_grace_ends_workers_that_hang_after_what_was_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its one signal is the first that comes."""
+    for module in (grace, tune):
+        monkeypatch.setattr(module, "WORKERS_SECONDS", 0.2)
+    watch = grace.Grace(
+        end_workers=lambda: os.kill(os.getpid(), signal.SIGINT), end_all=lambda: None
+    )
+    interrupts = tune._Interrupts(watch.begin, lambda: True)
+    try:
+        with interrupts.listening():
+            assert interrupts.stop_all()
+            with pytest.raises(KeyboardInterrupt):
+                time.sleep(3)  # the workers hang
+    finally:
+        watch.over()
 
 
 def test_tune_leaves_us_sigusr1() -> None:
