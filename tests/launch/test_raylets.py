@@ -41,17 +41,19 @@ def place(tmp_path: Path) -> Iterator[Place]:
         "model": {"name": "wgan"}, "network": {"name": "mlp", "width": 8, "depth": 1},
         "data": {"name": "ring8", "n": 1000}, "budget": {"g_steps": 5}, "compile": "false",
     }  # fmt: skip
-    (home.folder / "small.yaml").write_text(text(trial=trial, resources={"pack": 1}))
+    (home.folder / "raylets.yaml").write_text(
+        text(name="raylets", trial=trial, resources={"pack": 1})
+    )
     yield home
     home.close()
 
 
 def launched(place: Place) -> bool:
-    return (place.folder / "runs" / "small" / "trials").exists()
+    return (place.folder / "runs" / "raylets" / "trials").exists()
 
 
 def test_a_database_file_is_refused(cluster: RayCluster, place: Place) -> None:
-    said = place.run("run", "small.yaml", "--address", cluster.address, code=2).text
+    said = place.run("run", "raylets.yaml", "--address", cluster.address, code=2).text
     assert f"tracking uri: {place.uri} is a file of this machine, and 1 more of the" in said
     assert "gansweep ui --host 0.0.0.0" in said
     assert not launched(place)
@@ -64,7 +66,7 @@ def test_versions_are_compared_on_every_node(
         "import sys, gansweep; gansweep.__version__ = '9.9'; from gansweep.cli import main; main()"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", program, "run", "small.yaml", "--address", cluster.address,
+        [sys.executable, "-c", program, "run", "raylets.yaml", "--address", cluster.address,
          "--tracking-uri", mlflow_server],
         cwd=place.folder, env=place.environment, capture_output=True, text=True, timeout=200,
         check=False,
@@ -79,7 +81,7 @@ def test_versions_are_compared_on_every_node(
 def test_another_ray_is_refused(cluster: RayCluster, place: Place, mlflow_server: str) -> None:
     program = "import ray; ray.__version__ = '9.9.9'; from gansweep.cli import main; main()"
     ended = subprocess.run(
-        [sys.executable, "-c", program, "run", "small.yaml", "--address", cluster.address,
+        [sys.executable, "-c", program, "run", "raylets.yaml", "--address", cluster.address,
          "--tracking-uri", mlflow_server],
         cwd=place.folder, env=place.environment, capture_output=True, text=True, timeout=200,
         check=False,
@@ -115,7 +117,7 @@ def test_the_store_is_asked_from_the_workers_with_our_credentials(
     uri = f"http://127.0.0.1:{server.server_port}"
     try:
         said = place.run(
-            "run", "small.yaml", "--address", cluster.address, "--tracking-uri", uri, code=2
+            "run", "raylets.yaml", "--address", cluster.address, "--tracking-uri", uri, code=2
         ).text
     finally:
         server.shutdown()
@@ -129,10 +131,10 @@ def test_the_store_is_asked_from_the_workers_with_our_credentials(
 def test_a_sweep_over_both_and_no_credential_in_any_file(
     cluster: RayCluster, place: Place, mlflow_server: str
 ) -> None:
-    place.run("run", "small.yaml", "--address", cluster.address, "--tracking-uri", mlflow_server)
-    records = MlflowStore(mlflow_server).trials("small")
+    place.run("run", "raylets.yaml", "--address", cluster.address, "--tracking-uri", mlflow_server)
+    records = MlflowStore(mlflow_server).trials("raylets")
     assert [record.status for record in records] == ["FINISHED"] * 2
-    plan = json.loads((place.folder / "runs" / "small" / "plan.json").read_text())
+    plan = json.loads((place.folder / "runs" / "raylets" / "plan.json").read_text())
     assert [trial["state"] for trial in plan["trials"]] == ["completed"] * 2
     files = [
         path
@@ -178,7 +180,7 @@ def test_a_node_with_another_gansweep_is_refused(
     )
     cluster.join("old", python=tmp_path / "old" / "bin" / "python")
     said = place.run(
-        "run", "small.yaml", "--address", cluster.address, "--tracking-uri", mlflow_server, code=2
+        "run", "raylets.yaml", "--address", cluster.address, "--tracking-uri", mlflow_server, code=2
     ).text
     assert re.search(
         rf"--address: gansweep is 0\.0\.9 on [^,]+ \(\S+\), {re.escape(__version__)} here", said
