@@ -10,7 +10,6 @@ from typing import Final, Literal, final
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import Store  # type: ignore[attr-defined]
 
 Order = Literal["end", "begin", "step"]
 _ORDERS: Final[tuple[Order, ...]] = ("end", "begin", "step")
@@ -53,7 +52,7 @@ class Ranks:
     @contextmanager
     def joined(
         cls,
-        store: Store,
+        store: dist.Store,
         rank: int,
         count: int,
         *,

@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, final
 
 import ray
+import torch.distributed as dist
 from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from gansweep.follower import follow
 from gansweep.memory import Ceiling
@@ -39,7 +39,7 @@ class Follower:
         use_cores()
         _stay_on(host)
         own = resolve_device(device)
-        store = TCPStore(host, port, count, is_master=False)
+        store = dist.TCPStore(host, port, count, is_master=False)
         with Ranks.joined(store, rank, count, device=own) as ranks, ceiling.held():
             follow(ranks, own)
 
@@ -61,7 +61,7 @@ class Team:
         _stay_on(host)
         door = socket.create_server((host, 0))  # torch's own would listen on every address
         port = door.getsockname()[1]
-        store = TCPStore(
+        store = dist.TCPStore(
             host,
             port,
             count,

@@ -16,7 +16,7 @@ from gansweep.commands import scope
 from gansweep.commands.scope import DEAL_FILE, SHARES, Shared, Whole, standing
 from gansweep.errors import ConfigError
 from gansweep.sweep.file import Sweep
-from gansweep.sweep.plan import Plan
+from gansweep.sweep.plan import EntryState, Plan
 from gansweep.sweep.share import Share
 from gansweep.sweep.trials import Trial, planned
 
@@ -49,10 +49,12 @@ def take_up(sweep: Sweep, folder: Path) -> Callable[..., tuple[Shared, Plan, lis
 TakeUp = Callable[..., tuple[Shared, Plan, list[Trial]]]
 
 
-def end(share: Shared, plan: Plan, *, state: str = "completed", delivered: bool = True) -> bool:
+def end(
+    share: Shared, plan: Plan, *, state: EntryState = "completed", delivered: bool = True
+) -> bool:
     """Every trial of the share ends so; whether it was the last."""
     for entry in plan.entries.values():
-        entry.state, entry.g_steps = state, 5  # type: ignore[assignment]
+        entry.state, entry.g_steps = state, 5
     plan.save()
     with share.concluding(plan, list(plan.entries.values()), delivered=delivered) as outcome:
         assert len(outcome.entries) == 6

@@ -274,7 +274,8 @@ def masks(rank: int, g_step: int) -> list[torch.Tensor]:
     first = next(part for part in module.discriminator.modules() if isinstance(part, nn.Dropout))
     first.register_forward_hook(lambda _, inputs, output: seen.append(output == 0))
     indices = torch.arange(8).view(1, 8)
-    Member(module, Apart(rank)).step(Batch(samples, indices, CPU))  # type: ignore[arg-type]
+    ranks: Any = Apart(rank)
+    Member(module, ranks).step(Batch(samples, indices, CPU))
     return seen
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from typing import Any
 
 import pytest
 
@@ -16,9 +17,9 @@ SMALL = Node("small", cpus=64, cards=2, memory_gb=24.0)
 LARGE = Node("large", cpus=64, cards=1, memory_gb=80.0)
 
 
-def room(*nodes: Node, gone: set[str] | None = None, **resources: object) -> ByMemory:
+def room(*nodes: Node, gone: set[str] | None = None, **resources: Any) -> ByMemory:
     lost = set() if gone is None else gone
-    own = Resources(**resources)  # type: ignore[arg-type]
+    own = Resources(**resources)
     return ByMemory(own, nodes, alive=lambda: {node.id for node in nodes} - lost)
 
 

@@ -648,7 +648,8 @@ class Account:
 
 def spending(one: Sweeping) -> Account:
     account = Account()
-    one.driver._spending = account  # type: ignore[assignment]
+    driver: Any = one.driver
+    driver._spending = account
     return account
 
 

@@ -9,7 +9,7 @@ from sweep_files import load, text
 
 from gansweep.sweep.estimate import estimate, paces_of, unknown_trials
 from gansweep.sweep.pace import Pace, pace_of
-from gansweep.sweep.plan import Entry
+from gansweep.sweep.plan import Entry, EntryState
 from gansweep.sweep.trials import Trial, planned
 
 SPACE = {"model.clip": {"grid": [0.01, 0.02, 0.03]}, "network.width": {"grid": [8, 16]}}
@@ -22,10 +22,8 @@ def trials(tmp_path: Path) -> list[Trial]:
     return sorted(found, key=lambda trial: trial.point["network.width"])
 
 
-def entry(trial: Trial, state: str, g_steps: int, seconds: float = 0.0) -> Entry:
-    return Entry(
-        trial.key, trial.name, {}, 0, 100, state=state, g_steps=g_steps, seconds=seconds  # type: ignore[arg-type]
-    )  # fmt: skip
+def entry(trial: Trial, state: EntryState, g_steps: int, seconds: float = 0.0) -> Entry:
+    return Entry(trial.key, trial.name, {}, 0, 100, state=state, g_steps=g_steps, seconds=seconds)
 
 
 def name(trial: Trial) -> str:
