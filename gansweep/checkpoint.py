@@ -15,6 +15,7 @@ from typing import IO, Any, Final, cast, final
 
 import torch
 
+from gansweep.drafts import replacing
 from gansweep.errors import ConfigError
 
 log = logging.getLogger("gansweep")
@@ -39,18 +40,13 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
         OSError: the disk is full, say; what was at `path` is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            digesting = _Digesting(file)
-            torch.save({"format": FORMAT, **state}, cast("IO[bytes]", digesting))
-            file.write(MARK + digesting.hash.digest())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as draft, draft.open("wb") as file:
+        digesting = _Digesting(file)
+        torch.save({"format": FORMAT, **state}, cast("IO[bytes]", digesting))
+        file.write(MARK + digesting.hash.digest())
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(path.parent)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
@@ -88,13 +84,11 @@ def keep_previous(path: Path) -> None:
     """Give the checkpoint at `path`, where there is one, the name under which it outlasts it."""
     if not path.exists():
         return
-    link = path.with_name(f".{path.name}.{os.getpid()}.link")
     try:
-        os.link(path, link)
+        with replacing(previous(path)) as draft:
+            os.link(path, draft)
     except OSError:  # a file system without hard links
         path.replace(previous(path))
-    else:
-        link.replace(previous(path))
 
 
 def read_newest(path: Path) -> dict[str, Any] | None:

@@ -44,6 +44,7 @@ from gansweep.data.stream import BatchOrder
 from gansweep.diagnosis import batch as fixed_batch
 from gansweep.diagnosis.classifier import classifier
 from gansweep.diagnosis.court import Court
+from gansweep.drafts import remove_drafts
 from gansweep.errors import ConfigError, Problem, in_one_line
 from gansweep.evaluation import Evaluation
 from gansweep.memory import OUT_OF_MEMORY, ran_out
@@ -431,6 +432,7 @@ class Replica:
         if self._folder is None:
             return None
         path = self._folder / CHECKPOINT
+        remove_drafts(self._folder)
         state = read_newest(path)
         if state and state["key"] != self.key:
             raise ConfigError.single(

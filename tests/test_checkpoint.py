@@ -102,13 +102,22 @@ def refuse(*paths):
     raise PermissionError("no links here")
 
 
-def test_killed_between_two_renames_nothing_is_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr("os.link", refuse)
+@pytest.mark.parametrize("linked", [True, False])
+def test_killed_between_two_renames_nothing_is_lost(tmp_path, monkeypatch, linked):
+    if not linked:
+        monkeypatch.setattr("os.link", refuse)
     path = tmp_path / "checkpoint.pt"
     write(path, 1)
     keep_previous(path)
-    assert not path.exists()
+    assert path.exists() == linked  # and then both names are of one file
     assert read_newest(path)["n"] == 1
+    write(path, 2)
+    assert read_newest(path)["n"] == 2
+    assert read_checkpoint(previous(path))["n"] == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "checkpoint.previous.pt",
+        "checkpoint.pt",
+    ]
 
 
 class Evil:

@@ -17,6 +17,7 @@ from rich.markup import escape
 from gansweep.commands.folders import sweep_folder
 from gansweep.commands.scope import TO_GO, Scope, Shared, Whole
 from gansweep.commands.sync import deliver_spools, what_is_left
+from gansweep.drafts import remove_drafts
 from gansweep.errors import ConfigError, Problem
 from gansweep.imports import importing
 from gansweep.provenance import environment_text, version_tags
@@ -81,6 +82,7 @@ def run_command(
         what = f"cannot be written: {error.strerror}"
         raise ConfigError.single(str(scope.folder), what, "use another --dir") from None
     with scope.sole_use(_end_at_once), quiet(scope.folder / LOG_FILE) as console:
+        remove_drafts(scope.folder)
         run = _Run(sweep, trials, store, scope, console, advice=advice, retry_failed=retry_failed)
         return run.go(lambda: ray or RayStart(address, sweep.resources))
 

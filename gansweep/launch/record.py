@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, final
 
+from gansweep.drafts import replacing
 from gansweep.errors import ConfigError, nearest
 from gansweep.launch.base import JobState, Phase, Submitted
 
@@ -53,17 +53,12 @@ class JobRecord:
         folder = jobs_folder()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = folder / (re.sub(r"[^A-Za-z0-9_.-]", "_", f"{self.target}-{self.id}") + ".json")
-        draft = folder / f".{path.name}.{uuid.uuid4().hex}"
-        try:
-            with open(
-                os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="utf-8"
-            ) as file:
+        with replacing(path) as draft:
+            descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600)
+            with open(descriptor, "w", encoding="utf-8") as file:
                 json.dump(asdict(self), file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
 
 
 def jobs_folder() -> Path:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import final
 
 from gansweep.config import TrialConfig
+from gansweep.drafts import replacing
 
 log = logging.getLogger("gansweep")
 
@@ -72,9 +72,8 @@ def add_paces(file: Path, new: dict[str, Pace]) -> None:
     for name, pace in new.items():
         paces[name] = paces.get(name, Pace()) + pace
     tree = {"format": PACES_FORMAT, "paces": {name: asdict(each) for name, each in paces.items()}}
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        temporary.write_text(json.dumps(tree, indent=1), encoding="utf-8")
-        temporary.replace(file)
+        with replacing(file) as draft:
+            draft.write_text(json.dumps(tree, indent=1), encoding="utf-8")
     except OSError as error:
         log.warning("how long trials took is not on the disk: %s", error)

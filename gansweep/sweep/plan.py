@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, final
 
+from gansweep.drafts import replacing
 from gansweep.errors import ConfigError
 from gansweep.metrics.fingerprint import Fingerprint
 from gansweep.sweep.trials import Trial
@@ -109,12 +110,10 @@ class Plan:
             "trials": [asdict(entry) for entry in self.entries.values()],
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        with temporary.open("w", encoding="utf-8") as file:
+        with replacing(self.path) as draft, draft.open("w", encoding="utf-8") as file:
             json.dump(tree, file, indent=1, allow_nan=False)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(self.path)
 
 
 def trials_folder(folder: Path) -> Path:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any, final
 
+from gansweep.drafts import replacing
 from gansweep.errors import ConfigError
 from gansweep.sweep.limits import Limits
 
@@ -101,11 +101,10 @@ class Spending:
     def _save(self) -> None:
         """In one step; where the disk is full, the next time says all of it."""
         tree = {"format": SPENT_FORMAT, "seconds": self.seconds, "gpu_hours": self.gpu_hours}
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         self._saved = self._last if self._last is not None else time.monotonic()
         try:
-            temporary.write_text(json.dumps(tree), encoding="utf-8")
-            temporary.replace(self._path)
+            with replacing(self._path) as draft:
+                draft.write_text(json.dumps(tree), encoding="utf-8")
         except OSError as error:
             log.warning("what the sweep spent is not on the disk: %s", error)
 

@@ -43,6 +43,8 @@ def killed(new_place: Callable[..., Place]) -> Killed:
     (lab / "hold").unlink()
     synced = place.run("sync", NAME)
     midway = Record(place.uri, NAME)
+    for folder in (sweep := place.folder / "runs" / NAME, *(sweep / "trials").iterdir()):
+        (folder / ".plan.json.0.draft").touch()  # as if it had been killed in writing
     place.run(*COMMAND)
     return Killed(place, left, synced, midway, Record(place.uri, NAME))
 
@@ -72,7 +74,9 @@ def test_the_same_command_completes_it_with_each_step_once(killed: Killed) -> No
 
 
 def test_only_checkpoints_are_left(killed: Killed) -> None:
-    trials = list((killed.place.folder / "runs" / NAME / "trials").iterdir())
+    sweep = killed.place.folder / "runs" / NAME
+    assert not list(sweep.glob(".*.draft"))
+    trials = list((sweep / "trials").iterdir())
     assert len(trials) == 2
     kept = [sorted(file.name for file in trial.iterdir()) for trial in trials]
     assert kept == [["best.pt", "checkpoint.pt"]] * 2

@@ -6,12 +6,12 @@ It runs in a courier's thread.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, final
 
+from gansweep.drafts import replacing
 from gansweep.tracking.mlflow.run_writer import RunWriter
 from gansweep.tracking.records import (
     Image,
@@ -118,10 +118,9 @@ class Delivery:
         return found.st_size, found.st_mtime_ns
 
     def _note(self, offset: int) -> None:
-        temporary = self.folder / f".{NOTE}.{os.getpid()}"
         note = {"format": NOTE_FORMAT, "run_id": self.run_id, "offset": offset}
-        temporary.write_text(json.dumps(note), encoding="utf-8")
-        temporary.replace(self.folder / NOTE)
+        with replacing(self.folder / NOTE) as draft:
+            draft.write_text(json.dumps(note), encoding="utf-8")
 
 
 def noted_run(folder: Path) -> str:
