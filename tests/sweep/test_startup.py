@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import psutil
@@ -217,3 +219,27 @@ def test_rays_own_time_limit_and_ours(monkeypatch: pytest.MonkeyPatch) -> None:
             startup.RayStart(None, Resources()).wait()
     finally:
         over.set()
+
+
+@pytest.mark.parametrize("address", [None, "host:1"])
+def test_nothing_of_tunes_is_collected_while_ray_ends(
+    address: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray ends a process that drops a reference meanwhile."""
+
+    class Node:
+        def __init__(self) -> None:
+            self.itself = self
+
+    monkeypatch.setattr(startup.RayStart, "_live", lambda self: self._over.wait(30))
+    gc.disable()
+    try:
+        seen = weakref.ref(Node())
+        startup.RayStart(address, Resources()).stop()
+        gc.collect()
+        assert seen() is not None
+        gc.unfreeze()
+        gc.collect()
+        assert seen() is None
+    finally:
+        gc.enable()
