@@ -19,10 +19,10 @@ long: $(VENV)/.installed-dev
 slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow
 
-# Raylets, Ray Jobs and a Slurm of two nodes, which the tests start: for it they need root, and Debian's
-# slurm-wlm and munge. ARGS=--no-skips: a test that skips fails the run.
+# Raylets, Ray Jobs, a Slurm of two nodes and a PostgreSQL, which the tests start: for it they need root, and
+# Debian's slurm-wlm, munge, postgresql and chromium. ARGS=--no-skips: a test that skips fails the run.
 clusters: $(VENV)/.installed-dev
-	$(BIN)/pytest tests/launch -m "slurm or long" $(ARGS)
+	$(BIN)/pytest tests/launch tests/e2e/test_shared_server.py -m "slurm or long or tracking" $(ARGS)
 
 # A hundred random faults in real sweeps; CHAOS_FAULTS=10 CHAOS_SEED=1 for fewer, and the same again.
 chaos: $(VENV)/.installed-dev

@@ -118,10 +118,25 @@ def build_module(config: TrialConfig, spec: DataSpec) -> AlternatingModule:
 
 
 def check_fit(config: TrialConfig, spec: DataSpec) -> list[str]:
-    """The variant's advice on this use; ConfigError where networks and data do not fit.
+    """The variant's advice on this use; ConfigError where networks and data do not fit."""
+    return advise(config, fitting(config, spec))
 
-    Builds both networks without memory (torch's meta device) and passes a batch of two through
-    them, so that a wrong shape is found before anything is launched.
+
+def advise(config: TrialConfig, discriminator: nn.Module) -> list[str]:
+    """The variant's advice on a trial with this discriminator, or with one of the same shape."""
+    config.model.cls.mathematics(config.model.settings)  # which may refuse numbers
+    return config.model.cls.advice(
+        config.model.settings,
+        optimizer=config.d_optimizer.cls(config.d_optimizer.settings),
+        discriminator=discriminator,
+    )
+
+
+def fitting(config: TrialConfig, spec: DataSpec) -> nn.Module:
+    """A discriminator without memory; ConfigError where networks and data do not fit.
+
+    Builds both networks on torch's meta device and passes a batch of two through them, so that a
+    wrong shape is found before anything is launched.
     """
     _check_pac(config)
     where = "trial.network"
@@ -156,11 +171,7 @@ def check_fit(config: TrialConfig, spec: DataSpec) -> list[str]:
                 f"the {what} of {config.network.name} gives {tuple(tensor.shape)} for a batch of "
                 f"two, must give {expected}",
             )
-    return config.model.cls.advice(
-        config.model.settings,
-        optimizer=config.d_optimizer.cls(config.d_optimizer.settings),
-        discriminator=discriminator,
-    )
+    return discriminator
 
 
 def _check_pac(config: TrialConfig) -> None:

@@ -31,6 +31,7 @@ Overrides = Annotated[
         show_default=False,
     ),
 ]
+Name = Annotated[str, typer.Argument(help="The sweep's name.", metavar="NAME")]
 Uri = Annotated[
     str | None,
     typer.Option(
@@ -40,9 +41,13 @@ Uri = Annotated[
     ),
 ]
 Root = Annotated[
-    Path, typer.Option("--dir", help="Folder of plans, logs and checkpoints, one below per sweep.")
+    str,
+    typer.Option(
+        "--dir",
+        help="Folder of plans, logs and checkpoints, one below per sweep; or s3://BUCKET/FOLDER, gs://.",
+    ),
 ]
-RUNS = Path("runs")
+RUNS = "runs"
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Train trials that failed again.")
 ]
@@ -283,6 +288,7 @@ def explain(
         typer.Option(help="One trial: its name, or the start of its key.", show_default=False),
     ] = None,
     json: AsJson = False,
+    trusted_only: TrustedOnly = False,
 ) -> None:
     """Hold a sweep's settings against its preset, or its variant's published ones."""
     from gansweep.imports import importing
@@ -295,7 +301,7 @@ def explain(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="The sweep's name.", metavar="NAME")],
+    name: Name,
     tracking_uri: Uri = None,
     metric: Annotated[
         str | None,
@@ -347,7 +353,7 @@ def show(
 
 @app.command()
 def sync(
-    name: Annotated[str, typer.Argument(help="The sweep's name.", metavar="NAME")],
+    name: Name,
     tracking_uri: Uri = None,
     root: Root = RUNS,
 ) -> None:
@@ -402,6 +408,7 @@ def main() -> None:
     """The console script: a person's mistake is one screen on stderr and exit code 2."""
     from gansweep.errors import ConfigError
     from gansweep.redaction import guard_log, redact
+    from gansweep.storage import StorageError
 
     guard_log()
     sys.path.insert(0, os.getcwd())  # import paths in a sweep file may name modules in this folder
@@ -416,6 +423,10 @@ def main() -> None:
         if count > MOST_PROBLEMS:
             print(f"  ... and {count - MOST_PROBLEMS} more", file=sys.stderr)
         _exit(2)
+    except StorageError as error:
+        words = f"the object store is away: {redact(str(error))}: the same command goes on"
+        print(f"gansweep: {words}", file=sys.stderr)
+        _exit(INTERRUPTED)
     except SystemExit as ended:  # so ends every command
         _exit(ended.code)
     except Exception:  # MLflow's, say, which name the server with its password
@@ -430,6 +441,9 @@ def _exit(code: str | int | None) -> None:
         startup.exit_at_once(code if isinstance(code, int) else 1)
     sys.exit(code)
 
+
+INTERRUPTED = 130
+"""Exit code: there is more to go."""
 
 MOST_PROBLEMS = 20
 """Mistakes that are shown at once, so that they fit one screen."""

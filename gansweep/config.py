@@ -172,25 +172,30 @@ class TrialConfig:
             **dump(self.run),
         }
 
-    @cached_property
+    @property
     def key(self) -> str:
         """The trial key: 16 hex digits of a hash over all that decides the trained weights.
 
         Budget, intervals, scores, diagnoses and the device are left out: a trial with a longer
         budget is the same trial, trained further.
         """
-        tree = {name: part for name, part in self.to_dict().items() if name not in _NOT_IDENTITY}
-        text = json.dumps({"format": KEY_FORMAT, **tree}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self._identity[0]
 
-    @cached_property
+    @property
     def shape(self) -> str:
         """Trials of one shape may train as a pack: equal but for the seed and for numbers.
 
         The numbers are the floating-point settings of the variant and of both optimizers, and the
         EMA's decay; none may be 0, which leaves work out, where another's is not.
         """
+        return self._identity[1]
+
+    @cached_property
+    def _identity(self) -> tuple[str, str]:
+        """Key and shape, of one tree."""
         tree = self.to_dict()
+        kept = {name: part for name, part in tree.items() if name not in _NOT_IDENTITY}
+        key = _digest({"format": KEY_FORMAT, **kept})
         del tree["seed"]
         tree["model"] = _without_floats(tree["model"])
         tree["ema"] = self.ema.decay > 0
@@ -198,7 +203,7 @@ class TrialConfig:
             (_without_floats(part.to_dict()), repr(part.cls(part.settings).rule))
             for part in (self.d_optimizer, self.g_optimizer)
         ]
-        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
+        return key, _digest(tree)
 
     @property
     def score_every(self) -> int:
@@ -347,6 +352,10 @@ def _rules(
         if name not in known and len(found) == len(rules):
             problems.append(Problem(f"{at}.stop", f"no rule {name!r}", nearest(name, known)))
     return found
+
+
+def _digest(tree: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _without_floats(tree: Mapping[str, Any]) -> Tree:

@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from gansweep.data.loader import Batch
+from gansweep.data.batch import Batch
 from gansweep.modules.alternating import AlternatingModule
 from gansweep.modules.engine import CompiledInTurns, Engine, InTurns, Stacked
 from gansweep.modules.stack import Stack

@@ -11,7 +11,7 @@ import torch
 from gansweep.assembly import build_module, load_samples
 from gansweep.config import TrialConfig, resolve
 from gansweep.data.base import Samples
-from gansweep.data.loader import Batch, resident
+from gansweep.data.batch import Batch, resident
 from gansweep.data.stream import BatchOrder
 from gansweep.errors import ConfigError, Problem
 from gansweep.modules.data_parallel import Member
@@ -67,8 +67,7 @@ class _Follower:
         config, module = self._config, self._member.module
         size = config.data.settings.batch_size
         steps = config.model.cls.d_steps(config.model.settings, module.g_step)
-        indices = self._order.take(steps * size).view(steps, size)
-        batch = Batch(self._samples, indices.to(self._samples.x.device), self._device)
+        batch = Batch.take(self._samples, self._order, steps=steps, size=size, device=self._device)
         with torch.autocast(  # as Lightning does for the leader
             self._device.type, torch.bfloat16, enabled=config.run.precision == "bf16"
         ):

@@ -1,8 +1,11 @@
-"""Sole use of a folder, on a shared file system too: an owner whose heart beats.
+"""Sole use of a folder, on a shared file system or in an object store: an owner whose heart beats.
 
 The folder holds numbered owner files; the highest number owns it. Who finds that owner dead makes
 the next number, which one of several can do. On the owner's own host its process tells whether it
 lives; from elsewhere, whether its beat goes on. No clock of another machine is asked.
+
+Nobody is kept from writing by force: an owner that was silent for too long learns at its next beat
+that it is one no more, and what it wrote until then is there.
 """
 
 from __future__ import annotations
@@ -18,9 +21,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
+from gansweep.drafts import replacing
 from gansweep.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gansweep.storage import Bucket
 
 log = logging.getLogger("gansweep")
 
@@ -44,9 +51,28 @@ class _NotOursError(Exception):
     """Another one is the owner; `words` say who."""
 
 
+class Files(Protocol):
+    """Small files that all see who want the folder. Calls raise OSError where they fail."""
+
+    def names(self) -> list[str]:
+        """Of all of them."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Make the file, if nobody was faster."""
+
+    def read(self, name: str) -> bytes | None:
+        """What it holds, whole; None where there is none."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Replace it in one step."""
+
+    def remove(self, name: str) -> None:
+        """Remove it, where it is there."""
+
+
 @contextmanager
 def sole_use(
-    folder: Path, *, on_loss: Callable[[], None] | None = None, patience_s: float = 0.0
+    folder: Path | Bucket, *, on_loss: Callable[[], None] | None = None, patience_s: float = 0.0
 ) -> Iterator[None]:
     """The sweep's folder for this process alone, until the end of the block.
 
@@ -59,7 +85,7 @@ def sole_use(
     """
     end = time.monotonic() + patience_s
     while True:
-        owner = _Owner(folder / FOLDER, on_loss)
+        owner = _owner(folder, on_loss)
         try:
             owner.acquire()
             break
@@ -81,7 +107,7 @@ def check_unowned(folders: Iterable[Path]) -> None:
     """
 
     def look(folder: Path) -> None:
-        owner = _Owner(folder / FOLDER, None)
+        owner = _owner(folder)
         try:
             owner.await_the_end()
         except _NotOursError as error:
@@ -93,10 +119,10 @@ def check_unowned(folders: Iterable[Path]) -> None:
 
 def may_be_owned(folder: Path) -> bool:
     """Whether an owner has not released the folder, as far as can be told without waiting."""
-    return _Owner(folder / FOLDER, None).seems_to_live()
+    return _owner(folder).seems_to_live()
 
 
-def _refusal(folder: Path, error: _NotOursError) -> ConfigError:
+def _refusal(folder: Path | Bucket, error: _NotOursError) -> ConfigError:
     return ConfigError.single(
         str(folder),
         f"another gansweep drives this sweep: {error}",
@@ -104,11 +130,51 @@ def _refusal(folder: Path, error: _NotOursError) -> ConfigError:
     )
 
 
+def _owner(folder: Path | Bucket, on_loss: Callable[[], None] | None = None) -> _Owner:
+    files = OnDisk(folder / FOLDER) if isinstance(folder, Path) else folder / FOLDER
+    return _Owner(files, str(folder), on_loss)
+
+
+@final
+class OnDisk:
+    """Files of a folder, which many hosts may share."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def names(self) -> list[str]:
+        return [path.name for path in self._folder.glob("*")]
+
+    def create(self, name: str, data: bytes) -> bool:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+            descriptor = os.open(self._folder / name, flags, 0o644)
+        except FileExistsError:
+            return False
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        return True
+
+    def read(self, name: str) -> bytes | None:
+        with suppress(FileNotFoundError):
+            return (self._folder / name).read_bytes()
+        return None
+
+    def write(self, name: str, data: bytes) -> None:
+        with replacing(self._folder / name) as draft:
+            draft.write_bytes(data)
+
+    def remove(self, name: str) -> None:
+        (self._folder / name).unlink(missing_ok=True)
+
+
 @final
 class _Owner:
-    """One try to own the folder, and the life as its owner."""
+    """One try to own a folder, and the life as its owner."""
 
-    def __init__(self, folder: Path, on_loss: Callable[[], None] | None) -> None:
+    def __init__(self, files: Files, folder: str, on_loss: Callable[[], None] | None) -> None:
+        self._files = files
         self._folder = folder
         self._on_loss = on_loss
         self._number = 0
@@ -119,7 +185,6 @@ class _Owner:
 
     def acquire(self) -> None:
         """Raises _NotOursError, OSError."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         for _ in range(_TRIES):
             newest = max(self._numbers(), default=0)
             if newest:
@@ -127,12 +192,12 @@ class _Owner:
             if self._make(newest + 1):
                 if max(self._numbers()) == self._number:
                     break
-                self._file(self._number).unlink(missing_ok=True)  # others had gone on meanwhile
+                self._files.remove(_name(self._number))  # others had gone on meanwhile
         else:
             raise _NotOursError("too many want it at once")
         for number in self._numbers():
             if number < self._number:
-                self._file(number).unlink(missing_ok=True)
+                self._files.remove(_name(number))
         self._thread.start()
 
     def await_the_end(self) -> None:
@@ -149,31 +214,25 @@ class _Owner:
     def release(self) -> None:
         self._over.set()
         self._thread.join()
-        if self._number == max(self._numbers(), default=0):
-            self._write({**self._own, "released": True})
+        with suppress(OSError):  # they find out by our silence
+            if self._number == max(self._numbers(), default=0):
+                self._write({**self._own, "released": True})
 
     def _numbers(self) -> list[int]:
-        return [int(path.stem) for path in self._folder.glob("*.json") if path.stem.isdecimal()]
-
-    def _file(self, number: int) -> Path:
-        return self._folder / f"{number}.json"
+        stems = [name.removesuffix(".json") for name in self._files.names()]
+        return [int(stem) for stem in stems if stem.isdecimal()]
 
     def _make(self, number: int) -> bool:
         """The file `number`, if nobody was faster."""
-        try:
-            descriptor = os.open(self._file(number), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            return False
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump({**self._own, "beat": 0}, file)
-        self._number = number
-        return True
+        made = self._files.create(_name(number), _text({**self._own, "beat": 0}))
+        self._number = number if made else self._number
+        return made
 
     def _await_the_end_of(self, number: int) -> None:
         """Return when the owner `number` is known to be gone; _NotOursError where it lives."""
         first = self._read(number)
         end = time.monotonic() + SILENT_SECONDS
-        while self._file(number).exists():
+        while number in self._numbers():
             found = self._read(number)
             if found.get("released") or (found.get("host") == self._own["host"] and _dead(found)):
                 return
@@ -185,7 +244,7 @@ class _Owner:
             if time.monotonic() > end:
                 log.warning(
                     "the owner of %s, process %s on %s, has been silent for %g s: taken over",
-                    self._folder.parent, first.get("pid"), first.get("host"), SILENT_SECONDS,
+                    self._folder, first.get("pid"), first.get("host"), SILENT_SECONDS,
                 )  # fmt: skip
                 return
             time.sleep(min(1.0, BEAT_SECONDS / 5))
@@ -193,33 +252,40 @@ class _Owner:
     def _read(self, number: int) -> dict[str, Any]:
         """What the file says; nothing where it is being made, or was removed."""
         try:
-            tree = json.loads(self._file(number).read_text(encoding="utf-8"))
+            tree = json.loads(self._files.read(_name(number)) or b"")
         except (OSError, ValueError):
             return {}
         return tree if isinstance(tree, dict) else {}
 
     def _write(self, tree: dict[str, Any]) -> None:
-        draft = self._folder / f".{self._number}.{self._own['life']}"
-        try:
-            draft.write_text(json.dumps(tree), encoding="utf-8")
-            draft.replace(self._file(self._number))
-        finally:
-            draft.unlink(missing_ok=True)
+        self._files.write(_name(self._number), _text(tree))
 
     def _live(self) -> None:
         while not self._over.wait(BEAT_SECONDS):
             self._beats += 1
             try:
-                if max(self._numbers(), default=0) > self._number:
+                if max(self._numbers(), default=0) > self._number or not self._is_own():
                     break
                 self._write({**self._own, "beat": self._beats})
             except OSError as error:
                 log.warning("the owner of %s cannot say that it lives: %s", self._folder, error)
         else:
             return
-        log.error("%s was taken over by another gansweep", self._folder.parent)
+        log.error("%s was taken over by another gansweep", self._folder)
         if self._on_loss:
             self._on_loss()
+
+    def _is_own(self) -> bool:
+        """Whether our number is ours: some stores let two make it, and keep the later one's."""
+        return bool(self._read(self._number).get("life", self._own["life"]) == self._own["life"])
+
+
+def _name(number: int) -> str:
+    return f"{number}.json"
+
+
+def _text(tree: dict[str, Any]) -> bytes:
+    return json.dumps(tree).encode()
 
 
 def _this_process() -> dict[str, Any]:

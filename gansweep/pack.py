@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
-from gansweep.data.loader import Batch
+from gansweep.data.batch import Batch
 from gansweep.engines import Choice, EngineName, build, choose
 from gansweep.errors import ConfigError
 from gansweep.memory import gpu_ran_out, ran_out

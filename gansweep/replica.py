@@ -39,7 +39,7 @@ from gansweep.checkpoint import (
 )
 from gansweep.config import TrialConfig, resolve
 from gansweep.data.base import Samples
-from gansweep.data.loader import Batch, resident
+from gansweep.data.batch import Batch, resident
 from gansweep.data.stream import BatchOrder
 from gansweep.diagnosis import batch as fixed_batch
 from gansweep.diagnosis.classifier import classifier
@@ -78,9 +78,13 @@ ENCODER_PICTURES: Sequence[type[EncoderPicture]] = (Reconstructions, Inpainted)
 """What is shown of variants with an encoder, where the data are images."""
 
 
+GENERATION = "generation-"
+"""Begins the names of files with its state at a generation, for others to go on from."""
+
+
 def generation_file(g_step: int) -> str:
-    """Name of the file with its state at a generation of a population, for others to go on from."""
-    return f"generation-{g_step}.pt"
+    """Name of such a file of a member of a population."""
+    return f"{GENERATION}{g_step}.pt"
 
 
 @final
@@ -295,9 +299,8 @@ class Replica:
         """The data of the next generator step."""
         steps = self.config.model.cls.d_steps(self.config.model.settings, self.g_step)
         size = self.config.data.settings.batch_size
-        samples = self._common.samples
-        indices = self._order.take(steps * size).view(steps, size)
-        return Batch(samples, indices.to(samples.x.device), self._common.device)
+        common = self._common
+        return Batch.take(common.samples, self._order, steps=steps, size=size, device=common.device)
 
     def example_batch(self) -> Batch:
         """Data for a probe: as many discriminator steps as at the end of the budget."""

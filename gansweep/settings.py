@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import copy, deepcopy
 from functools import partial
 from typing import Any, TypeVar
@@ -54,6 +54,12 @@ def fill(cls: type[S], values: Mapping[str, Any], *, at: str, problems: list[Pro
     Each mistake (unknown key, wrong type, out of range, missing) is appended to `problems`
     under the key `at.name`.
     """
+    floats = {k: v for k, v in values.items() if type(v) is float and k in _floats(cls)}
+    like = (cls, tuple(floats), repr({k: v for k, v in values.items() if k not in floats}))
+    if floats and like in _alike:  # but for numbers, which trials differ by
+        wrong = _range_problems(cls, floats, at=at)
+        problems.extend(wrong)
+        return None if wrong else dataclasses.replace(_alike[like], **floats)
     kind = (cls, repr(dict(values)))
     if kind not in _filled:
         found = _fill(cls, values, at=at, problems=problems)
@@ -61,13 +67,19 @@ def fill(cls: type[S], values: Mapping[str, Any], *, at: str, problems: list[Pro
             return None
         if len(_filled) >= _MOST_FILLED:
             _filled.clear()
+            _alike.clear()
         _filled[kind] = found
-    filled: S = deepcopy(_filled[kind])  # lists are nobody's to share
-    return filled
+        if floats and _is_immutable(found):
+            _alike[like] = found
+    filled: S = _filled[kind]
+    return filled if _is_immutable(filled) else deepcopy(filled)  # lists are nobody's to share
 
 
 _filled: dict[tuple[type[Any], str], Any] = {}
 """Sections already filled: the trials of a sweep have most of theirs in common."""
+
+_alike: dict[tuple[type[Any], tuple[str, ...], str], Any] = {}
+"""One of each section that had no mistake, by all but its floating-point numbers."""
 
 _MOST_FILLED = 10_000
 
@@ -104,21 +116,71 @@ def _fill(cls: type[S], values: Mapping[str, Any], *, at: str, problems: list[Pr
         except OmegaConfBaseException as error:  # an interpolation that leads nowhere
             problems.append(Problem(where, _first_line(error)))
             continue
-        for name, bound in field.metadata.get("bounds", {}).items():
-            holds, words = _BOUNDS[name]
-            if isinstance(value, float) and not math.isfinite(value):
-                problems.append(Problem(where, f"is {value}, must be finite"))
-                break
-            if isinstance(value, (int, float)) and not holds(value, bound):
-                problems.append(Problem(where, f"is {value}, must be {words} {bound}"))
+        problems.extend(_out_of_range(value, field, where))
     if len(problems) > before:
         return None
     return OmegaConf.to_object(config)  # type: ignore[return-value]
 
 
+def _out_of_range(value: Any, field: dataclasses.Field[Any], where: str) -> Iterator[Problem]:
+    for name, bound in field.metadata.get("bounds", {}).items():
+        holds, words = _BOUNDS[name]
+        if isinstance(value, float) and not math.isfinite(value):
+            yield Problem(where, f"is {value}, must be finite")
+            break
+        if isinstance(value, (int, float)) and not holds(value, bound):
+            yield Problem(where, f"is {value}, must be {words} {bound}")
+
+
+def _range_problems(cls: type[Any], floats: Mapping[str, float], *, at: str) -> list[Problem]:
+    """Of numbers that have the right types."""
+    return [
+        problem
+        for field in dataclasses.fields(cls)
+        if field.name in floats
+        for problem in _out_of_range(
+            floats[field.name], field, f"{at}.{field.name}" if at else field.name
+        )
+    ]
+
+
+def _floats(cls: type[Any]) -> Collection[str]:
+    """The fields that are numbers and nothing else."""
+    if cls not in _known_floats:
+        types = (float, "float", float | None, "float | None")
+        names = (each.name for each in dataclasses.fields(cls) if each.type in types)
+        _known_floats[cls] = frozenset(names)
+    return _known_floats[cls]
+
+
+_known_floats: dict[type[Any], Collection[str]] = {}
+
+
 def dump(settings: Any) -> dict[str, Any]:
     """The plain mapping of a settings instance; `fill` of it gives an equal instance."""
+    values = {name: getattr(settings, name) for name in _names(type(settings))}
+    if all(type(value) in _ATOMS for value in values.values()):
+        return values
     return dataclasses.asdict(settings)
+
+
+_ATOMS = frozenset({int, float, str, bool, type(None)})
+
+
+def _names(cls: type[Any]) -> Collection[str]:
+    if cls not in _known_names:
+        _known_names[cls] = tuple(field.name for field in dataclasses.fields(cls))
+    return _known_names[cls]
+
+
+_known_names: dict[type[Any], Collection[str]] = {}
+
+
+def _is_immutable(settings: Any) -> bool:
+    """Whether nobody can change it, so that the trials of a sweep may have it in common."""
+    cls = type(settings)
+    values = (getattr(settings, name) for name in _names(cls))
+    return cls.__dataclass_params__.frozen and all(type(value) in _ATOMS for value in values)
 
 
 def _first_line(error: Exception) -> str:

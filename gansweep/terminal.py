@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import final
@@ -16,17 +16,20 @@ from typing import final
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from gansweep.redaction import RedactingFormatter
-from gansweep.report.table import STYLES
+from gansweep.report.columns import Column, Fitted, middle
+from gansweep.report.table import LEAST_NAME, STYLES, diagnosis_column
 from gansweep.sweep.board import Board, Row
+from gansweep.sweep.plan import Entry
 
 REFRESH_SECONDS = 0.5
 LINE_SECONDS = 15.0
 LINES_KEPT = 12
 """Rows that the live table leaves for other things on the screen."""
+BAR = 12
+"""Characters of a progress bar."""
 
 COUNTED = ("running", "completed", "stopped", "diverged", "failed", "interrupted")
 
@@ -107,10 +110,8 @@ class Display:
     def summary(self) -> Text:
         """One line: how many trials in each state, time gone and left."""
         board = self._board
-        counts = dict.fromkeys(COUNTED, 0)
-        for row in board.rows:
-            if row.entry.state in counts:
-                counts[row.entry.state] += 1
+        found = board.counts
+        counts = {state: found[state] for state in COUNTED}
         waiting = board.total - sum(counts.values())
         words = [f"{count} {state}" for state, count in counts.items() if count]
         if waiting:
@@ -124,45 +125,46 @@ class Display:
 
     def render(self) -> RenderableType:
         """The live table: the running trials first, then the latest that ended."""
-        table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
-        diagnosed = any(row.entry.diagnosis for row in self._board.rows)
-        for column in ("trial", "state", *(["diagnosis"] if diagnosed else [])):
-            table.add_column(column, no_wrap=True)
-        table.add_column("g_steps", justify="right")
-        table.add_column("", width=12)
-        table.add_column(self._metric, justify="right")
-        table.add_column("loss/d", justify="right")
-        table.add_column("left", justify="right")
-        rows = self._board.rows
+        rows = [*self._board.open_rows, *self._board.latest_rows]
         order = {state: place for place, state in enumerate(COUNTED)}
+        room = max(3, self._console.size.height - LINES_KEPT)
         shown = sorted(
             (row for row in rows if row.entry.state != "waiting"),
             key=lambda row: (row.entry.state != "running", -row.seen, order[row.entry.state]),
-        )
-        room = max(3, self._console.size.height - LINES_KEPT)
-        for row in shown[:room]:
-            table.add_row(*self._cells(row, diagnosed=diagnosed))
-        if len(shown) > room:
-            table.add_row(f"... and {len(shown) - room} more")
-        return Group(self.summary(), Text(), table)
+        )[:room]
+        more = sum(self._board.counts[state] for state in COUNTED) - len(shown)
+        notes = [f"... and {more} more"] if more > 0 else []
+        return Group(self.summary(), Text(), Fitted(self._columns(shown), notes))
 
-    def _cells(self, row: Row, *, diagnosed: bool) -> list[RenderableType]:
-        entry = row.entry
-        left = self._board.row_seconds_left(row)
+    def _columns(self, rows: Sequence[Row]) -> list[Column]:
+        entries = [row.entry for row in rows]
+        columns = [
+            Column("trial", [Text(each.name) for each in entries], least=LEAST_NAME, elide=middle),
+            Column("state", [Text(e.state, STYLES.get(e.state, "dim")) for e in entries]),
+        ]
+        if any(entry.diagnosis for entry in entries):
+            columns.append(diagnosis_column((entry.diagnosis for entry in entries), leaves=4))
+        steps = [Text(f"{each.g_steps}/{each.budget}") for each in entries]
+        bars = [
+            ProgressBar(total=each.budget, completed=each.g_steps, width=BAR) for each in entries
+        ]
         return [
-            Text(entry.name),
-            Text(entry.state, style=STYLES.get(entry.state, "dim")),
-            *([Text(entry.diagnosis, style="red")] if diagnosed else []),
-            f"{entry.g_steps}/{entry.budget}",
-            ProgressBar(total=entry.budget, completed=entry.g_steps, width=12),
-            _number(entry.metrics.get(self._metric)),
-            _number(entry.metrics.get("loss/d")),
-            "" if left is None else clock(left),
+            *columns,
+            Column("g_steps", steps, right=True),
+            Column("progress", bars, width=BAR, leaves=2),
+            Column(self._metric, _numbers(entries, self._metric), right=True),
+            Column("loss/d", _numbers(entries, "loss/d"), right=True, leaves=1),
+            Column("left", [Text(self._left(row)) for row in rows], right=True, leaves=3),
         ]
 
+    def _left(self, row: Row) -> str:
+        seconds = self._board.row_seconds_left(row)
+        return "" if seconds is None else clock(seconds)
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+
+def _numbers(entries: Sequence[Entry], metric: str) -> list[Text]:
+    values = [entry.metrics.get(metric) for entry in entries]
+    return [Text("" if value is None else f"{value:.4g}") for value in values]
 
 
 def clock(seconds: float) -> str:

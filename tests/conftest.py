@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -43,6 +45,59 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GANSWEEP_CACHE", str(tmp_path_factory.mktemp("session-cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of moto's S3 server on loopback, which runs in a thread."""
+    server = pytest.importorskip("moto.server", reason="needs moto[server]").ThreadedMotoServer(
+        "127.0.0.1", 0, verbose=False
+    )
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """s3:// of a new bucket; this process's environment lets one in."""
+    import boto3
+    from s3 import environment
+
+    from gansweep import storage
+
+    for name, value in environment(s3_server).items():
+        monkeypatch.setenv(name, value)
+    storage._filesystem.cache_clear()
+    bucket = f"bucket-{uuid.uuid4().hex[:8]}"
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    return f"s3://{bucket}"
+
+
+@pytest.fixture(scope="session")
+def gcs_server() -> Iterator[str]:
+    """The address of an emulator of GCS on loopback, which runs in a thread."""
+    pytest.importorskip("gcsfs", reason="needs gcsfs")
+    pytest.importorskip("gcp_storage_emulator", reason="needs gcp-storage-emulator")
+    import gcs
+
+    server = gcs.Server()
+    yield server.address
+    server.close()
+
+
+@pytest.fixture
+def gs(gcs_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """gs:// of a new bucket; this process's environment leads to it."""
+    import gcs
+
+    from gansweep import storage
+
+    for name, value in gcs.environment(gcs_server).items():
+        monkeypatch.setenv(name, value)
+    storage._filesystem.cache_clear()
+    return f"gs://{gcs.new_bucket(gcs_server)}"
 
 
 @pytest.fixture

@@ -42,17 +42,24 @@ class Counted(nn.Module):
         return self.inner(x, labels)
 
 
-class Fragile(Architecture):
-    """An MLP whose discriminator breaks after some forward passes."""
-
-    Settings = FragileSettings
+class Small(Architecture):
+    """MLPs of a layer of 8 units."""
 
     def generator(self, *, latent_dim, spec, condition):
         small = MLP(MLPSettings(width=8, depth=1))
         return small.generator(latent_dim=latent_dim, spec=spec, condition=condition)
 
     def discriminator(self, *, spec, condition):
-        inner = MLP(MLPSettings(width=8, depth=1)).discriminator(spec=spec, condition=condition)
+        return MLP(MLPSettings(width=8, depth=1)).discriminator(spec=spec, condition=condition)
+
+
+class Fragile(Small):
+    """An MLP whose discriminator breaks after some forward passes."""
+
+    Settings = FragileSettings
+
+    def discriminator(self, *, spec, condition):
+        inner = super().discriminator(spec=spec, condition=condition)
         return Counted(inner, self.settings)
 
 
@@ -62,17 +69,13 @@ class HungrySettings:
     of_gpu: bool = setting(True, "whether it is a GPU's memory that it lacks")
 
 
-class Hungry(Architecture):
+class Hungry(Small):
     """An MLP whose discriminator runs out of memory where its worker has too little of a GPU."""
 
     Settings = HungrySettings
 
-    def generator(self, *, latent_dim, spec, condition):
-        small = MLP(MLPSettings(width=8, depth=1))
-        return small.generator(latent_dim=latent_dim, spec=spec, condition=condition)
-
     def discriminator(self, *, spec, condition):
-        inner = MLP(MLPSettings(width=8, depth=1)).discriminator(spec=spec, condition=condition)
+        inner = super().discriminator(spec=spec, condition=condition)
         return Starved(inner, self.settings)
 
 
@@ -104,18 +107,14 @@ class MortalSettings:
     once: str = setting("", "file that is made then, and keeps another from it")
 
 
-class Mortal(Architecture):
+class Mortal(Small):
     """An MLP whose generator ends the second of several processes."""
 
     Settings = MortalSettings
 
     def generator(self, *, latent_dim, spec, condition):
-        small = MLP(MLPSettings(width=8, depth=1))
-        inner = small.generator(latent_dim=latent_dim, spec=spec, condition=condition)
+        inner = super().generator(latent_dim=latent_dim, spec=spec, condition=condition)
         return Dying(inner, self.settings)
-
-    def discriminator(self, *, spec, condition):
-        return MLP(MLPSettings(width=8, depth=1)).discriminator(spec=spec, condition=condition)
 
 
 class Dying(nn.Module):

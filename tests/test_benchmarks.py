@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -190,3 +192,13 @@ def test_agreement_of_two_rankings():
 def test_unknown_settings_are_told_from_known_ones():
     assert workloads.accepted({**workloads.wgan(8), "precision": "32"}, "precision")
     assert not workloads.accepted({**workloads.wgan(8), "no_such": True}, "no_such")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--store", "mlflow"], ["--tune"]])
+def test_the_simulation_of_a_large_sweep_runs(options):
+    command = [sys.executable, "-m", "benchmarks.scale", "--nodes", "2", "--trials", "40"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "| trials | 40 |" in done.stdout
+    assert "ms of driver a trial" in done.stdout

@@ -52,6 +52,19 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert run(monkeypatch, capsys, "--version") == (0, f"gansweep {gansweep.__version__}\n")
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [("--version", f"gansweep {gansweep.__version__}\n"), ("--help", "Usage: python -m gansweep ")],
+)
+def test_the_package_runs_as_a_module(word: str, said: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "gansweep", word],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert said in ended.stdout
+    assert ended.stderr == ""
+
+
 def test_what_nobody_expected_is_shown_without_secrets(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 from sweep_files import TEXT, text
 
+from gansweep.storage import Bucket
 from gansweep.sweep import startup
 
 TRIAL = yaml.safe_load(TEXT)["trial"]
@@ -337,6 +338,13 @@ def test_what_has_no_shares(refused: Callable[..., list[str]], closed_port: int)
     ]  # fmt: skip
 
 
+def test_a_share_needs_a_folder(refused: Callable[..., list[str]], s3: str) -> None:
+    assert refused(TEXT, "--share", "1/2", "--dir", f"{s3}/x") == [
+        "--share: shares tell each other by files of one folder (a --dir that all of them see)"
+    ]
+    assert Bucket(s3).names() == []
+
+
 def test_a_folder_that_cannot_be_made(refused: Callable[..., list[str]], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     assert refused(TEXT, "--dir", tmp_path / "file") == [
@@ -475,7 +483,7 @@ def test_in_a_process_of_its_own(tmp_path: Path, module: bool) -> None:
     assert os.listdir(work) == []
 
 
-@pytest.mark.parametrize("command", ["run", "plan", "train"])
+@pytest.mark.parametrize("command", ["run", "plan", "train", "explain"])
 @pytest.mark.parametrize("section", ["model", "network", "optimizer", "data"])
 def test_trusted_only_imports_nothing_of_the_files_own(
     refused: Callable[..., list[str]], tmp_path: Path, monkeypatch: Any, command: str, section: str

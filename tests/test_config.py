@@ -6,23 +6,10 @@ import json
 from copy import deepcopy
 
 import pytest
+from trees import refused, resolved
 
-from gansweep.config import SECTIONS, resolve
+from gansweep.config import SECTIONS
 from gansweep.modules.catalogue import VARIANTS
-
-
-def ok(tree):
-    problems = []
-    config = resolve(tree, problems)
-    assert not problems, problems
-    return config
-
-
-def wrong(tree):
-    problems = []
-    assert resolve(tree, problems) is None
-    assert problems
-    return problems
 
 
 def gan(**sections):
@@ -33,7 +20,7 @@ def gan(**sections):
 
 
 def published(name):
-    config = ok({"model": {"name": name}})
+    config = resolved({"model": {"name": name}})
     optimizer = config.d_optimizer
     assert config.g_optimizer == optimizer
     return (
@@ -69,7 +56,7 @@ def test_wgan_as_published():
 
 
 def test_wgan_gp_as_published():
-    config = ok({"model": {"name": "wgan_gp"}})
+    config = resolved({"model": {"name": "wgan_gp"}})
     assert config.network.settings.discriminator_norm == "layer"
     network, dim, distribution, optimizer, s, batch, model = published("wgan_gp")
     assert (network, dim, distribution, optimizer) == ("dcgan", 128, "normal", "adam")
@@ -84,7 +71,7 @@ def test_cgan_as_published():
 
 
 def test_what_the_file_says_goes_over_what_was_published():
-    config = ok(gan(optimizer={"lr": 0.02}, latent={"dim": 7}, data={"name": "ring8"}))
+    config = resolved(gan(optimizer={"lr": 0.02}, latent={"dim": 7}, data={"name": "ring8"}))
     assert config.d_optimizer.settings.lr == config.g_optimizer.settings.lr == 0.02
     assert config.d_optimizer.settings.momentum == 0.5
     assert (config.latent.dim, config.latent.distribution) == (7, "uniform")
@@ -92,23 +79,23 @@ def test_what_the_file_says_goes_over_what_was_published():
 
 
 def test_the_published_name_again_keeps_its_defaults():
-    config = ok({"model": {"name": "wgan_gp"}, "network": {"name": "dcgan", "width": 8}})
+    config = resolved({"model": {"name": "wgan_gp"}, "network": {"name": "dcgan", "width": 8}})
     assert config.network.settings.discriminator_norm == "layer"
     assert config.network.settings.width == 8
 
 
 def test_another_name_drops_the_published_settings():
-    config = ok(gan(optimizer={"name": "adam"}))
+    config = resolved(gan(optimizer={"name": "adam"}))
     assert config.d_optimizer.settings.lr == 2e-4  # adam's own, not the published 0.1
-    config = ok({"model": {"name": "wgan_gp"}, "network": {"name": "mlp"}})
+    config = resolved({"model": {"name": "wgan_gp"}, "network": {"name": "mlp"}})
     assert config.network.settings.discriminator_norm == "none"
 
 
 def test_the_model_decides_when_it_is_swept():
     ran = 0
     for name in VARIANTS.names:
-        a = ok({"model": {"name": name}})
-        b = ok({"model": {"name": name}, "optimizer": {}, "network": None, "latent": {}})
+        a = resolved({"model": {"name": name}})
+        b = resolved({"model": {"name": name}, "optimizer": {}, "network": None, "latent": {}})
         assert a == b
         ran += 1
     assert ran == 11
@@ -118,13 +105,13 @@ def test_the_model_decides_when_it_is_swept():
 
 
 def test_each_network_can_have_its_own_learning_rate():
-    config = ok(gan(optimizer={"lr": 0.03, "discriminator": {"lr": 0.04}}))
+    config = resolved(gan(optimizer={"lr": 0.03, "discriminator": {"lr": 0.04}}))
     assert (config.d_optimizer.settings.lr, config.g_optimizer.settings.lr) == (0.04, 0.03)
     assert config.d_optimizer.settings.momentum == config.g_optimizer.settings.momentum == 0.5
 
 
 def test_each_network_can_have_its_own_optimizer():
-    config = ok(gan(optimizer={"generator": {"name": "adam"}}))
+    config = resolved(gan(optimizer={"generator": {"name": "adam"}}))
     assert (config.d_optimizer.name, config.g_optimizer.name) == ("sgd", "adam")
     assert config.d_optimizer.settings.lr == 0.1
     assert config.g_optimizer.settings.lr == 2e-4  # nothing of sgd's
@@ -132,33 +119,33 @@ def test_each_network_can_have_its_own_optimizer():
 
 def test_a_shared_rate_reaches_an_optimizer_of_its_own():
     """`optimizer.lr` may be swept: it must not be lost where one network names its optimizer."""
-    config = ok(gan(optimizer={"lr": 0.007, "generator": {"name": "adam", "beta1": 0.1}}))
+    config = resolved(gan(optimizer={"lr": 0.007, "generator": {"name": "adam", "beta1": 0.1}}))
     assert (config.d_optimizer.settings.lr, config.d_optimizer.settings.momentum) == (0.007, 0.5)
     assert (config.g_optimizer.settings.lr, config.g_optimizer.settings.beta1) == (0.007, 0.1)
 
 
 def test_a_shared_setting_that_one_optimizer_lacks_is_told():
-    problems = wrong(gan(optimizer={"momentum": 0.3, "generator": {"name": "adam"}}))
+    problems = refused(gan(optimizer={"momentum": 0.3, "generator": {"name": "adam"}}))
     assert [(p.where, p.what) for p in problems] == [("trial.optimizer.momentum", "unknown key")]
 
 
 def test_settings_beside_a_name_belong_to_that_name():
     shared = {"name": "rmsprop", "lr": 0.3, "alpha": 0.5}
-    config = ok(gan(optimizer={**shared, "generator": {"name": "adam", "lr": 0.2}}))
+    config = resolved(gan(optimizer={**shared, "generator": {"name": "adam", "lr": 0.2}}))
     assert (config.d_optimizer.settings.alpha, config.g_optimizer.settings.lr) == (0.5, 0.2)
 
 
 def test_a_variant_may_publish_two_rates():
     own = {"name": "own_parts:TwoTimescale"}
-    config = ok({"model": own})
+    config = resolved({"model": own})
     assert (config.d_optimizer.settings.lr, config.g_optimizer.settings.lr) == (4e-4, 1e-4)
-    config = ok({"model": own, "optimizer": {"lr": 1e-2, "generator": {"lr": 1e-3}}})
+    config = resolved({"model": own, "optimizer": {"lr": 1e-2, "generator": {"lr": 1e-3}}})
     assert (config.d_optimizer.settings.lr, config.g_optimizer.settings.lr) == (1e-2, 1e-3)
 
 
 @pytest.mark.parametrize("value", ["adam", 3, [1]])
 def test_an_optimizer_of_its_own_must_be_a_section(value):
-    problems = wrong(gan(optimizer={"generator": value}))
+    problems = refused(gan(optimizer={"generator": value}))
     assert [p.where for p in problems] == ["trial.optimizer.generator"]
     assert "must be a section" in problems[0].what
 
@@ -194,13 +181,13 @@ def test_an_optimizer_of_its_own_must_be_a_section(value):
     ],
 )
 def test_a_mistake_has_its_key_and_a_remedy(tree, where, words):
-    problems = wrong(tree)
+    problems = refused(tree)
     assert {p.where for p in problems} == {where}
     assert words in str(problems[0])
 
 
 def test_every_mistake_at_once():
-    problems = wrong(
+    problems = refused(
         gan(
             sed=1,
             budget={"g_steps": -5},
@@ -221,23 +208,23 @@ def test_every_mistake_at_once():
 def test_the_tree_is_left_alone():
     tree = gan(optimizer={"generator": {"lr": 0.5}}, data={"name": "ring8"})
     kept = deepcopy(tree)
-    ok(tree)
+    resolved(tree)
     assert tree == kept
 
 
 def test_precision_as_a_number():
-    assert ok(gan(precision=32)).run.precision == "32"
-    assert ok(gan(precision="bf16")).run.precision == "bf16"
+    assert resolved(gan(precision=32)).run.precision == "32"
+    assert resolved(gan(precision="bf16")).run.precision == "bf16"
 
 
 def test_scores():
     import own_parts
 
-    config = ok(gan(score={"names": ["swd", "own_parts:NaNScore"]}))
+    config = resolved(gan(score={"names": ["swd", "own_parts:NaNScore"]}))
     assert [score.name for score in config.scores] == ["swd", "never"]
     assert config.scores[1].cls is own_parts.NaNScore
-    assert ok(gan(samples={"every": 7})).score_every == 7
-    assert ok(gan(samples={"every": 7}, score={"every": 3})).score_every == 3
+    assert resolved(gan(samples={"every": 7})).score_every == 7
+    assert resolved(gan(samples={"every": 7}, score={"every": 3})).score_every == 3
 
 
 # --- to_dict and the key
@@ -255,10 +242,10 @@ TREES = [
 
 @pytest.mark.parametrize("tree", TREES)
 def test_to_dict_and_resolve_are_inverse(tree):
-    config = ok(tree)
+    config = resolved(tree)
     plain = json.loads(json.dumps(config.to_dict()))
     assert set(plain) == {*SECTIONS, "seed", "precision", "device", "compile"}
-    again = ok(plain)
+    again = resolved(plain)
     assert again == config
     assert again.to_dict() == config.to_dict()
     assert again.key == config.key
@@ -267,8 +254,11 @@ def test_to_dict_and_resolve_are_inverse(tree):
 def test_the_key_of_this_format():
     """A change here is a change of every trial's identity: raise KEY_FORMAT, say it aloud."""
     tree = gan(network={"name": "mlp"}, data={"name": "ring8"}, latent={"dim": 2}, seed=1)
-    assert ok(tree).key == "97ee34539b3b0c52"
-    assert ok({"model": {"name": "wgan_gp"}, "data": {"name": "digits"}}).key == "40728e2f0c268ca5"
+    assert resolved(tree).key == "97ee34539b3b0c52"
+    assert (
+        resolved({"model": {"name": "wgan_gp"}, "data": {"name": "digits"}}).key
+        == "40728e2f0c268ca5"
+    )
 
 
 @pytest.mark.parametrize(
@@ -287,7 +277,7 @@ def test_the_key_of_this_format():
     ],
 )
 def test_what_does_not_decide_the_weights_is_not_in_the_key(change):
-    assert ok(gan(**change)).key == ok(gan()).key
+    assert resolved(gan(**change)).key == resolved(gan()).key
 
 
 def test_what_decides_the_weights_is_in_the_key():
@@ -306,14 +296,16 @@ def test_what_decides_the_weights_is_in_the_key():
         {"model": {"name": "cgan"}},
         {"ema": {"decay": 0.9}},
     ]
-    keys = {ok(gan()).key, *(ok(gan(**change)).key for change in changes)}
+    keys = {resolved(gan()).key, *(resolved(gan(**change)).key for change in changes)}
     assert len(keys) == len(changes) + 1 == 14
     assert all(len(key) == 16 and int(key, 16) >= 0 for key in keys)
 
 
 def test_the_key_does_not_depend_on_the_order_or_on_the_spelling():
-    a = ok({"seed": 1, "model": {"name": "wgan"}, "optimizer": {"lr": 1, "eps": 1e-8}})
-    b = ok({"optimizer": {"eps": 0.00000001, "lr": 1.0}, "model": {"name": "wgan"}, "seed": 1})
+    a = resolved({"seed": 1, "model": {"name": "wgan"}, "optimizer": {"lr": 1, "eps": 1e-8}})
+    b = resolved(
+        {"optimizer": {"eps": 0.00000001, "lr": 1.0}, "model": {"name": "wgan"}, "seed": 1}
+    )
     assert a.key == b.key
 
 
@@ -321,7 +313,7 @@ def test_the_key_does_not_depend_on_the_order_or_on_the_spelling():
 
 
 def of_shape(**sections):
-    return ok(
+    return resolved(
         {
             "model": {"name": "wgan_gp"},
             "network": {"name": "mlp", "width": 8},
@@ -397,25 +389,25 @@ def test_what_the_ema_counts_is_a_number_where_there_is_one():
 
 def test_the_score_that_decides_which_step_is_best():
     names = ["swd", "own_parts:NaNScore", "fd/raw"]
-    assert ok(gan(score={"names": names})).best_score == "swd"
-    assert ok(gan(score={"names": names, "best": "fd/raw"})).best_score == "fd/raw"
-    assert ok(gan(score={"names": names, "best": "never"})).best_score == "never"
-    assert ok(gan(score={"names": []})).best_score is None
-    (found,) = wrong(gan(score={"names": names, "best": "fd/rwa"}))
+    assert resolved(gan(score={"names": names})).best_score == "swd"
+    assert resolved(gan(score={"names": names, "best": "fd/raw"})).best_score == "fd/raw"
+    assert resolved(gan(score={"names": names, "best": "never"})).best_score == "never"
+    assert resolved(gan(score={"names": []})).best_score is None
+    (found,) = refused(gan(score={"names": names, "best": "fd/rwa"}))
     assert found.where == "trial.score.best"
     assert "'fd/rwa' is none of the trial's scores (did you mean 'fd/raw'?)" in str(found)
 
 
 def test_scores_do_not_decide_what_is_trained():
-    one = ok(gan())
-    assert ok(gan(score={"names": ["swd", "fd/raw"], "best": "fd/raw"})).key == one.key
+    one = resolved(gan())
+    assert resolved(gan(score={"names": ["swd", "fd/raw"], "best": "fd/raw"})).key == one.key
 
 
 # --- the diagnosis
 
 
 def test_every_rule_of_the_catalogue_judges_with_its_thresholds():
-    config = ok(gan(diagnosis={"rules": {"mode_collapse": {"diversity": 0.25}}}))
+    config = resolved(gan(diagnosis={"rules": {"mode_collapse": {"diversity": 0.25}}}))
     rules = {rule.name: rule.settings for rule in config.rules}
     assert set(rules) == {"discriminator_won", "mode_collapse", "clip_saturated", "no_progress"}
     assert rules["mode_collapse"].diversity == 0.25
@@ -424,24 +416,24 @@ def test_every_rule_of_the_catalogue_judges_with_its_thresholds():
 
 
 def test_a_trial_is_diagnosed_as_often_as_it_is_scored():
-    config = ok(gan(samples={"every": 70}, budget={"g_steps": 1000}))
+    config = resolved(gan(samples={"every": 70}, budget={"g_steps": 1000}))
     assert (config.diagnosis_every, config.grace) == (70, 250)
-    assert ok(gan(score={"every": 30})).diagnosis_every == 30
-    assert ok(gan(diagnosis={"every": 0})).diagnosis_every == 0
-    assert ok(gan(diagnosis={"every": 9, "grace": 5})).diagnosis_every == 9
-    assert ok(gan(diagnosis={"every": 9, "grace": 5})).grace == 5
+    assert resolved(gan(score={"every": 30})).diagnosis_every == 30
+    assert resolved(gan(diagnosis={"every": 0})).diagnosis_every == 0
+    assert resolved(gan(diagnosis={"every": 9, "grace": 5})).diagnosis_every == 9
+    assert resolved(gan(diagnosis={"every": 9, "grace": 5})).grace == 5
 
 
 def test_a_users_own_rule_may_stop_a_trial():
     tree = gan(diagnosis={"rules": {"own_parts:Doomed": {"below": 0.5}}, "stop": ["doomed"]})
-    config = ok(tree)
+    config = resolved(tree)
     assert [rule.settings.below for rule in config.rules if rule.cls.name == "doomed"] == [0.5]
-    assert ok(json.loads(json.dumps(config.to_dict()))) == config
+    assert resolved(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_a_diagnosis_is_no_part_of_the_identity():
     changed = {"every": 7, "stop": ["no_progress"], "rules": {"no_progress": {"stalled": 0.9}}}
-    assert ok(gan(diagnosis=changed)).key == ok(gan()).key
+    assert resolved(gan(diagnosis=changed)).key == resolved(gan()).key
 
 
 @pytest.mark.parametrize(
@@ -463,4 +455,4 @@ def test_a_diagnosis_is_no_part_of_the_identity():
     ],
 )
 def test_mistakes_in_a_diagnosis(section, words):
-    assert any(words in str(problem) for problem in wrong(gan(diagnosis=section)))
+    assert any(words in str(problem) for problem in refused(gan(diagnosis=section)))

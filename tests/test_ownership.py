@@ -177,7 +177,7 @@ def test_it_beats(tmp_path: Path) -> None:
 
 def test_a_number_has_one_owner(tmp_path: Path) -> None:
     (tmp_path / FOLDER).mkdir()
-    one, other = (ownership._Owner(tmp_path / FOLDER, None) for _ in range(2))
+    one, other = (ownership._Owner(ownership.OnDisk(tmp_path / FOLDER), "", None) for _ in range(2))
     assert one._make(3)
     assert not other._make(3)
     assert other._make(4)

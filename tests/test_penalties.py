@@ -107,6 +107,28 @@ def critic() -> nn.Module:
     ).double()
 
 
+def assert_differences(value, weights, *, every):
+    """Gradients of `value()` equal central differences, at each `every`th number of each weight.
+
+    How many were compared, and the largest slope.
+    """
+    gradients = torch.autograd.grad(value(), weights, allow_unused=True)
+    ran, step = 0, 1e-6
+    for weight, gradient in zip(weights, gradients, strict=True):
+        flat = weight.data.view(-1)
+        for i in range(0, len(flat), every):
+            old = flat[i].item()
+            flat[i] = old + step
+            above = value().item()
+            flat[i] = old - step
+            below = value().item()
+            flat[i] = old
+            expected = (above - below) / (2 * step)
+            assert gradient.reshape(-1)[i].item() == pytest.approx(expected, abs=2e-7, rel=1e-6)
+            ran += 1
+    return ran, max(g.abs().max().item() for g in gradients)
+
+
 def test_its_gradient_in_the_weights_by_finite_differences():
     """Without `create_graph` it would be zero, or none."""
     D, real, fake = critic(), images(1), images(2)
@@ -115,23 +137,9 @@ def test_its_gradient_in_the_weights_by_finite_differences():
     def penalty():
         return GradientPenalty(10.0)(lambda x: D(x)[:, 0], real, fake, u)
 
-    weights = list(D.parameters())
-    gradients = torch.autograd.grad(penalty(), weights, allow_unused=True)
-    ran, step = 0, 1e-6
-    for weight, gradient in zip(weights[:-1], gradients[:-1], strict=True):
-        flat = weight.data.view(-1)
-        for i in range(0, len(flat), 3):
-            old = flat[i].item()
-            flat[i] = old + step
-            above = penalty().item()
-            flat[i] = old - step
-            below = penalty().item()
-            flat[i] = old
-            expected = (above - below) / (2 * step)
-            assert gradient.reshape(-1)[i].item() == pytest.approx(expected, abs=2e-7, rel=1e-6)
-            ran += 1
+    ran, largest = assert_differences(penalty, list(D.parameters())[:-1], every=3)
     assert ran == 8 + 1 + 16 + 2 + 2
-    assert max(g.abs().max().item() for g in gradients[:-1]) > 0.01
+    assert largest > 0.01
 
 
 def test_it_equals_the_usual_double_backward():
@@ -262,23 +270,9 @@ def test_their_gradients_in_the_weights_by_finite_differences(penalty: Penalty):
     def value():
         return penalty(lambda x: D(x)[:, 0], real, fake, noise)
 
-    weights = list(D.parameters())[:-1]
-    gradients = torch.autograd.grad(value(), weights)
-    ran, step = 0, 1e-6
-    for weight, gradient in zip(weights, gradients, strict=True):
-        flat = weight.data.view(-1)
-        for i in range(0, len(flat), 5):
-            old = flat[i].item()
-            flat[i] = old + step
-            above = value().item()
-            flat[i] = old - step
-            below = value().item()
-            flat[i] = old
-            expected = (above - below) / (2 * step)
-            assert gradient.reshape(-1)[i].item() == pytest.approx(expected, abs=2e-7, rel=1e-6)
-            ran += 1
+    ran, largest = assert_differences(value, list(D.parameters())[:-1], every=5)
     assert ran == 5 + 1 + 10 + 1 + 1
-    assert max(g.abs().max().item() for g in gradients) > 0.001
+    assert largest > 0.001
 
 
 @pytest.mark.parametrize("penalty", [LocalGradientPenalty(10.0), ZeroCentred(2.0, 3.0)])

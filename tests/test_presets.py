@@ -5,31 +5,22 @@ from __future__ import annotations
 import re
 
 import pytest
+from trees import refused, resolved
 
 from gansweep.assembly import check_fit
-from gansweep.config import resolve
 from gansweep.dataspec import Condition, DataSpec
 from gansweep.errors import ConfigError
 from gansweep.modules.catalogue import VARIANTS
 from gansweep.presets import PRESETS, load
 
 
-def ok(tree):
-    problems = []
-    config = resolve(tree, problems)
-    assert not problems, problems
-    return config
-
-
 def wrong(tree):
-    problems = []
-    assert resolve(tree, problems) is None
-    return [str(problem) for problem in problems]
+    return [str(problem) for problem in refused(tree)]
 
 
 def told(name):
     """What a preset says, in one line of the numbers that its source gives."""
-    c = ok({"preset": name})
+    c = resolved({"preset": name})
     d, g = c.d_optimizer, c.g_optimizer
     rates = (d.settings.lr, g.settings.lr)
     own = {
@@ -147,7 +138,7 @@ def test_every_preset_is_told_and_cites_a_source():
 
 
 def test_what_is_of_one_experiment_alone():
-    model = {name: ok({"preset": name}).model.settings for name in PRESETS}
+    model = {name: resolved({"preset": name}).model.settings for name in PRESETS}
     clip = model["wgan/paper"]
     assert (clip.clip, clip.clip_timing, clip.burst_first, clip.burst_every) == (
         0.01,
@@ -172,29 +163,31 @@ def test_what_is_of_one_experiment_alone():
 
 
 def test_networks_and_data_of_one_experiment_alone():
-    toy = ok({"preset": "wgan_gp/toy"})
+    toy = resolved({"preset": "wgan_gp/toy"})
     network = toy.network.settings
     assert (network.width, network.depth, network.leak) == (512, 3, 0.0)
     assert toy.data.name == "ring8"
     assert toy.data.settings.radius == pytest.approx(2 / 1.414)
     assert toy.data.settings.std == pytest.approx(0.02 / 1.414)
-    norms = {n: ok({"preset": n}).network.settings for n in ("wgan_gp/paper", "wgan_gp/mnist")}
+    norms = {
+        n: resolved({"preset": n}).network.settings for n in ("wgan_gp/paper", "wgan_gp/mnist")
+    }
     assert norms["wgan_gp/paper"].discriminator_norm == "layer"
     plain = norms["wgan_gp/mnist"]
     assert (plain.generator_norm, plain.discriminator_norm) == ("none", "none")
     for name in ("sngan/official", "projection/official"):
-        assert ok({"preset": name}).network.settings.discriminator_norm == "spectral"
-    condition = ok({"preset": "projection/official"}).network.settings.discriminator_condition
+        assert resolved({"preset": name}).network.settings.discriminator_norm == "spectral"
+    condition = resolved({"preset": "projection/official"}).network.settings.discriminator_condition
     assert condition == "projection"
-    both = ok({"preset": "bigan/paper"})
+    both = resolved({"preset": "bigan/paper"})
     assert (both.network.settings.width, both.network.settings.std) == (1024, 0.02)
     assert (
         both.d_optimizer.settings.weight_decay == both.g_optimizer.settings.weight_decay == 2.5e-5
     )
-    ring, grid = (ok({"preset": f"pacgan/{e}"}).data for e in ("ring", "grid"))
+    ring, grid = (resolved({"preset": f"pacgan/{e}"}).data for e in ("ring", "grid"))
     assert (ring.name, ring.settings.radius, ring.settings.std) == ("ring8", 1.0, 0.01)
     assert (grid.name, grid.settings.spacing, grid.settings.std) == ("grid25", 2.0, 0.05)
-    budgets = {name: ok({"preset": name}).budget.g_steps for name in PRESETS}
+    budgets = {name: resolved({"preset": name}).budget.g_steps for name in PRESETS}
     assert {n: b for n, b in budgets.items() if b != 10_000} == {
         "wgan_gp/toy": 100_000,
         "wgan_gp/mnist": 200_000,
@@ -210,7 +203,7 @@ def test_networks_and_data_of_one_experiment_alone():
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_a_preset_follows_all_advice(name):
-    config = ok({"preset": name})
+    config = resolved({"preset": name})
     spec = DataSpec((2,)) if config.data.name in ("ring8", "grid25") else DataSpec((1, 28, 28))
     if config.model.settings.conditional:
         spec = DataSpec(spec.shape, Condition("class", 10))
@@ -221,7 +214,7 @@ def test_a_preset_follows_all_advice(name):
 
 
 def test_own_settings_go_over_the_preset():
-    config = ok(
+    config = resolved(
         {
             "preset": "wgan/paper",
             "model": {"clip": 0.3},
@@ -238,27 +231,29 @@ def test_own_settings_go_over_the_preset():
 
 
 def test_a_shared_rate_of_ones_own_goes_over_a_networks_rate_of_the_preset():
-    config = ok({"preset": "gan/paper", "optimizer": {"lr": 0.3}})
+    config = resolved({"preset": "gan/paper", "optimizer": {"lr": 0.3}})
     assert (config.d_optimizer.settings.lr, config.g_optimizer.settings.lr) == (0.3, 0.3)
-    config = ok({"preset": "gan/paper", "optimizer": {"generator": {"lr": 0.3}}})
+    config = resolved({"preset": "gan/paper", "optimizer": {"generator": {"lr": 0.3}}})
     assert (config.d_optimizer.settings.lr, config.g_optimizer.settings.lr) == (0.05, 0.3)
 
 
 def test_the_batch_size_holds_for_other_data():
     """What belongs to the preset's data set alone does not."""
-    config = ok({"preset": "wgan_gp/toy", "data": {"name": "swiss_roll"}})
+    config = resolved({"preset": "wgan_gp/toy", "data": {"name": "swiss_roll"}})
     assert (config.data.name, config.data.settings.batch_size) == ("swiss_roll", 256)
-    config = ok({"preset": "wgan_gp/toy", "data": {"name": "grid25", "batch_size": 9}})
+    config = resolved({"preset": "wgan_gp/toy", "data": {"name": "grid25", "batch_size": 9}})
     assert (config.data.settings.std, config.data.settings.batch_size) == (0.05, 9)
 
 
 def test_another_network_drops_the_presets_settings_of_its_own():
-    config = ok({"preset": "sngan/official", "network": {"name": "mlp"}})
+    config = resolved({"preset": "sngan/official", "network": {"name": "mlp"}})
     assert (config.network.name, config.network.settings.discriminator_norm) == ("mlp", "none")
 
 
 def test_a_preset_is_below_the_variants_name():
-    assert ok({"preset": "wgan/paper", "model": {"name": "wgan"}}) == ok({"preset": "wgan/paper"})
+    assert resolved({"preset": "wgan/paper", "model": {"name": "wgan"}}) == resolved(
+        {"preset": "wgan/paper"}
+    )
     (problem,) = wrong({"preset": "wgan/paper", "model": {"name": "gan"}})
     assert "trial.model.name: is 'gan', and the preset 'wgan/paper' is of 'wgan'" in problem
 
@@ -266,9 +261,9 @@ def test_a_preset_is_below_the_variants_name():
 def test_a_preset_is_what_it_stands_for():
     """The same trial, and the same key, as with every setting written out."""
     spelt = {name: dict(section) for name, section in PRESETS["pacgan/ring"].trial.items()}
-    assert ok(spelt) == ok({"preset": "pacgan/ring"})
-    assert ok(spelt).key == ok({"preset": "pacgan/ring"}).key
-    assert "preset" not in ok({"preset": "pacgan/ring"}).to_dict()
+    assert resolved(spelt) == resolved({"preset": "pacgan/ring"})
+    assert resolved(spelt).key == resolved({"preset": "pacgan/ring"}).key
+    assert "preset" not in resolved({"preset": "pacgan/ring"}).to_dict()
 
 
 @pytest.mark.parametrize("name", ["wgan/papr", "nothing like it", 3])

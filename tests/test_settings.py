@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import pytest
 
+from gansweep import settings as module
 from gansweep.settings import REQUIRED, dump, fill, setting
 
 
@@ -152,3 +154,56 @@ def test_no_prefix():
     problems = []
     fill(Oven, {"side": 1}, at="", problems=problems)
     assert [p.where for p in problems] == ["side"]
+
+
+@dataclass(frozen=True)
+class Pan:
+    kind: Literal["flat", "deep"] = setting("flat", "which")
+    size: float = setting(1.0, "size", gt=0, le=2)
+    depth: float | None = setting(None, "depth", ge=0)
+    count: int = setting(1, "how many")
+
+
+def test_what_differs_by_numbers_alone_is_read_once(monkeypatch):
+    """The trials of a sweep do. Ranges hold all the same, and what is no number is read anew."""
+    read = []
+    real = module._fill
+
+    def counted(cls, values, **rest):
+        read.append(values)
+        return real(cls, values, **rest)
+
+    monkeypatch.setattr(module, "_fill", counted)
+    problems = []
+
+    def pan(**values):
+        return fill(Pan, values, at="pan", problems=problems)
+
+    sizes = [0.1 * (place + 1) for place in range(20)]
+    assert [pan(size=size, depth=2 * size) for size in sizes] == [
+        Pan(size=size, depth=2 * size) for size in sizes
+    ]
+    assert len(read) == 1
+    assert pan(size=0.5, kind="deep") == Pan("deep", 0.5)
+    assert pan(size=0.6, kind="deep") == Pan("deep", 0.6)
+    assert pan(size=1, depth=None) == Pan(size=1.0)
+    assert len(read) == 3
+    assert problems == []
+    assert pan(size=2.5, depth=-1.0) is None
+    assert pan(size=math.nan, depth=0.5) is None
+    assert [str(problem) for problem in problems] == [
+        "pan.size: is 2.5, must be at most 2",
+        "pan.depth: is -1.0, must be at least 0",
+        "pan.size: is nan, must be finite",
+    ]
+    assert len(read) == 3
+    assert pan(size=0.5, count=1.5) is None  # no whole number, and so no number to put in
+    assert pan(size=0.7, count=1.5) is None
+
+
+def test_settings_that_nobody_can_change_are_shared():
+    problems = []
+    one, other = (fill(Pan, {"size": 0.25}, at="", problems=problems) for _ in range(2))
+    assert one == other == Pan(size=0.25)
+    first, second = (filled(side=8), filled(side=8))
+    assert first.names is not second.names

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,9 @@ def test_render_shows_what_runs_first_and_names_as_they_are() -> None:
     shown = board(("completed", "failed", "running", "waiting"))
     shown.rows[2].rate = 2.0
     lines = rendered(shown, height=40)
-    assert lines[2].split() == ["trial", "state", "g_steps", "score/swd", "loss/d", "left"]
+    assert lines[2].split() == [
+        "trial", "state", "g_steps", "progress", "score/swd", "loss/d", "left",
+    ]  # fmt: skip
     assert lines[3].split()[:4] == ["clip=2", "[red]", "running", "40/100"]
     assert lines[3].split()[-2:] == ["0.125", "30s"]
     assert {lines[4].split()[0], lines[5].split()[0]} == {"clip=0", "clip=1"}
@@ -140,3 +143,31 @@ def test_render_says_what_is_wrong_where_anything_is() -> None:
     lines = rendered(shown, height=20)
     assert lines[2].split()[:3] == ["trial", "state", "diagnosis"]
     assert "mode_collapse" in next(line for line in lines if "stopped" in line and "clip=1" in line)
+
+
+NAME, WRONG = "clip=0.003 rmsprop lr=0.0003 seed=0", "clip_saturated, mode_collapse, no_progress"
+
+
+@pytest.mark.parametrize(
+    ("width", "name", "wrong", "gone"),
+    [
+        (80, "clip=0.003 rms…=0.0003 seed=0", "clip_saturated +2", "progress, loss/d, left"),
+        (100, "clip=0.003 rms…=0.0003 seed=0", "clip_saturated +2", "loss/d"),
+        (140, NAME, WRONG, ""),
+    ],
+)
+def test_render_fits_the_width_and_cuts_no_number(
+    width: int, name: str, wrong: str, gone: str
+) -> None:
+    shown = board(("running", "completed"))
+    for row in shown.rows:
+        row.entry.name, row.entry.diagnosis = NAME, WRONG
+        row.entry.g_steps, row.entry.budget = 640, 1200
+    console = Console(record=True, width=width, height=40, file=io.StringIO(), force_terminal=True)
+    console.print(Display(console, shown, metric="score/swd").render())
+    lines = [line.rstrip() for line in console.export_text().splitlines()]
+    words = re.split("  +", lines[3])
+    assert max(map(len, lines[2:])) <= width
+    assert words[:4] == [name, "running", wrong, "640/1200"]
+    assert "0.125" in words
+    assert lines[-1] == f"too narrow for: {gone}" if gone else len(lines) == 5

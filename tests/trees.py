@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
 from gansweep.config import TrialConfig, resolve
+from gansweep.errors import Problem
 
 SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"width": 8, "depth": 1},
@@ -58,7 +60,21 @@ def tree(model: str, network: str, data: str, /, **sections: Any) -> dict[str, A
 
 
 def small(model: str, network: str, data: str, /, **sections: Any) -> TrialConfig:
-    problems: list[Any] = []
-    config = resolve(tree(model, network, data, **sections), problems)
+    return resolved(tree(model, network, data, **sections))
+
+
+def resolved(settings: Mapping[str, Any]) -> TrialConfig:
+    """A trial's settings, which have no mistake."""
+    problems: list[Problem] = []
+    config = resolve(settings, problems)
     assert config is not None, problems
+    assert not problems, problems
     return config
+
+
+def refused(settings: Mapping[str, Any]) -> list[Problem]:
+    """The mistakes of settings that have some."""
+    problems: list[Problem] = []
+    assert resolve(settings, problems) is None
+    assert problems
+    return problems

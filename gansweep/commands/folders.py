@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-PLAN_FILE = "plan.json"
-
-DEFAULT_ROOT = Path("runs")
+PLAN_FILE, LOG_FILE, SHEET_FILE = "plan.json", "driver.log", "samples.png"
 
 
 def sweep_folder(root: Path, name: str) -> Path:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from gansweep.commands.folders import sweep_folder
+from gansweep.commands.home import Home
 from gansweep.sweep.estimate import Estimate, estimate, paces_of, unknown_trials
 from gansweep.sweep.file import Resources, Sweep
 from gansweep.sweep.pace import PACES_FILE, Pace, read_paces
 from gansweep.sweep.plan import Entry
 from gansweep.sweep.spending import SPENT_FILE, Spending
-from gansweep.sweep.trials import Trial
+from gansweep.sweep.trials import Trial, is_listed, trial_count
 from gansweep.terminal import clock
 
 MOST_PROBES = 20
@@ -107,22 +107,21 @@ def forecast(
     trials: Sequence[Trial],
     entries: Mapping[str, Entry],
     *,
-    root: Path,
+    home: Home,
     probes: bool,
     workers: int | None,
 ) -> Forecast:
-    """By what finished in this sweep and in those beside it below `root`, and by `probes`."""
-    folder = sweep_folder(root, sweep.name)
-    spending = Spending(folder / SPENT_FILE, sweep.limits)
+    """By what finished in this sweep and in those beside its `home`, and by `probes`."""
+    with home.as_it_is(SPENT_FILE) as folder:
+        spending = Spending(folder / SPENT_FILE, sweep.limits)
     on_gpu = sweep.resources.on_gpu
     paces: dict[str, Pace] = paces_of(trials, entries, on_gpu=on_gpu)
-    paces |= read_paces(sorted(root.glob(f"*/{PACES_FILE}")))
+    with home.of_all(PACES_FILE) as files:
+        paces |= read_paces(files)
     if probes:
         unknown = unknown_trials(trials, entries, paces, on_gpu=on_gpu)
         paces |= _probed(dict(list(unknown.items())[:MOST_PROBES]), sweep.resources)
-    total = None
-    if sweep.search.method == "tpe":
-        total = sweep.search.samples * len(sweep.seeds)
+    total = None if is_listed(sweep) else trial_count(sweep)
     found = estimate(trials, entries, paces, on_gpu=on_gpu, total=total)
     here = workers is None
     if workers is None:

@@ -10,19 +10,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from gansweep.commands.folders import sweep_folder
 from gansweep.commands.forecast import forecast
-from gansweep.commands.scope import standing
+from gansweep.commands.home import find_home
 from gansweep.settings import dump
 from gansweep.sweep.file import Resources, load_sweep
-from gansweep.sweep.trials import check_data, planned
+from gansweep.sweep.trials import check_data, is_listed, planned, trial_count
 
 
 def plan_command(
     path: Path,
     overrides: Sequence[str],
     *,
-    root: Path,
+    root: Path | str,
     as_json: bool,
     probes: bool = False,
     workers: int | None = None,
@@ -35,9 +34,11 @@ def plan_command(
     sweep = load_sweep(path, overrides)
     trials = planned(sweep)
     advice = check_data(trials, stacked=sweep.resources.engine == "stacked")
-    known = standing(sweep_folder(root, sweep.name), sweep.name).entries
+    home = find_home(root, sweep.name)
+    home.check(write=False)
+    known = home.standing(sweep.name).entries
     resources = sweep.resources
-    outlook = forecast(sweep, trials, known, root=root, probes=probes, workers=workers)
+    outlook = forecast(sweep, trials, known, home=home, probes=probes, workers=workers)
     if as_json:
         tree = {
             "name": sweep.name,
@@ -71,6 +72,8 @@ def plan_command(
     if sweep.search.method == "tpe":
         total = sweep.search.samples * len(sweep.seeds)
         what = f"{total} trials that TPE will choose; above are examples that span the space"
+    elif not is_listed(sweep):
+        what = f"{trial_count(sweep)} trials at most; above are examples that span the space"
     console.print(
         f"{sweep.name}: {what}, in packs of {resources.pack or 'what fits'}, "
         f"each pack with {resources.cpu:g} cores and {_gpus(resources)}"

@@ -8,13 +8,15 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import final
 
 from rich.console import Console
 from rich.markup import escape
 
-from gansweep.commands.folders import sweep_folder
+from gansweep.commands.folders import LOG_FILE, SHEET_FILE
+from gansweep.commands.home import Home, find_home
 from gansweep.commands.scope import TO_GO, Scope, Shared, Whole
 from gansweep.commands.sync import deliver_spools, what_is_left
 from gansweep.drafts import remove_drafts
@@ -24,18 +26,19 @@ from gansweep.provenance import environment_text, version_tags
 from gansweep.report.contact_sheet import write_contact_sheet
 from gansweep.report.ranking import PointResult, by_point, rank
 from gansweep.report.table import ranked_table
+from gansweep.storage import StorageError, is_url
 from gansweep.sweep.board import Board
 from gansweep.sweep.cards import Room
 from gansweep.sweep.file import Resources, Search, Sweep, load_sweep
 from gansweep.sweep.grace import Grace
 from gansweep.sweep.plan import Entry, trials_folder
-from gansweep.sweep.proposals import Listed, Proposals, TreeParzen
+from gansweep.sweep.proposals import Listed, Proposals, Streamed, TreeParzen, basis_of
 from gansweep.sweep.schedulers.pbt import generation_interval
 from gansweep.sweep.settle import sweep_status
 from gansweep.sweep.share import Share, share_problems
 from gansweep.sweep.spending import SPENT_FILE, Spending
 from gansweep.sweep.startup import RayStart, cores, exit_at_once
-from gansweep.sweep.trials import Trial, check_data, compared_across, planned
+from gansweep.sweep.trials import Trial, check_data, compared_across, is_listed, planned
 from gansweep.terminal import Display, clock, quiet
 from gansweep.tracking.mlflow import (
     Backlog,
@@ -54,7 +57,11 @@ OK, FAILED, SPENT, INTERRUPTED = 0, 1, 3, 130
 """Exit codes: all well; a trial failed; the sweep's budget ended first; there is more to go. 2 is a
 mistake in the input."""
 
-LOG_FILE, SHEET_FILE = "driver.log", "samples.png"
+FEW_TRIALS = 20
+"""So many runs are rather searched for one by one than among all that the experiment has."""
+
+MOST_ROWS = 200
+"""Points in the table at the end; `gansweep show` has all."""
 
 
 def run_command(
@@ -63,7 +70,7 @@ def run_command(
     *,
     address: str | None,
     uri: str | None,
-    root: Path,
+    root: Path | str,
     retry_failed: bool,
     share: Share | None = None,
     ray: RayStart | None = None,
@@ -73,18 +80,38 @@ def run_command(
     share: what of it is ours, where other commands train the rest. ConfigError before anything is
     written.
     """
-    sweep, trials, store, advice = _checked(path, overrides, uri=uri, address=address, share=share)
-    folder = sweep_folder(root, sweep.name)
-    scope = Shared(folder, share) if share else Whole(folder)
+    sweep, trials, store, home, advice = _checked(
+        path, overrides, uri=uri, address=address, share=share, root=root
+    )
+    scope = Shared(home.folder, share) if share else Whole(home.folder)
     try:
         scope.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         what = f"cannot be written: {error.strerror}"
         raise ConfigError.single(str(scope.folder), what, "use another --dir") from None
-    with scope.sole_use(_end_at_once), quiet(scope.folder / LOG_FILE) as console:
+    with scope.sole_use(_end_at_once) if share else home.sole_use(_end_at_once):
         remove_drafts(scope.folder)
-        run = _Run(sweep, trials, store, scope, console, advice=advice, retry_failed=retry_failed)
-        return run.go(lambda: ray or RayStart(address, sweep.resources))
+        grace = Grace(end_workers=_end_workers, end_all=_end_at_once)
+        try:
+            with home.in_use(), quiet(scope.folder / LOG_FILE) as console:
+                run = _Run(
+                    sweep,
+                    trials,
+                    store,
+                    home,
+                    scope,
+                    console,
+                    grace,
+                    advice=advice,
+                    retry_failed=retry_failed,
+                )
+                return run.go(lambda: ray or RayStart(address, sweep.resources))
+        finally:
+            grace.over()
+
+
+def _end_workers() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def _end_at_once() -> None:
@@ -99,10 +126,11 @@ def _checked(
     uri: str | None,
     address: str | None,
     share: Share | None,
-) -> tuple[Sweep, list[Trial], MlflowStore, dict[str, list[str]]]:
+    root: Path | str,
+) -> tuple[Sweep, list[Trial], MlflowStore, Home, dict[str, list[str]]]:
     """Everything that can be wrong, found before anything is started or written."""
     problems: list[Problem] = []
-    sweep, trials, store, advice = None, None, None, None
+    sweep, trials, store, home, advice = None, None, None, None, None
     try:
         store = MlflowStore(tracking_uri(uri))
         store.check()
@@ -110,19 +138,34 @@ def _checked(
         problems.extend(error.problems)
     try:
         sweep = load_sweep(path, overrides)
+        try:
+            home = find_home(root, sweep.name)
+            home.check(write=True)
+        except ConfigError as error:
+            problems.extend(error.problems)
         problems.extend(_cluster_problems(address) if address else _local_problems(sweep.resources))
         if share:
             problems.extend(share_problems(sweep.search))
+            if is_url(root):
+                what = "shares tell each other by files of one folder"
+                problems.append(Problem("--share", what, "a --dir that all of them see"))
             if address:
                 what = "a share is trained on a Ray of its own"
                 problems.append(Problem("--share", what, "leave out --share, or --address"))
-        trials = planned(sweep)
+        trials = planned(sweep, listed=True if share else None)  # who shares out knows all
         advice = check_data(trials, stacked=sweep.resources.engine == "stacked")
     except ConfigError as error:
         problems = [*error.problems, *problems]
-    if problems or sweep is None or trials is None or store is None or advice is None:
+    if (
+        problems
+        or sweep is None
+        or trials is None
+        or store is None
+        or home is None
+        or advice is None
+    ):
         raise ConfigError(problems)
-    return sweep, trials, store, advice
+    return sweep, trials, store, home, advice
 
 
 def _cluster_problems(address: str) -> list[Problem]:
@@ -181,22 +224,23 @@ class _Run:
         sweep: Sweep,
         trials: Sequence[Trial],
         store: MlflowStore,
+        home: Home,
         scope: Scope,
         console: Console,
+        grace: Grace,
         *,
         advice: dict[str, list[str]],
         retry_failed: bool,
     ) -> None:
         self.sweep = sweep
         self.store = store
+        self.home = home
         self.scope = scope
         self.folder = scope.sweep
         self.console = console
         self.advice = advice
         self.courier = Courier(store.uri)
-        self.grace = Grace(
-            end_workers=lambda: os.kill(os.getpid(), signal.SIGINT), end_all=_end_at_once
-        )
+        self.grace = grace
         self.backlog = Backlog()
         self.budget = max(trial.config.budget.g_steps for trial in trials)
         self.plan, trials = scope.take_up(sweep, trials, retry_failed=retry_failed)
@@ -210,6 +254,7 @@ class _Run:
                 "give it another name, or another --dir",
             )
         self.plan.population = population
+        self.plan.meet(basis_of(sweep))
 
         def finished(entry: Entry) -> bool:
             return entry.is_finished(entry.budget, retry_failed=retry_failed)
@@ -220,6 +265,8 @@ class _Run:
             self.proposals: Proposals = TreeParzen(
                 sweep, self.plan.entries.values(), finished=finished
             )
+        elif not (isinstance(scope, Shared) or is_listed(sweep)):
+            self.proposals = Streamed(sweep, self.plan, finished=finished)
         else:
             done: list[Trial] = []
             to_train: list[Trial] = []
@@ -257,16 +304,13 @@ class _Run:
                 self.console.print(f"[bold]{self.scope.title}[/]: every trial is finished already")
         finally:
             self.courier.close()
-        try:
-            return self._conclude(trouble)
-        finally:
-            self.grace.over()
+        return self._conclude(trouble)
 
     def _deliver_earlier(self) -> None:
         """Bring into MLflow what an earlier run could not."""
         if self.plan.path.exists() or spools(trials_folder(self.folder)):
             synced = deliver_spools(
-                self.store, self.courier, self.folder, self.plan,
+                self.store, self.courier, self.home, self.plan,
                 of=self.scope.delivers(self.plan),
             )  # fmt: skip
             self.backlog = synced.left
@@ -286,7 +330,10 @@ class _Run:
             population = bool(self.plan.population)
             try:
                 notes = check_cluster(
-                    self.store.uri, self.folder, self.sweep.resources, must_share=population
+                    self.store.uri,
+                    self.home.url or self.folder,
+                    self.sweep.resources,
+                    must_share=population,
                 )
             except BaseException:
                 ray.stop()
@@ -295,6 +342,8 @@ class _Run:
                 self.console.print(f"[yellow]note[/]: {escape(note)}")
         tags = version_tags(Path.cwd())
         experiment = self.store.experiment(self.sweep.name)  # a new database takes a second
+        if self.proposals.total > FEW_TRIALS:
+            self.store.index_trials(experiment)
         have = ray.wait()
         try:
             room = find_room(ray.resources, have)
@@ -308,8 +357,9 @@ class _Run:
                 f"[yellow]note[/]: {have['GPU']:g} GPUs stand idle: resources.gpu is 0"
             )
         self.plan.save()
+        self.home.store()
         board = Board(
-            self.plan, total=self.proposals.total, workers=workers, keys=self.proposals.keys
+            self.plan, total=self.proposals.size, workers=workers, keys=self.proposals.keys
         )
         with self.scope.one_at_a_time():
             parent = self._parent_run(experiment, tags)
@@ -320,10 +370,11 @@ class _Run:
             self.store,
             self.proposals,
             self.courier,
-            workers_deliver=not ray.is_local,
+            workers_deliver=bool(self.home.url) or not ray.is_local,
             experiment=experiment,
             parent=parent,
             folder=self.folder,
+            place=self.home.trial_place,
             tags=tags,
             advice=self.advice,
             budget=self.budget,
@@ -336,7 +387,7 @@ class _Run:
             spent = self.spending.spent
             self.grace.begin()
             driver.put_aside(f"{spent} spent" if spent else "interrupted")
-            trouble.extend([] if spent else ["interrupted"])
+            trouble.extend([] if spent else [driver.stuck or "interrupted"])
             why = f"{spent} is spent" if spent else "stopping"
             how = "Ctrl-C twice" if spent else "again"
             board.message = f"{why}: the trials write their checkpoints ({how} to end at once)"
@@ -358,8 +409,8 @@ class _Run:
                     concurrent=workers,
                     folder=self.scope.folder,
                     on_interrupt=on_interrupt,
-                    is_due=lambda: bool(self.spending.spent),
-                    environment=None if ray.is_local else credentials(),
+                    is_due=lambda: bool(self.spending.spent or driver.stuck),
+                    environment=None if ray.is_local else credentials(self.home.url),
                 )
         except KeyboardInterrupt:
             trouble.append("ended at once")
@@ -367,7 +418,10 @@ class _Run:
             self.grace.workers_ended()
             self.spending.end()
             ray.watch(None)
+            with suppress(StorageError):  # else the next command delivers them
+                self.home.fetch_spools()  # of workers that died
             driver.settle()
+            self.home.drop_spools()
             ray.stop()
         self.backlog = driver.backlog
         for note in board.notes:
@@ -418,7 +472,8 @@ class _Run:
         ):
             results = self._table(entries)
             failed = [entry for entry in own if entry.state == "failed"]
-            to_go = sum(entry.state in TO_GO for entry in own)
+            listed_to_go = sum(entry.state in TO_GO for entry in own)
+            to_go = listed_to_go + self.proposals.unlisted
             left = max(to_go, self.proposals.waiting)
             spent = self.spending.spent if left else ""
             out_of_budget = bool(spent) and not trouble
@@ -426,7 +481,7 @@ class _Run:
             if trouble or to_go or spent:
                 code = SPENT if out_of_budget else INTERRUPTED
             if self.backlog.records:  # the store is away
-                line = what_is_left(self.backlog, self.folder, self.sweep.name)
+                line = what_is_left(self.backlog, self.home, self.sweep.name)
                 self.console.print(line, style="yellow", markup=False)
                 code = INTERRUPTED
             elif is_last and not self._record_end(
@@ -453,7 +508,7 @@ class _Run:
                 f"[yellow]{trouble or 'interrupted'}[/], {to_go} trials to go: "
                 "the same command goes on"
             )
-        if of_others := sum(entry.state in TO_GO for entry in entries) - to_go:
+        if of_others := sum(entry.state in TO_GO for entry in entries) - listed_to_go:
             console.print(f"{of_others} trial{'s' * (of_others != 1)} of other shares to go")
         return code
 
@@ -463,13 +518,16 @@ class _Run:
         results, incomparable = self._ranked(entries)
         seconds = sum(entry.seconds for entry in entries)
         console.print()
-        console.print(ranked_table(results, metric=metric))
+        console.print(ranked_table(results, metric=metric, limit=MOST_ROWS))
         console.print()
         for problem in incomparable:
             console.print(f"not ranked: {problem}", style="yellow", markup=False)
         if results and results[0].mean is not None and not incomparable:
             best = results[0]
-            console.print(f"best    [bold]{escape(best.name)}[/] ({metric} {best.mean:.4g})")
+            so_far = "" if best.is_complete else f", {', '.join(best.states)}"
+            console.print(
+                f"best    [bold]{escape(best.name)}[/] ({metric} {best.mean:.4g}{so_far})"
+            )
         console.print(f"trained {len(entries)} trials, {clock(seconds)} of training in all")
         return results
 
@@ -501,8 +559,8 @@ class _Run:
             parent = self.store.parent_run(experiment, self.sweep.name)
             if write_contact_sheet(sheet, results, metric=metric, picture=self.store.last_image):
                 self.store.log_image_file(parent, sheet, sheet.name)
-                line = f"samples {sheet}, and the series `samples` of each run in MLflow"
-                self.console.print(line)
+                also = "and the series `samples` of each run in MLflow"
+                self.console.print(f"samples {self.home}/{SHEET_FILE}, {also}")
             self.store.settle(parent, status)
         except Exception as error:
             if is_refusal(error) or isinstance(error, ConfigError):

@@ -21,7 +21,8 @@ from gansweep.errors import ConfigError
 from gansweep.ownership import check_unowned, may_be_owned, sole_use
 from gansweep.sweep.file import Sweep
 from gansweep.sweep.packing import pack_size
-from gansweep.sweep.plan import Entry, Plan
+from gansweep.sweep.plan import Entry, Plan, remove_plan
+from gansweep.sweep.proposals import basis_of
 from gansweep.sweep.share import Share, deal
 from gansweep.sweep.trials import Trial
 
@@ -147,6 +148,7 @@ class Shared(Scope):
             plan = standing(self.sweep, sweep.name)
             name = _name_of_deal(trials, self._share.count, retry_failed=retry_failed)
             shares = self._dealt(name)
+            plan.meet(basis_of(sweep))
             to_go = [
                 trial
                 for trial in trials
@@ -205,7 +207,7 @@ class Shared(Scope):
             whole = standing(self.sweep, plan.sweep)
             if delivered:  # else the same command again is to find its trials
                 whole.save()
-                plan.path.unlink(missing_ok=True)
+                remove_plan(plan.path)
             found = [whole.entries[trial.key] for trial in self._all if trial.key in whole.entries]
             at_work = [path.parent for path in _share_plans(self.sweep) if path != plan.path]
             if not (at_work or any(entry.state in TO_GO for entry in found)) and delivered:
@@ -237,7 +239,7 @@ def _take_over(folder: Path, plan: Plan) -> None:
     if paths := _share_plans(folder):
         plan.save()
         for path in paths:
-            path.unlink(missing_ok=True)
+            remove_plan(path)
     (folder / SHARES / DEAL_FILE).unlink(missing_ok=True)
 
 

@@ -154,6 +154,7 @@ def show_command(
                     "name": group.name,
                     "points": len(group.points),
                     "lost": group.lost,
+                    "unfinished": group.unfinished,
                     "medians": dict(group.medians),
                     "bests": dict(group.bests),
                 }

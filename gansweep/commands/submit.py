@@ -15,6 +15,7 @@ from gansweep.errors import ConfigError, Problem
 from gansweep.launch.base import Job
 from gansweep.launch.profile import find_launcher
 from gansweep.launch.record import JobRecord
+from gansweep.storage import check_url, is_url
 from gansweep.sweep.file import load_sweep
 from gansweep.sweep.trials import check_data, planned
 from gansweep.tracking.mlflow import tracking_uri
@@ -31,7 +32,7 @@ def submit_command(
     profile: str | None,
     array: int | None,
     uri: str | None,
-    root: Path,
+    root: Path | str,
     flags: Sequence[str],
     dry_run: bool,
 ) -> int:
@@ -61,9 +62,16 @@ def submit_command(
                 "leave it out; the nodes take it from MLFLOW_TRACKING_USERNAME and _PASSWORD",
             )
         )
-    storage = Path(settings.storage).expanduser() if settings.storage else root.resolve()
-    if not storage.is_absolute():
-        problems.append(Problem("storage", f"{storage} is relative", "give an absolute folder"))
+    storage: Path | str = settings.storage or root
+    if is_url(storage):
+        try:
+            check_url(str(storage))  # whether it can be used, the nodes say
+        except ConfigError as error:
+            problems.extend(error.problems)
+    else:
+        storage = Path(storage).expanduser() if settings.storage else Path(storage).resolve()
+        if not storage.is_absolute():
+            problems.append(Problem("storage", f"{storage} is relative", "give an absolute folder"))
     named = bool(uri or settings.tracking_uri)
     job = Job(sweep, tuple(trials), Path.cwd(), storage, where, tuple(flags), named)
     problems.extend(launcher.problems(job))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
 from rich.console import Console
 
-from gansweep.commands.folders import sweep_folder
+from gansweep.commands.home import Home, find_home
 from gansweep.commands.scope import Whole
 from gansweep.errors import ConfigError, nearest
 from gansweep.sweep.plan import Plan, trials_folder
@@ -41,24 +41,24 @@ class Synced:
         return f"{self.records} records of {_trials(self.runs)}"
 
 
-def sync_command(name: str, *, uri: str | None, root: Path) -> int:
+def sync_command(name: str, *, uri: str | None, root: Path | str) -> int:
     """Deliver it and say how much it was; the exit code is 1 where something is left."""
-    folder = sweep_folder(root, name)
-    if not folder.is_dir():
-        names = [path.name for path in root.glob("*") if path.is_dir()]
+    home = find_home(root, name)
+    home.check(write=True)
+    names = home.siblings()
+    if name not in names:
         raise ConfigError.single(name, f"no such sweep in {root}", nearest(name, names))
     store = MlflowStore(tracking_uri(uri))
     console = Console(soft_wrap=True)
-    whole = Whole(folder)
-    with whole.sole_use():
-        plan = whole.plan(name)
-        if not plan.entries and not spools(trials_folder(folder)):
+    with home.sole_use(), home.in_use():
+        plan = Whole(home.folder).plan(name)
+        if not plan.entries and not spools(trials_folder(home.folder)):
             console.print(f"{name}: everything is in MLflow")
             return 0
         store.check()
         courier = Courier(store.uri)
         try:
-            synced = deliver_spools(store, courier, folder, plan)
+            synced = deliver_spools(store, courier, home, plan)
         finally:
             courier.close()
         if plan.entries and not (synced.left.records or synced.elsewhere):
@@ -70,7 +70,7 @@ def sync_command(name: str, *, uri: str | None, root: Path) -> int:
         line = f"{_trials(synced.elsewhere)} recorded to another store: name it"
         console.print(line, style="yellow")
     if synced.left.records:
-        console.print(what_is_left(synced.left, folder, name), style="yellow", markup=False)
+        console.print(what_is_left(synced.left, home, name), style="yellow", markup=False)
     if synced.elsewhere or synced.left.records:
         return 1
     if not synced.records:
@@ -78,33 +78,33 @@ def sync_command(name: str, *, uri: str | None, root: Path) -> int:
     return 0
 
 
-def what_is_left(left: Backlog, folder: Path, name: str) -> str:
+def what_is_left(left: Backlog, home: Home, name: str) -> str:
     """One line for a person."""
     reason = f" ({left.reason})" if left.reason else ""
     return (
         f"{left.records} records of {_trials(left.runs)} are not in MLflow yet{reason}; they lie "
-        f"in {folder}, and the same command again or `gansweep sync {name}` delivers them"
+        f"in {home}, and the same command again or `gansweep sync {name}` delivers them"
     )
 
 
 def deliver_spools(
     store: MlflowStore,
     courier: Courier,
-    folder: Path,
+    home: Home,
     plan: Plan,
     *,
     of: Collection[str] | None = None,
 ) -> Synced:
-    """Deliver what earlier commands left in the sweep's `folder`, and settle the runs of `plan`.
+    """Deliver what earlier commands left where the sweep is, and settle the runs of `plan`.
 
     of: the keys of the trials in question; None: all.
     """
     store.warm_up()  # here, lest two threads import MLflow at a time
     elsewhere = 0
-    runs = _records(store, plan)
-    for trial in spools(trials_folder(folder)):
-        if of is not None and trial.name not in of:
-            continue
+    found = spools(trials_folder(home.folder))
+    waiting = [trial for trial in found if of is None or trial.name in of]
+    runs = _records(store, plan) if waiting else {}
+    for trial in waiting:
         entry = plan.entries.get(trial.name)
         run_id = entry.run_id if entry and entry.run_id else noted_run(trial)
         if run_id in runs:
@@ -113,6 +113,7 @@ def deliver_spools(
             elsewhere += 1
     before = courier.backlog()
     left = courier.drain()
+    home.drop_spools()
     if not left.records:
         for run_id, record in _records(store, plan).items():
             entry = plan.entries.get(record.key)
@@ -122,9 +123,12 @@ def deliver_spools(
 
 
 def _records(store: MlflowStore, plan: Plan) -> dict[str, TrialRecord]:
-    """The sweep's trials in this store, by run; none where it has no such experiment."""
+    """The sweep's trials in this store, by run, and how they stand; none where it has none."""
     try:
-        return {record.run_id: record for record in store.trials(plan.sweep)}
+        return {
+            record.run_id: replace(record, params={}, metrics={})  # they are many
+            for record in store.each_trial(plan.sweep)
+        }
     except ConfigError:
         return {}
 

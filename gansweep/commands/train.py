@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from gansweep.assembly import build_trial_scores, check_fit, load_samples
-from gansweep.commands.folders import sweep_folder
-from gansweep.commands.scope import Whole
+from gansweep.commands.home import Home, find_home
 from gansweep.commands.sync import what_is_left
 from gansweep.config import TrialConfig, resolve
 from gansweep.errors import ConfigError, Problem
@@ -22,7 +21,6 @@ from gansweep.progress import Continue, Progress, Report, TrialResult, Verdict
 from gansweep.provenance import environment_text, version_tags
 from gansweep.sweep.file import load_sweep
 from gansweep.sweep.params import trial_params
-from gansweep.sweep.plan import trial_folder
 from gansweep.terminal import clock
 from gansweep.tracking.memory import MemoryTracker
 from gansweep.tracking.mlflow import Courier, MlflowStore, tracking_uri
@@ -33,7 +31,7 @@ LINE_SECONDS = 5.0
 
 
 def train_command(
-    path: Path, overrides: Sequence[str], *, uri: str | None, root: Path, record: bool
+    path: Path, overrides: Sequence[str], *, uri: str | None, root: Path | str, record: bool
 ) -> int:
     """Train the file's `trial:`; the space does not matter. Goes on from its checkpoint."""
     sweep = load_sweep(path, overrides, one_trial=True)
@@ -47,13 +45,13 @@ def train_command(
     console = Console(soft_wrap=True)
     for line in advice:
         console.print(f"[yellow]note[/]: {escape(line)}")
-    folder = sweep_folder(root, sweep.name)
+    home = find_home(root, sweep.name)
+    home.check(write=True)
     store = MlflowStore(tracking_uri(uri)) if record else None
     if store:
         store.check()
-    with Whole(folder).sole_use(_end_at_once):
-        result = _trained(config, sweep.name, folder, store, console)
-    own = trial_folder(folder, config.key)
+    with home.sole_use(_end_at_once), home.trial(config.key) as own:
+        result = _trained(config, sweep.name, home, own, store, console)
     scores = [
         f"{name} {value:.4g}" for name, value in result.metrics.items() if name.startswith("score/")
     ]
@@ -61,7 +59,7 @@ def train_command(
         f"{result.state} at g_step {result.g_steps} after {clock(result.seconds)} "
         f"{' '.join(scores)} {escape(result.reason or result.diagnosis)}".rstrip()
     )
-    console.print(f"checkpoint {own / 'checkpoint.pt'}")
+    console.print(f"checkpoint {home.trial_place(config.key)}/checkpoint.pt")
     if record:
         console.print(f"compare    gansweep ui {sweep.name}")
     return 1 if result.state == "failed" else 0
@@ -73,10 +71,14 @@ def _end_at_once() -> None:
 
 
 def _trained(
-    config: TrialConfig, name: str, folder: Path, store: MlflowStore | None, console: Console
+    config: TrialConfig,
+    name: str,
+    home: Home,
+    own: Path,
+    store: MlflowStore | None,
+    console: Console,
 ) -> TrialResult:
-    """The trial, recorded in `store` where there is one, in the sweep's `folder`."""
-    own = trial_folder(folder, config.key)
+    """The trial, recorded in `store` where there is one, in its `own` folder."""
     report = _printer(console)
     if store is None:
         return run_trial(config, MemoryTracker(), report, folder=own)
@@ -97,7 +99,7 @@ def _trained(
         left = courier.drain()
         courier.close()
         if left.records:
-            line = what_is_left(left, folder, name)
+            line = what_is_left(left, home, name)
             console.print(line, style="yellow", markup=False)
 
 

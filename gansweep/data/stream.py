@@ -27,11 +27,6 @@ class BatchOrder:
         self._position = 0
         self._begin_epoch()
 
-    @property
-    def epoch(self) -> int:
-        """Number of the permutation that the last index was taken from, from 0."""
-        return self._epoch
-
     def take(self, count: int) -> Tensor:
         """The next `count` indices, int64 [count] on the CPU; `count` may exceed n."""
         if count < 0:

@@ -28,7 +28,7 @@ class Profile:
     """What every kind of cluster is told; each launcher adds its own settings."""
 
     storage: str | None = setting(
-        None, "folder of plans, logs and checkpoints that every node sees; null: --dir"
+        None, "folder, or s3:// or gs:// URL, of plans and checkpoints for every node; null: --dir"
     )
     tracking_uri: str | None = setting(
         None, "MLflow's store; null: MLFLOW_TRACKING_URI, or mlflow.db in this folder"
@@ -45,14 +45,14 @@ class Job:
     """`gansweep run` of one sweep file, found good, as it is to run on a cluster.
 
     folder: where the command was given; relative paths and own modules begin there.
-    root: absolute folder of plans, logs and checkpoints (`--dir`); uri: MLflow's store, and whether
-    it was named for this job; flags: further options of `gansweep run`.
+    root: absolute folder or URL of plans, logs and checkpoints (`--dir`); uri: MLflow's store, and
+    whether it was named for this job; flags: further options of `gansweep run`.
     """
 
     sweep: Sweep
     trials: tuple[Trial, ...]
     folder: Path
-    root: Path
+    root: Path | str
     uri: str
     flags: tuple[str, ...] = ()
     uri_is_named: bool = True

@@ -24,6 +24,7 @@ from gansweep.errors import ConfigError, Problem
 from gansweep.launch.base import Job, JobState, Launcher, Phase, Profile, Submitted
 from gansweep.launch.bundle import Bundle, sweep_bundle, with_own_code
 from gansweep.settings import setting
+from gansweep.storage import CREDENTIALS, is_url
 
 SENT = "/etc/gansweep"
 """Where the pods see what travels with the job."""
@@ -106,10 +107,14 @@ class Kubernetes(Launcher):
         )
         image: str | None = setting(None, "container image with gansweep, of all pods")
         claim: str | None = setting(
-            None, "PersistentVolumeClaim of the storage; ReadWriteMany unless all is on one machine"
+            None,
+            "PersistentVolumeClaim of the storage, where that is a folder; ReadWriteMany "
+            "unless all is on one machine",
         )
         secret: str | None = setting(
-            None, "Secret with MLFLOW_TRACKING_URI, and _USERNAME and _PASSWORD, or _TOKEN"
+            None,
+            "Secret with MLFLOW_TRACKING_URI, and _USERNAME and _PASSWORD, or _TOKEN, and "
+            "the keys of the storage, AWS_ACCESS_KEY_ID and the like",
         )
         namespace: str | None = setting(None, "namespace; null: kubectl's")
         context: str | None = setting(None, "kubectl's context; null: the current one")
@@ -136,20 +141,22 @@ class Kubernetes(Launcher):
 
     def problems(self, job: Job) -> list[Problem]:
         return [
-            *self._settings_problems(),
+            *self._settings_problems(job),
             *self._resource_problems(job),
             *self._reach_problems(job),
             *self._bundle_problems(job),
         ]
 
-    def _settings_problems(self) -> Iterator[Problem]:
+    def _settings_problems(self, job: Job) -> Iterator[Problem]:
         own = self.profile
-        for name, value, remedy in (
-            ("image", own.image, "an image with gansweep: infra/docker/README.md"),
-            ("claim", own.claim, "a PersistentVolumeClaim: pods keep no files of their own"),
-        ):
-            if value is None:
-                yield Problem(name, "is required", remedy)
+        if own.image is None:
+            remedy = "an image with gansweep: infra/docker/README.md"
+            yield Problem("image", "is required", remedy)
+        if own.claim is None and not is_url(job.root):
+            remedy = "a PersistentVolumeClaim, or storage: s3://...; pods keep no files"
+            yield Problem("claim", "is required", remedy)
+        if own.claim is not None and is_url(job.root):
+            yield Problem("claim", "would be mounted nowhere: storage is a URL", "take one away")
         if own.image is not None and (not own.image or re.search(r"\s", own.image)):
             yield Problem("image", f"is {own.image!r}", "REGISTRY/NAME:TAG")
         names = {
@@ -184,9 +191,8 @@ class Kubernetes(Launcher):
                 yield Problem("tracking uri", f"{job.uri} is this machine's own", remedy)
         for path in job.local_data():
             what = f"{path!r} is a relative path, which pods do not have"
-            yield Problem(
-                "data.path", what, f"put it on the claim, as {job.root}/data, or the image"
-            )
+            claim = "" if is_url(job.root) else f"on the claim, as {job.root}/data, or "
+            yield Problem("data.path", what, f"put it {claim}into the image")
 
     def _bundle_problems(self, job: Job) -> Iterator[Problem]:
         size = sum(source.stat().st_size for source in _bundle(job).files.values())
@@ -324,7 +330,11 @@ class Kubernetes(Launcher):
             **_contents(bundle, keys, script),
         }
         volumes = [
-            {"name": "storage", "persistentVolumeClaim": {"claimName": own.claim}},
+            *(
+                [{"name": "storage", "persistentVolumeClaim": {"claimName": own.claim}}]
+                if own.claim
+                else []
+            ),
             {
                 "name": "sent",
                 "configMap": {
@@ -393,7 +403,7 @@ class Kubernetes(Launcher):
             "resources": {"limits": dict(amounts), "requests": dict(amounts)},
             "env": self._environment(job),
             "volumeMounts": [
-                {"name": "storage", "mountPath": str(job.root)},
+                *([{"name": "storage", "mountPath": str(job.root)}] if own.claim else []),
                 {"name": "sent", "mountPath": SENT, "readOnly": True},
             ],
         }
@@ -412,7 +422,8 @@ class Kubernetes(Launcher):
         if secret := self.profile.secret:
             needed = () if self._says_uri(job) else ("MLFLOW_TRACKING_URI",)
             variables += [_from_secret(name, secret, optional=False) for name in needed]
-            variables += [_from_secret(name, secret, optional=True) for name in MLFLOW_CREDENTIALS]
+            keys = (*MLFLOW_CREDENTIALS, *(CREDENTIALS if is_url(job.root) else ()))
+            variables += [_from_secret(name, secret, optional=True) for name in keys]
         return variables
 
     def _kubectl(self, *words: str, input: str | None = None) -> str:

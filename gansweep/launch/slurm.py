@@ -21,6 +21,7 @@ from gansweep.errors import ConfigError, Problem
 from gansweep.launch.base import OVER, Job, JobState, Launcher, Phase, Profile, Submitted
 from gansweep.launch.bundle import Bundle, sweep_bundle
 from gansweep.settings import setting
+from gansweep.storage import is_url
 from gansweep.sweep.share import share_problems
 
 WALLTIME = re.compile(r"(\d+-)?\d+(:\d{2}){1,2}")
@@ -149,6 +150,9 @@ class Slurm(Launcher):
             )
         if own.array:
             problems.extend(share_problems(job.sweep.search))
+            if is_url(job.root):
+                what = "is a URL, and the tasks of an array tell each other by files of one folder"
+                problems.append(Problem("storage", what, "a folder, or leave out array"))
             if own.nodes > 1:
                 what = f"is {own.nodes}, and a task of an array has one node"
                 problems.append(Problem("nodes", what, "leave out nodes, or array"))
@@ -309,8 +313,9 @@ class Slurm(Launcher):
 
 
 def _folder(job: Job) -> Path:
-    """The sweep's."""
-    return job.root / job.sweep.name
+    """The sweep's, or one of its name where the job was submitted: a store takes no growing log."""
+    root = job.folder / "runs" if is_url(job.root) else Path(job.root)
+    return root / job.sweep.name
 
 
 def _part(name: str) -> str:

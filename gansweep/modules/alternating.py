@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gansweep.data.loader import Batch
+from gansweep.data.batch import Batch
 from gansweep.formulation import Both, Formulation
 from gansweep.latent import Latent
 from gansweep.optimizers import OptimizerSpec
@@ -96,7 +96,6 @@ class AlternatingModule(pl.LightningModule, ABC):
         self.g_step = 0
         self.d_step = 0
         self.images_seen = 0
-        self.g_steps_budget = 0
         self.meters: dict[str, list[Tensor]] = {}
         self.gather_meters: Callable[[], None] = _nothing
         self._d_parameters = [p for p in discriminator.parameters() if p.requires_grad]

@@ -8,7 +8,7 @@ from typing import Any, final
 
 import torch
 
-from gansweep.data.loader import Batch
+from gansweep.data.batch import Batch
 from gansweep.modules.alternating import AlternatingModule
 from gansweep.modules.engine import Engine, Failures
 from gansweep.modules.ranks import Ranks

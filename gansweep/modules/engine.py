@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import final
 
-from gansweep.data.loader import Batch
+from gansweep.data.batch import Batch
 from gansweep.modules.alternating import AlternatingModule
 from gansweep.modules.stack import Stack
 from gansweep.modules.stacked_step import StackedStep

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gansweep.data.base import to_float
-from gansweep.data.loader import Batch
+from gansweep.data.batch import Batch
 from gansweep.modules.alternating import AlternatingModule
 from gansweep.modules.stacked_step import (
     Layout,

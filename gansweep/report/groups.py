@@ -18,8 +18,9 @@ class Group:
     """Points that have the same values of the keys; `name` is these values.
 
     medians: by metric the median over the points' means over seeds; None where half of the points
-    or more have no value: such a point counts as worse than all. bests: the best point's mean.
-    lost: how many points have no value of the first metric.
+    or more have no value: such a point counts as worse than all. bests: the best point's mean, of
+    those that trained to the end where any did. lost: how many points have no value of the first
+    metric. unfinished: how many have one, and did not train to the end.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Group:
     medians: Mapping[str, float | None]
     bests: Mapping[str, float | None]
     lost: int
+    unfinished: int
 
 
 def grouped(
@@ -55,15 +57,16 @@ def grouped(
 def _group(name: str, points: Sequence[PointResult], modes: Mapping[str, Mode]) -> Group:
     medians, bests = {}, {}
     for metric, mode in modes.items():
-        means = (mean_of(point.trials, metric)[0] for point in points)
+        means = [mean_of(point.trials, metric)[0] for point in points]
+        complete = [m for m, point in zip(means, points, strict=True) if point.is_complete]
         ordered = sorted(means, key=lambda mean: _badness(mean, mode))
-        bests[metric] = ordered[0]
-        middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
-        low, high = middle
+        bests[metric] = min(complete or means, key=lambda mean: _badness(mean, mode))
+        low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
         medians[metric] = None if low is None or high is None else (low + high) / 2
     first = next(iter(modes))
     lost = sum(mean_of(point.trials, first)[0] is None for point in points)
-    return Group(name, tuple(points), medians, bests, lost)
+    unfinished = sum(point.is_open for point in points)
+    return Group(name, tuple(points), medians, bests, lost, unfinished)
 
 
 def _badness(value: float | None, mode: Mode) -> float:

@@ -54,6 +54,21 @@ class PointResult:
         return tuple(dict.fromkeys(trial.state for trial in self.trials))
 
     @property
+    def is_complete(self) -> bool:
+        """Whether all its trials trained their whole budget."""
+        return self.states == ("completed",)
+
+    @property
+    def ended_badly(self) -> bool:
+        """Whether any of its trials diverged or failed."""
+        return any(state in LAST for state in self.states)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has a value of less than its whole budget, and no trial that ended badly."""
+        return self.mean is not None and not self.is_complete and not self.ended_badly
+
+    @property
     def diagnoses(self) -> tuple[str, ...]:
         """What was found wrong with any of its trials, each once."""
         found = [name for trial in self.trials for name in trial.diagnosis.split(", ") if name]
@@ -115,18 +130,19 @@ def rank(
 ) -> list[PointResult]:
     """Points by their mean over seeds, the best first.
 
-    A point with a trial that diverged or failed comes after all that have none, and one without
-    any value last; equals stay in their order. Raises as `check_comparable` does.
+    A value after a part of the budget is not compared with one after all of it: points whose
+    trials are all completed come first, then those with one that was stopped, was interrupted or
+    still runs, then those with one that diverged or failed, and those without any value last;
+    equals stay in their order. Raises as `check_comparable` does.
     """
     trials = list(trials)
     check_comparable(trials, metric, across=across)
     results = by_point(trials, metric=metric)
     sign = 1.0 if mode == "min" else -1.0
 
-    def order(result: PointResult) -> tuple[bool, bool, float]:
-        bad = any(state in LAST for state in result.states)
+    def order(result: PointResult) -> tuple[bool, bool, bool, float]:
         value = 0.0 if result.mean is None else sign * result.mean
-        return (result.mean is None, bad, value)
+        return (result.mean is None, result.ended_badly, result.is_open, value)
 
     return sorted(results, key=order)
 

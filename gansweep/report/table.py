@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
+from gansweep.report.columns import Column, Fitted, first_of
 from gansweep.report.groups import Group
 from gansweep.report.ranking import PointResult, mean_of
 
@@ -19,6 +19,9 @@ STYLES = {
     "running": "cyan",
 }
 
+LEAST_NAME = 24
+"""Characters of a point's name in a line, while another column can go."""
+
 
 def ranked_table(
     results: Sequence[PointResult],
@@ -26,60 +29,71 @@ def ranked_table(
     metric: str,
     also: Sequence[str] = (),
     limit: int | None = None,
-) -> Table:
+) -> Fitted:
     """Rank, point, metric with its standard error over seeds, g_steps, states, and what is wrong.
 
     `also`: further metrics, each a column. The last column is there where anything is wrong.
     """
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("#", justify="right", style="dim")
-    table.add_column("point", overflow="fold")
-    for each in (metric, *also):
-        table.add_column(each, justify="right", overflow="fold")
-    table.add_column("g_steps", justify="right")
-    table.add_column("seeds", justify="right")
-    table.add_column("state")
-    diagnosed = any(result.diagnoses for result in results[:limit])
-    if diagnosed:
-        table.add_column("diagnosis", style="red")
-    for place, result in enumerate(results[:limit], start=1):
-        steps = sorted({trial.g_steps for trial in result.trials})
-        states = ", ".join(f"[{STYLES.get(state, 'white')}]{state}[/]" for state in result.states)
-        table.add_row(
-            str(place),
-            escape(result.name),
-            format_mean(result.mean, result.error),
-            *(format_mean(*mean_of(result.trials, each)) for each in also),
-            f"{steps[0]}" if len(steps) == 1 else f"{steps[0]}-{steps[-1]}",
-            str(len(result.trials)),
-            states,
-            *([", ".join(result.diagnoses)] if diagnosed else []),
-        )
-    if limit is not None and len(results) > limit:
-        table.add_row("", f"... and {len(results) - limit} more", *[""] * (len(also) + 4))
-    return table
+    shown = results[:limit]
+    columns = [
+        Column("#", _texts(range(1, len(shown) + 1)), right=True, style="dim"),
+        Column("point", _texts(result.name for result in shown), least=LEAST_NAME),
+        Column(metric, _texts(format_mean(r.mean, r.error) for r in shown), right=True),
+        *(
+            Column(each, _texts(format_mean(*mean_of(r.trials, each)) for r in shown), right=True)
+            for each in also
+        ),
+        Column("g_steps", _texts(_g_steps(result) for result in shown), right=True, leaves=2),
+        Column("seeds", _texts(len(result.trials) for result in shown), right=True, leaves=1),
+        Column("state", [_states(result) for result in shown]),
+    ]
+    if any(result.diagnoses for result in shown):
+        columns.append(diagnosis_column([", ".join(result.diagnoses) for result in shown]))
+    notes = [f"... and {len(results) - len(shown)} more"] if len(results) > len(shown) else []
+    places = [n for n, each in enumerate(results, start=1) if each.is_open]
+    if places and results[0].is_complete:
+        which = f"{places[0]} to {places[-1]}" if len(places) > 1 else f"{places[0]}"
+        notes.append(f"{which}: not trained to the end, and behind all that are")
+    return Fitted(columns, notes)
 
 
-def group_table(groups: Sequence[Group], *, keys: Sequence[str]) -> Table:
+def diagnosis_column(diagnoses: Iterable[str], *, leaves: int | None = None) -> Column:
+    """What is wrong with each trial or point, in red: the first names where there is no room."""
+    return Column(
+        "diagnosis", _texts(diagnoses), style="red", least=17, elide=first_of, leaves=leaves
+    )
+
+
+def group_table(groups: Sequence[Group], *, keys: Sequence[str]) -> Fitted:
     """Rank, group, and of each metric the median over the group's points, and the best point."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("#", justify="right", style="dim")
-    table.add_column(", ".join(keys), overflow="fold")
+    columns = [
+        Column("#", _texts(range(1, len(groups) + 1)), right=True, style="dim"),
+        Column(", ".join(keys), _texts(group.name for group in groups), least=LEAST_NAME),
+    ]
     for metric in groups[0].medians if groups else ():
-        table.add_column(f"{metric}: median", justify="right", overflow="fold")
-        table.add_column("best", justify="right")
-    table.add_column("points", justify="right")
-    table.add_column("without a value", justify="right")
-    for place, group in enumerate(groups, start=1):
-        cells = [
-            format_mean(value)
-            for metric, median in group.medians.items()
-            for value in (median, group.bests[metric])
-        ]
-        table.add_row(
-            str(place), escape(group.name), *cells, str(len(group.points)), str(group.lost)
-        )
-    return table
+        medians = _texts(format_mean(group.medians[metric]) for group in groups)
+        bests = _texts(format_mean(group.bests[metric]) for group in groups)
+        columns.append(Column(f"{metric}: median", medians, right=True))
+        columns.append(Column("best", bests, right=True))
+    columns.append(Column("points", _texts(len(group.points) for group in groups), right=True))
+    columns.append(Column("without a value", _texts(group.lost for group in groups), right=True))
+    if any(group.unfinished for group in groups):
+        counts = _texts(group.unfinished for group in groups)
+        columns.append(Column("unfinished", counts, right=True))
+    return Fitted(columns)
+
+
+def _texts(values: Iterable[object]) -> list[Text]:
+    return [Text(str(value)) for value in values]
+
+
+def _g_steps(result: PointResult) -> str:
+    steps = sorted({trial.g_steps for trial in result.trials})
+    return f"{steps[0]}" if len(steps) == 1 else f"{steps[0]}-{steps[-1]}"
+
+
+def _states(result: PointResult) -> Text:
+    return Text(", ").join(Text(state, STYLES.get(state, "white")) for state in result.states)
 
 
 def format_mean(mean: float | None, error: float | None = None) -> str:

@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from gansweep import __version__
 from gansweep.errors import ConfigError, Problem
+from gansweep.storage import CREDENTIALS, is_url
 from gansweep.sweep.cards import Anywhere, ByMemory, Node, Room
 from gansweep.sweep.file import Resources
 from gansweep.sweep.packing import largest
@@ -35,8 +36,8 @@ MOST_NAMED = 3
 class NodeView:
     """What a worker process on a node finds there.
 
-    tracking: what keeps it from the store, "" where nothing does. shares: whether it sees the
-    sweep's folder.
+    tracking, storage: what keeps it from the tracking server and from the object store of the
+    sweep, "" where nothing does. shares: whether it sees the sweep's folder.
     """
 
     host: str
@@ -44,22 +45,28 @@ class NodeView:
     ray: str
     python: str
     tracking: str = ""
+    storage: str = ""
     shares: bool = True
 
 
-def credentials() -> dict[str, str]:
-    """The variables by which this process signs in at the tracking server."""
-    return {k: v for k, v in os.environ.items() if k.startswith("MLFLOW_TRACKING_")}
+def credentials(storage: str = "") -> dict[str, str]:
+    """The variables by which this process signs in at the tracking server, and at `storage`."""
+    names = CREDENTIALS if storage else ()
+    return {k: v for k, v in os.environ.items() if k.startswith("MLFLOW_TRACKING_") or k in names}
 
 
-def check_cluster(uri: str, folder: Path, resources: Resources, *, must_share: bool) -> list[str]:
+def check_cluster(
+    uri: str, folder: Path | str, resources: Resources, *, must_share: bool
+) -> list[str]:
     """Ask each node that can take a trial; what a person should know, as notes.
 
-    must_share: whether trials read each other's folders, as those of a population do.
+    folder: the sweep's, or its URL. must_share: whether trials read each other's folders, as those
+    of a population do.
 
     Raises:
-        ConfigError: versions differ from the driver's, a node cannot reach the store, or, where it
-            must, does not see the sweep's `folder`; nothing was launched then.
+        ConfigError: versions differ from the driver's, a node cannot reach the tracking server or
+            the store at the URL, or, where it must, does not see `folder`; nothing was launched
+            then.
     """
     nodes = [node for node in ray.nodes() if _takes(node, resources)]
     if not nodes:
@@ -75,13 +82,16 @@ def check_cluster(uri: str, folder: Path, resources: Resources, *, must_share: b
             "start `gansweep ui --host 0.0.0.0` on a machine that all nodes reach, and give "
             "--tracking-uri http://HOST:5000",
         )
-    mark = folder / f".seen-{uuid.uuid4().hex}"
-    folder.mkdir(parents=True, exist_ok=True)
-    mark.touch()
-    try:
-        views = _ask(nodes, uri, mark)
-    finally:
-        mark.unlink(missing_ok=True)
+    if isinstance(folder, str):
+        views = _ask(nodes, uri, folder)
+    else:
+        mark = folder / f".seen-{uuid.uuid4().hex}"
+        folder.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+        try:
+            views = _ask(nodes, uri, str(mark))
+        finally:
+            mark.unlink(missing_ok=True)
     problems = differences(views, ours(), must_share=must_share, folder=folder)
     if problems:
         raise ConfigError(problems)
@@ -99,7 +109,7 @@ def ours() -> NodeView:
 
 
 def differences(
-    views: Sequence[NodeView], own: NodeView, *, must_share: bool, folder: Path
+    views: Sequence[NodeView], own: NodeView, *, must_share: bool, folder: Path | str
 ) -> list[Problem]:
     """What of these views keeps the sweep from being launched."""
     problems = []
@@ -120,6 +130,9 @@ def differences(
         hosts = [view.host for view in views if view.tracking == words]
         what = f"cannot be reached from {_named(hosts)}: {words}"
         problems.append(Problem("tracking uri", what, "name a server that every node reaches"))
+    for words in sorted({view.storage for view in views} - {""}):
+        hosts = [view.host for view in views if view.storage == words]
+        problems.append(Problem("--dir", f"{_named(hosts)} cannot use it: {words}"))
     blind = [view.host for view in views if not view.shares]
     if must_share and blind:
         what = f"{_named(blind)} does not see {folder}, and members of a population copy each other"
@@ -200,13 +213,14 @@ def _named(hosts: Sequence[str]) -> str:
     return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _ask(nodes: Sequence[Mapping[str, Any]], uri: str, mark: Path) -> list[NodeView]:
-    """Every node's view; of one that does not answer, that."""
+def _ask(nodes: Sequence[Mapping[str, Any]], uri: str, place: str) -> list[NodeView]:
+    """Every node's view; of one that does not answer, that. place: a file to see, or a URL."""
     task = ray.remote(num_cpus=0, max_retries=0)(_look())
+    given = credentials(place if is_url(place) else "")
     asked = {}
     for node in nodes:
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        answer = task.options(scheduling_strategy=there).remote(uri, str(mark), credentials())
+        answer = task.options(scheduling_strategy=there).remote(uri, place, given)
         asked[answer] = f"{node.get('NodeManagerHostname', '')} ({node['NodeManagerAddress']})"
     ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
     views = []
@@ -228,7 +242,7 @@ def _ask(nodes: Sequence[Mapping[str, Any]], uri: str, mark: Path) -> list[NodeV
 def _look() -> Callable[..., dict[str, Any]]:
     """A function that pickles by value: what a node has installed is what it is to find out."""
 
-    def look(uri: str, mark: str, environment: dict[str, str]) -> dict[str, Any]:
+    def look(uri: str, place: str, environment: dict[str, str]) -> dict[str, Any]:
         import os
         import platform
 
@@ -246,8 +260,15 @@ def _look() -> Callable[..., dict[str, Any]]:
                 MlflowStore(uri).check()
             except Exception as error:
                 found["tracking"] = " ".join(str(error).split())[:500]
+            if "://" in place:
+                from gansweep.storage import Bucket
+
+                try:
+                    Bucket(place).check(write=True)
+                except Exception as error:
+                    found["storage"] = " ".join(str(error).split())[:500]
         except ImportError as error:
             found.setdefault("gansweep", f"missing ({error})")
-        return {**found, "shares": os.path.exists(mark)}
+        return {**found, "shares": "://" in place or os.path.exists(place)}
 
     return look

@@ -7,12 +7,10 @@ import logging
 import math
 import time
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
-
-import yaml
 
 from gansweep.engines import Choice
 from gansweep.errors import in_one_line
@@ -21,10 +19,10 @@ from gansweep.progress import Exploit, TrialResult, Verdict
 from gansweep.sweep.board import Board
 from gansweep.sweep.cards import Anywhere, Room
 from gansweep.sweep.file import Sweep
-from gansweep.sweep.judge import Judge
+from gansweep.sweep.judge import JOURNAL_FILE, Judge
 from gansweep.sweep.pace import PACES_FILE, Pace, add_paces, pace_of
 from gansweep.sweep.packing import largest, pack_size
-from gansweep.sweep.params import flatten, trial_params
+from gansweep.sweep.params import flatten, settings_text, tree_params
 from gansweep.sweep.plan import Entry, Plan, trial_folder, trials_folder
 from gansweep.sweep.proposals import Proposals
 from gansweep.sweep.schedulers import base as schedulers
@@ -53,8 +51,6 @@ STORE_RETRY_SECONDS = 5.0
 INTERRUPTED_DRAIN_SECONDS = 15.0
 """How long an interrupted sweep delivers; the next command brings the rest."""
 
-JOURNAL_FILE = "decisions.jsonl"
-
 
 @final
 @dataclass
@@ -80,6 +76,7 @@ class SweepDriver(Driver):
     workers_deliver: each worker brings its records into MLflow itself, since its disk may be its
     own; else `courier` does, which delivers what a worker left as well. spending: hears of each
     worker's GPUs; once all is spent, nothing begins.
+    place: where the folder of a trial is for good, by its key: a path or a URL.
     """
 
     def __init__(
@@ -95,6 +92,7 @@ class SweepDriver(Driver):
         experiment: str,
         parent: str,
         folder: Path,
+        place: Callable[[str], str],
         tags: Mapping[str, str],
         advice: Mapping[str, list[str]],
         budget: int,
@@ -116,9 +114,12 @@ class SweepDriver(Driver):
         self._experiment = experiment
         self._parent = parent
         self._folder = folder
+        self._place = place
         self._tags = tags
         self._advice = advice
-        self._trials: dict[str, Trial] = {}
+        self._begun: dict[str, None] = {}  # keys, in their order
+        self._trials: dict[str, Trial] = {}  # of those that have not ended
+        self._places: dict[str, str] = {}  # the pack where a trial trains, by its key
         self._packs: dict[str, _Packed] = {}
         self._returned: deque[tuple[Trial, int]] = deque()  # with the size of their next pack
         self._deaths: dict[str, int] = defaultdict(int)
@@ -131,6 +132,8 @@ class SweepDriver(Driver):
         self._away_since: float | None = None  # by the monotonic clock
         self._ask_again_at = 0.0
         self.trouble = ""
+        self.stuck = ""
+        """Why the population is to be put aside: a member that all would wait for has been."""
         self.interrupted = False
         self._stop_reason = "interrupted"
         self.backlog = Backlog()
@@ -169,7 +172,8 @@ class SweepDriver(Driver):
             times=times,
             comes_again=size == 1 and self._grows(times),
         )
-        self._save()
+        self._places.update((trial.key, pack) for trial in trials)
+        self._save(*(self._plan.entries[trial.key] for trial in trials))
         self._board.message = ""
         return PackAssigned(
             assigned,
@@ -179,6 +183,7 @@ class SweepDriver(Driver):
             ceiling=self._ceiling(len(assigned), times),
             takes=takes,
             comes_again=packed.comes_again,
+            workers=self._board.workers,
         )
 
     def _ceiling(self, trials: int, times: int) -> Ceiling:
@@ -292,6 +297,7 @@ class SweepDriver(Driver):
     def _assign(self, trial: Trial) -> Assigned:
         """Make the trial's run, and say what a worker is told of it."""
         entry = self._plan.add(trial)
+        self._begun[trial.key] = None
         self._trials[trial.key] = trial
         tags = {
             **self._tags,
@@ -304,24 +310,23 @@ class SweepDriver(Driver):
             tags["gpu_times"] = str(entry.gpu_times)
         if self._advice.get(trial.key):
             tags["warning"] = "; ".join(self._advice[trial.key])
+        tree = trial.config.to_dict()
         entry.run_id = self._store.trial_run(
             self._experiment,
             self._parent,
             trial.key,
             trial.name,
-            trial_params(trial.config, trial.point),
+            tree_params(tree, trial.point),
             tags,
         )
-        tree = trial.config.to_dict()
-        self._store.log_text(
-            entry.run_id, yaml.safe_dump({"trial": tree}, sort_keys=False), "config.yaml"
-        )
+        self._store.log_text(entry.run_id, settings_text(tree), "config.yaml")
         folder = trial_folder(self._folder, trial.key)
         if self._workers_deliver:
             self._courier.forget(folder)  # which may lie there from an earlier run
         else:
             self._courier.add(entry.run_id, folder)
         entry.state, entry.reason = "running", ""
+        self._board.began(trial.key)
         if trial.key not in self._population:
             self._scheduler.begin(trial.key, self._swept(entry))
         return Assigned(
@@ -329,7 +334,7 @@ class SweepDriver(Driver):
             tree=tree,
             run_id=entry.run_id,
             uri=self._store.uri if self._workers_deliver else "",
-            folder=str(folder),
+            folder=self._place(trial.key),
             generation=self._generation,
         )
 
@@ -391,19 +396,22 @@ class SweepDriver(Driver):
         entry.diagnosis = result.diagnosis
         packed = self._packs[pack]
         packed.keys.discard(entry.key)
-        self._settle_entry(entry, result.state, result.reason)
+        self._places.pop(entry.key, None)
         self._learn_pace(result, self._trials[entry.key])
+        self._settle_entry(entry, result.state, result.reason)
         over = result.state != "interrupted"
+        if not over and entry.key in self._population and not self.interrupted:
+            self.stuck = f"{entry.name}: {result.reason}"
         answers = self._answers(self._scheduler.ended(entry.key) if over else [])
         own = answers.setdefault(pack, Answer())
-        refill = self._refill(packed)
+        refill = self._refill(pack, packed)
         if refill:
             own.refills.append(refill)
         else:
             own.closed += 1
         return answers
 
-    def _refill(self, packed: _Packed) -> Assigned | None:
+    def _refill(self, pack: str, packed: _Packed) -> Assigned | None:
         """A waiting trial for a free place, once all other workers have work."""
         if self._begins_nothing:
             return None
@@ -414,7 +422,8 @@ class SweepDriver(Driver):
             return None
         for assigned in self._assign_all(trials, packed.size):
             packed.keys.add(assigned.key)
-            self._save()
+            self._places[assigned.key] = pack
+            self._save(self._plan.entries[assigned.key])
             return assigned
         return None
 
@@ -428,11 +437,13 @@ class SweepDriver(Driver):
         its trial is to have twice as much.
         """
         packed = self._packs[pack]
+        keys, packed.keys = packed.keys, set()
+        for key in keys:
+            self._places.pop(key, None)
         if self.interrupted:  # `settle` says how its trials stand
-            packed.keys = set()
             return {}
         decisions: schedulers.Answers = []
-        for key in [key for key in self._trials if key in packed.keys]:  # in their order
+        for key in [key for key in self._trials if key in keys]:  # in their order
             entry = self._plan.entries[key]
             if packed.size > 1 and not self._population:
                 log.warning("%s: %s; it goes on in a smaller pack", entry.name, reason)
@@ -456,16 +467,14 @@ class SweepDriver(Driver):
             if out_of_memory and not reason.startswith(OUT_OF_MEMORY):
                 reason = f"{OUT_OF_MEMORY}: {reason}"
             self._settle_entry(entry, "failed", reason)
-        packed.keys = set()
         return self._answers(decisions)
 
     def _answers(self, decisions: schedulers.Answers) -> dict[str, Answer]:
         """Decisions as answers to the packs where their trials are."""
         answers: dict[str, Answer] = {}
-        places = {key: pack for pack, packed in self._packs.items() for key in packed.keys}
         for key, decision in decisions:
-            if key in places:
-                answer = answers.setdefault(places[key], Answer())
+            if key in self._places:
+                answer = answers.setdefault(self._places[key], Answer())
                 answer.verdicts[key] = self._verdict(key, decision)
         return answers
 
@@ -480,7 +489,7 @@ class SweepDriver(Driver):
                         "settings": dict(decision.settings),
                     }
                 )
-                self._save()
+                self._save(entry)
                 tags = {
                     "lineage": json.dumps(entry.lineage),
                     "donor": self._plan.entries[decision.donor].run_id,
@@ -491,7 +500,7 @@ class SweepDriver(Driver):
                     log.exception("the lineage of %s could not be recorded", entry.name)
                 return Exploit(
                     decision.donor,
-                    str(trial_folder(self._folder, decision.donor)),
+                    self._place(decision.donor),
                     apply(self._sweep.trial, {**self._swept(entry), "seed": entry.seed}),
                 )
         return decision
@@ -518,8 +527,10 @@ class SweepDriver(Driver):
     def _settle_entry(self, entry: Entry, state: Any, reason: str) -> None:
         entry.state, entry.reason = state, reason
         self._one_ended = True
-        self._save()
-        self._proposals.tell(self._trials[entry.key], entry)
+        self._save(entry)
+        self._proposals.tell(self._trials.pop(entry.key), entry)
+        if not self._workers_deliver:
+            self._courier.release(trial_folder(self._folder, entry.key))
 
     def settle(self) -> None:
         """After the workers are gone: every run begun gets the status that its trial ended with.
@@ -528,7 +539,7 @@ class SweepDriver(Driver):
         is settled; who delivers the rest settles the runs.
         """
         for folder in spools(trials_folder(self._folder)):
-            if folder.name in self._trials:
+            if folder.name in self._begun:
                 self._courier.add(self._plan.entries[folder.name].run_id, folder)
         try:
             self.backlog = self._courier.drain(
@@ -537,9 +548,9 @@ class SweepDriver(Driver):
         except KeyboardInterrupt:  # someone has waited for long enough
             self.backlog = self._courier.backlog()
         reachable = not self.backlog.records
-        open_ones = [key for key in self._trials if self._plan.entries[key].state == "running"]
+        open_ones = [key for key in self._begun if self._plan.entries[key].state == "running"]
         told = self._told() if open_ones and reachable else {}
-        for key in self._trials:
+        for key in self._begun:
             entry = self._plan.entries[key]
             if entry.state == "running":
                 tags = told.get(key, {})
@@ -552,10 +563,10 @@ class SweepDriver(Driver):
         self._plan.save()
         add_paces(self._folder / PACES_FILE, self._paces)
 
-    def _save(self) -> None:
-        """Write the plan; where the disk is full, the next time writes all of it."""
+    def _save(self, *changed: Entry) -> None:
+        """Write what of the plan has changed; where the disk is full, the next time writes it."""
         try:
-            self._plan.save()
+            self._plan.save(*changed)
         except OSError as error:
             log.warning("the plan is not on the disk: %s", error)
 

@@ -59,8 +59,12 @@ def estimate(
     seconds = [pace.seconds_per_g_step * n for pace, n in known]
     scale, count = 1.0, len(left)
     if total is not None:
+        budgets = {trial.config.budget.g_steps for trial in trials}
         done = sum(
-            entry.is_finished(entry.budget, retry_failed=False) for entry in entries.values()
+            entry.is_finished(
+                entry.budget if entry.budget in budgets else max(budgets), retry_failed=False
+            )
+            for entry in entries.values()
         )
         count = max(0, total - done)
         scale = count / len(left) if left else 0.0

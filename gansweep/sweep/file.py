@@ -97,7 +97,7 @@ class Resources:
         None, "trials that train together in one worker; null (or auto): as fits", ge=1
     )
     engine: Literal["auto", "interleaved", "stacked"] = setting(
-        "auto", "how the trials of a pack train: in turns, or as one; auto: by a short probe"
+        "auto", "how a pack trains: in turns, or as one; auto: by what a step is made of"
     )
 
     @property

@@ -12,6 +12,9 @@ from gansweep.sweep.schedulers.base import Answers, Scheduler
 
 log = logging.getLogger("gansweep")
 
+JOURNAL_FILE = "decisions.jsonl"
+"""Of a sweep's folder."""
+
 
 @final
 class Judge:

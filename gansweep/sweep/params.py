@@ -1,10 +1,14 @@
-"""What a trial's run records as params."""
+"""What a trial's run records as params, and as a text."""
 
 from __future__ import annotations
 
+import functools
 import json
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 if TYPE_CHECKING:  # it imports torch, and who flattens alone needs none
     from gansweep.config import TrialConfig
@@ -12,7 +16,12 @@ if TYPE_CHECKING:  # it imports torch, and who flattens alone needs none
 
 def trial_params(config: TrialConfig, point: Mapping[str, Any]) -> dict[str, Any]:
     """Every resolved setting by its dotted key, and the swept keys as the sweep file has them."""
-    return {**flatten(config.to_dict()), **flatten(point)}
+    return tree_params(config.to_dict(), point)
+
+
+def tree_params(tree: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of the settings' tree."""
+    return {**flatten(tree), **flatten(point)}
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -25,3 +34,15 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[name] = json.dumps(value) if isinstance(value, (list, tuple)) else value
     return flat
+
+
+def settings_text(tree: Mapping[str, Any]) -> str:
+    """A trial's tree as YAML, under `trial:`; what trials have in common is written once."""
+    sections = (_section(json.dumps({name: part})) for name, part in tree.items())
+    return "trial:\n" + "".join(sections)
+
+
+@functools.lru_cache(maxsize=1000)
+def _section(text: str) -> str:
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # libyaml's, which is faster
+    return textwrap.indent(yaml.dump(json.loads(text), Dumper=dumper, sort_keys=False), "  ")

@@ -1,20 +1,29 @@
-"""The plan of a sweep: its trials and how each one stands, durable in one readable file."""
+"""The plan of a sweep: its trials and how each one stands, durable and readable."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, final
 
 from gansweep.drafts import replacing
 from gansweep.errors import ConfigError
 from gansweep.metrics.fingerprint import Fingerprint
+from gansweep.sweep.changes import Changes, changes_file, read_changes
 from gansweep.sweep.trials import Trial
 
-PLAN_FORMAT = 1
-"""Version of the layout of a plan file."""
+PLAN_FORMAT = 2
+"""Version of the layout of a plan file. In the first, no changes lay beside it."""
+
+READABLE = (1, 2)
+"""Versions that this one opens."""
+
+SMALL_BYTES = 64 * 1024
+"""A plan up to this size is always written whole: that costs no more than to append a line."""
 
 EntryState = Literal[
     "waiting", "running", "completed", "diverged", "stopped", "interrupted", "failed"
@@ -61,16 +70,23 @@ class Plan:
     """The entries of a sweep by trial key, in the order in which they were planned.
 
     `population` are the settings of the population that its trials are, "" where they are none: it
-    decides what they learn, as their own settings do.
+    decides what they learn, as their own settings do. `basis` names what all its trials have in
+    common beside point and seed, "" where they have not, or where nobody asked.
 
-    `save` replaces the file in one step; a reader sees the old plan or the new one.
+    The file is replaced in one step, and what changes afterwards is appended to another beside it,
+    until that is as long: whatever the number of trials, a change costs what it is long. A reader
+    sees the plan before a `save` or after it.
     """
 
     def __init__(self, path: Path, sweep: str) -> None:
         self.path = path
         self.sweep = sweep
         self.population = ""
+        self.basis = ""
         self.entries: dict[str, Entry] = {}
+        self._changes = Changes(path)
+        self._written = ""  # names the last writing of the whole, where changes may follow it
+        self._bytes = 0  # of it
 
     @classmethod
     def load(cls, path: Path, sweep: str) -> Plan:
@@ -79,11 +95,7 @@ class Plan:
         if not path.exists():
             return plan
         try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
-            if tree["format"] != PLAN_FORMAT:
-                raise ValueError(f"format {tree['format']}, this version reads {PLAN_FORMAT}")
-            plan.population = tree.get("population", "")
-            plan.entries = {entry["key"]: Entry(**entry) for entry in tree["trials"]}
+            plan._read()
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError.single(
                 str(path), f"is no plan of a sweep: {error}", "move it away to begin anew"
@@ -101,19 +113,78 @@ class Plan:
         entry.name = trial.name
         return entry
 
-    def save(self) -> None:
-        """Write the file: to a temporary name, flushed, renamed."""
-        tree = {
+    def meet(self, basis: str) -> None:
+        """Trials that have `basis` in common are to come into the plan, beside those in it."""
+        self.basis = "" if self.entries and self.basis != basis else basis
+
+    def save(self, *changed: Entry) -> None:
+        """Have the disk keep these entries, which alone have changed since the last call; or all.
+
+        Raises:
+            OSError: it does not. The next call writes all.
+        """
+        lines = [_line(entry) + b"\n" for entry in changed]
+        appended = sum(map(len, lines))
+        room = self._bytes - self._changes.bytes if self._bytes > SMALL_BYTES else 0
+        if not (changed and self._written and appended <= room):
+            self._save_whole()
+            return
+        try:
+            self._changes.append(b"".join(lines), follows=self._written)
+        except OSError:
+            self._written = ""
+            raise
+
+    def _save_whole(self) -> None:
+        """Write the file: to a temporary name, flushed, renamed; one entry a line."""
+        self._written = ""
+        written = secrets.token_hex(8)
+        head = {
             "format": PLAN_FORMAT,
+            "written": written,
             "sweep": self.sweep,
             "population": self.population,
-            "trials": [asdict(entry) for entry in self.entries.values()],
+            "basis": self.basis,
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.path) as draft, draft.open("w", encoding="utf-8") as file:
-            json.dump(tree, file, indent=1, allow_nan=False)
+        with replacing(self.path) as draft, draft.open("wb") as file:
+            file.write(json.dumps(head).encode()[:-1] + b', "trials": [')
+            for place, entry in enumerate(self.entries.values()):
+                file.write((b",\n" if place else b"\n") + _line(entry))
+            file.write(b"\n]}\n")
             file.flush()
             os.fsync(file.fileno())
+            self._bytes = file.tell()
+        self._changes.forget()
+        self._written = written
+
+    def _read(self) -> None:
+        tree, changed = _read_pair(self.path)
+        self.population = tree.get("population", "")
+        self.basis = tree.get("basis", "")
+        self.entries = {each["key"]: Entry(**each) for each in (*tree["trials"], *changed)}
+
+
+def _read_pair(path: Path) -> tuple[dict[str, Any], Iterable[dict[str, Any]]]:
+    """The tree of a plan, and what has changed since it was written.
+
+    The changes are read first: a plan that was written since then has them in it.
+    """
+    follows, changed = read_changes(path)
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    if tree["format"] not in READABLE:
+        raise ValueError(f"format {tree['format']}, this version reads {PLAN_FORMAT}")
+    return tree, changed if follows == tree.get("written", "") else ()
+
+
+def _line(entry: Entry) -> bytes:
+    return json.dumps(vars(entry), allow_nan=False).encode()
+
+
+def remove_plan(path: Path) -> None:
+    """Remove the plan at `path`, with what has changed since it was written."""
+    path.unlink(missing_ok=True)
+    changes_file(path).unlink(missing_ok=True)
 
 
 def trials_folder(folder: Path) -> Path:

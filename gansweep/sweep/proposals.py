@@ -1,18 +1,27 @@
-"""Which trial comes next: the planned ones in their order, or what Optuna's TPE proposes."""
+"""Which trial comes next: the listed ones, a large search's, or what Optuna's TPE proposes."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, final
 
-from gansweep.errors import ConfigError
+from gansweep import __version__
+from gansweep.config import KEY_FORMAT, TrialConfig
+from gansweep.errors import ConfigError, Problem
 from gansweep.sweep.file import Sweep
-from gansweep.sweep.plan import Entry
-from gansweep.sweep.trials import Trial, make_trials
+from gansweep.sweep.params import flatten
+from gansweep.sweep.plan import Entry, Plan
+from gansweep.sweep.space import Assignment
+from gansweep.sweep.trials import Trial, TrialMaker, make_trials, points_of, trial_count
+
+LOOKED_AT = 128
+"""Trials of a large search that are made ahead of their turn, for packs of one shape."""
 
 
 class Proposals(ABC):
@@ -32,9 +41,55 @@ class Proposals(ABC):
     def waiting(self) -> int:
         """How many trials are still to be taken, as far as it is known."""
 
+    @property
+    def unlisted(self) -> int:
+        """How many of them are in no plan yet."""
+        return 0
+
+    @property
+    def size(self) -> int:
+        """How many trials the sweep has, finished ones included, as far as it is known."""
+        return self.total
+
     @abstractmethod
     def tell(self, trial: Trial, entry: Entry) -> None:
         """How a trial ended."""
+
+
+@final
+class _Queue:
+    """Trials that wait, in their order; those of one shape are found without looking at others."""
+
+    def __init__(self, trials: Iterable[Trial] = ()) -> None:
+        self._all: deque[Trial] = deque()
+        self._by_shape: dict[str, deque[Trial]] = {}
+        self._taken: set[str] = set()  # keys of trials that are in `_all` still
+        self._length = 0
+        for trial in trials:
+            self.append(trial)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def append(self, trial: Trial) -> None:
+        self._all.append(trial)
+        self._by_shape.setdefault(trial.config.shape, deque()).append(trial)
+        self._length += 1
+
+    def take(self, most: int, shape: str | None) -> list[Trial]:
+        """At most `most` trials: the first ones of `shape`, or of the first one's shape."""
+        while self._all and self._all[0].key in self._taken:
+            self._taken.discard(self._all.popleft().key)
+        if not self._all:
+            return []
+        shape = self._all[0].config.shape if shape is None else shape
+        alike = self._by_shape.get(shape, deque())
+        taken = [alike.popleft() for _ in range(min(most, len(alike)))]
+        if not alike:
+            self._by_shape.pop(shape, None)
+        self._taken.update(trial.key for trial in taken)
+        self._length -= len(taken)
+        return taken
 
 
 @final
@@ -42,12 +97,13 @@ class Listed(Proposals):
     """Trials that are all known beforehand."""
 
     def __init__(self, trials: Iterable[Trial], *, finished: Iterable[Trial] = ()) -> None:
-        self._waiting = deque(trials)
+        trials = list(trials)
+        self._waiting = _Queue(trials)
         self.total = len(self._waiting)
-        self.keys = {trial.key for trial in (*self._waiting, *finished)}
+        self.keys = {trial.key for trial in (*trials, *finished)}
 
     def take(self, most: int, *, shape: str | None = None) -> list[Trial]:
-        return _of_one_shape(self._waiting, most, shape)
+        return self._waiting.take(most, shape)
 
     @property
     def waiting(self) -> int:
@@ -55,6 +111,117 @@ class Listed(Proposals):
 
     def tell(self, trial: Trial, entry: Entry) -> None:
         pass
+
+
+@final
+class Streamed(Proposals):
+    """The trials of a large grid or random search, each made when it is to be taken.
+
+    They come in the order of the search. What an earlier run finished is passed over: by point and
+    seed where the plan is of the sweep's basis, so that no trial is made for it, else by its key.
+    """
+
+    def __init__(self, sweep: Sweep, plan: Plan, *, finished: Callable[[Entry], bool]) -> None:
+        """`finished` says whether an entry needs no more training."""
+        self._sweep = sweep
+        self._maker = TrialMaker(sweep)
+        self._finished = finished
+        self._earlier = dict(plan.entries)
+        done = [entry for entry in plan.entries.values() if finished(entry)]
+        same = plan.basis == basis_of(sweep) and self._have_their_keys(done)
+        self._done = self._places_of(done) if same else {}
+        self.keys = set(self._done.values())
+        self._put_aside: set[str] = set()  # by an earlier run; made, and not taken yet
+        self._source = self._stream()
+        self._waiting = _Queue()
+        self._left = self._size = trial_count(sweep)
+        self._make(1)
+        self.total = self.waiting
+
+    def take(self, most: int, *, shape: str | None = None) -> list[Trial]:
+        self._make(max(most, LOOKED_AT))
+        taken = self._waiting.take(most, shape)
+        self._put_aside.difference_update(trial.key for trial in taken)
+        return taken
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting) + self._left - len(self._done)
+
+    @property
+    def unlisted(self) -> int:
+        return self.waiting - len(self._put_aside)
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def tell(self, trial: Trial, entry: Entry) -> None:
+        pass
+
+    def _make(self, fewest: int) -> None:
+        """Have so many trials at hand, or all that are left."""
+        missing = max(0, fewest - len(self._waiting))
+        for trial in islice(self._source, missing):
+            self._waiting.append(trial)
+
+    def _stream(self) -> Iterator[Trial]:
+        """The trials that are not finished, each once."""
+        for point in points_of(self._sweep):
+            config: TrialConfig | None = None
+            for seed in self._sweep.seeds:
+                self._left -= 1
+                if self._passes(point, seed):
+                    continue
+                problems: list[Problem] = []
+                config = config or self._maker.resolve(point, problems)
+                if config is None:
+                    raise ConfigError(problems)
+                trial = self._maker.trial(config, point, seed)
+                if self._is_wanted(trial):
+                    yield trial
+
+    def _is_wanted(self, trial: Trial) -> bool:
+        if trial.key in self.keys:
+            return False
+        self.keys.add(trial.key)
+        entry = self._earlier.pop(trial.key, None)
+        if entry is None:
+            return True
+        entry.budget = trial.config.budget.g_steps
+        if self._finished(entry):
+            return False
+        self._put_aside.add(trial.key)
+        return True
+
+    def _passes(self, point: Assignment, seed: int) -> bool:
+        return bool(self._done) and self._done.pop(_place(point, seed), None) is not None
+
+    def _have_their_keys(self, entries: Iterable[Entry]) -> bool:
+        """Whether the trials of these entries still have, by an example of each choice of names.
+
+        A class of the user's own may have other defaults than it had.
+        """
+        examples: dict[str, Entry] = {}
+        for entry in entries:
+            names = [value for value in flatten(entry.point).values() if isinstance(value, str)]
+            examples[json.dumps(names)] = entry
+        for entry in examples.values():
+            config = self._maker.resolve(entry.point, [])
+            if config and self._maker.trial(config, entry.point, entry.seed).key != entry.key:
+                return False
+        return True
+
+    def _places_of(self, entries: Iterable[Entry]) -> dict[str, str]:
+        """The keys of those that the search comes to, by their places in it."""
+        known = {_place(entry.point, entry.seed): entry.key for entry in entries}
+        found: dict[str, str] = {}
+        for point in points_of(self._sweep):
+            if len(found) == len(known):
+                break
+            places = [_place(point, seed) for seed in self._sweep.seeds]
+            found.update((place, known[place]) for place in places if place in known)
+        return found
 
 
 @final
@@ -104,7 +271,7 @@ class TreeParzen(Proposals):
         self._open: dict[str, list[int]] = {}  # trial key -> Optuna's numbers of its point
         self._untold: dict[int, set[str]] = {}  # the trial keys that a point waits for
         self._ended: dict[str, Entry] = {}
-        self._waiting: deque[Trial] = deque()
+        self._waiting = _Queue()
         self._finished = finished
         self._asked = 0
         self.keys = set()
@@ -117,7 +284,7 @@ class TreeParzen(Proposals):
     def take(self, most: int, *, shape: str | None = None) -> list[Trial]:
         while len(self._waiting) < most and self._asked < self._sweep.search.samples:
             self._ask()
-        return _of_one_shape(self._waiting, most, shape)
+        return self._waiting.take(most, shape)
 
     @property
     def waiting(self) -> int:
@@ -163,15 +330,11 @@ class TreeParzen(Proposals):
             self._study.tell(number, state=self._states.FAIL)
 
 
-def _of_one_shape(waiting: deque[Trial], most: int, shape: str | None) -> list[Trial]:
-    """Take the first `most` trials of the first one's shape, or of `shape`."""
-    taken: list[Trial] = []
-    for trial in list(waiting):
-        if len(taken) == most:
-            break
-        if shape is None:
-            shape = trial.config.shape
-        if trial.config.shape == shape:
-            taken.append(trial)
-            waiting.remove(trial)
-    return taken
+def basis_of(sweep: Sweep) -> str:
+    """Names what all trials of the sweep have in common: with point and seed it decides the key."""
+    tree = {"format": KEY_FORMAT, "version": __version__, "trial": sweep.trial}
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _place(point: Mapping[str, Any], seed: int) -> str:
+    return json.dumps([point, seed], sort_keys=True)

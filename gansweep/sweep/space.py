@@ -22,6 +22,9 @@ DIGITS = 4
 FACTORS = (0.8, 1.2)
 """What a perturbed number is multiplied by (Jaderberg et al. 2017)."""
 
+MOST_COMBINATIONS = 500
+"""Combinations among the probes of a space, beside every probe of every axis."""
+
 
 class Suggests(Protocol):
     """What a domain needs of an Optuna trial."""
@@ -291,10 +294,39 @@ class Space:
         A draw depends on the seed, its axis, its combination and its count alone: an extended
         space leaves the earlier points as they were.
         """
-        points = [
-            point for count in range(samples) for point in self._expand({}, self.axes, seed, count)
-        ]
+        points = self.walk(samples=samples, seed=seed)
         return list({json.dumps(p, sort_keys=True): p for p in points}.values())
+
+    def walk(self, *, samples: int, seed: int) -> Iterator[Assignment]:
+        """The points of `grid` one after the other; some may come twice."""
+        for count in range(samples if self._draws else 1):
+            yield from self._expand({}, self.axes, seed, count)
+
+    def size(self, *, samples: int, seed: int) -> int:
+        """How many points `walk` gives; only those that conditions depend on are looked at."""
+        deciding = [
+            axis
+            for axis in self.axes
+            if self._decides(axis) or (axis.when and isinstance(axis.domain, Grid))
+        ]
+        if any(not isinstance(axis.domain, Grid) for axis in deciding):  # it depends on draws
+            return sum(1 for _ in self.walk(samples=samples, seed=seed))
+        listed = [
+            len(axis.domain.options)
+            for axis in self.axes
+            if axis not in deciding and isinstance(axis.domain, Grid)
+        ]
+        combined = sum(1 for _ in self._expand({}, deciding, seed, 0))
+        return math.prod(listed) * combined * (samples if self._draws else 1)
+
+    @property
+    def _draws(self) -> bool:
+        return any(not isinstance(axis.domain, Grid) for axis in self.axes)
+
+    def _decides(self, axis: Axis) -> bool:
+        """Whether another axis applies or not by what this one sets."""
+        keys = [key for other in self.axes for key in other.when]
+        return any(_touches(key, axis.keys) or _within(key, axis.keys) for key in keys)
 
     def random(self, *, samples: int, seed: int) -> list[Assignment]:
         """`samples` points with every axis drawn, each from a stream of its own."""
@@ -342,7 +374,8 @@ class Space:
                 if point is not None:
                     yield self._completed({**point, **target.assign(value)}, target, turn)
         widest = max((len(axis.domain.probes()) for axis in self.axes), default=0)
-        for turn in range(widest * (len(self.axes) + 1)):  # other combinations, a sample
+        turns = min(widest * (len(self.axes) + 1), max(widest, MOST_COMBINATIONS))
+        for turn in range(turns):  # other combinations, a sample
             yield self._completed({}, None, turn, shift=turn // widest)
 
     def reach(self, target: Axis, turn: int = 0) -> Assignment | None:

@@ -85,6 +85,7 @@ class RayStart:
             raise _not_started(f"it is not up after {LOCAL_START_SECONDS:g} s")
         if self._error:
             raise self._error
+        _keep_secrets()
         if self.is_local:
             _take_warm_workers()
         return self._have
@@ -301,7 +302,12 @@ def _take_warm_workers() -> None:
     from ray.tune.execution import class_cache
 
     class_cache.DEFAULT_ENV_VARS.clear()
-    # It would pass these on as well, by way of Ray's logs; ours have them from the driver.
+
+
+def _keep_secrets() -> None:
+    """Have Tune not pass on keys by way of Ray's logs: workers have them from the driver."""
+    from ray.tune.execution import class_cache
+
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
         [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]
     )

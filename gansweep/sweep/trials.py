@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
-from gansweep.assembly import build_trial_scores, check_engine, check_fit, load_samples
+from torch import nn
+
+from gansweep.assembly import advise, build_trial_scores, check_engine, fitting, load_samples
 from gansweep.config import ROLES, TrialConfig, resolve
 from gansweep.dataspec import DataSpec
 from gansweep.errors import ConfigError, Problem, nearest
@@ -17,6 +19,9 @@ from gansweep.sweep.logged import GROUPS, logged
 from gansweep.sweep.params import flatten
 from gansweep.sweep.schedulers.pbt import generation_interval
 from gansweep.sweep.space import Assignment, Axis, apply
+
+MOST_LISTED = 1000
+"""Trials of a sweep up to which each one is made and checked beforehand, and listed in the plan."""
 
 
 @final
@@ -37,25 +42,82 @@ class Trial:
         return self.config.run.seed
 
 
-def make_trials(sweep: Sweep, points: Iterable[Assignment], problems: list[Problem]) -> list[Trial]:
+@final
+class TrialMaker:
+    """Makes the trials of a sweep, one by one."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+        self._names = Names(sweep)
+
+    def resolve(self, point: Assignment, problems: list[Problem]) -> TrialConfig | None:
+        """The point's settings with the first seed; None where mistakes went to `problems`."""
+        sweep = self._sweep
+        found: list[Problem] = []
+        config = resolve(apply(sweep.trial, {**point, "seed": sweep.seeds[0]}), found)
+        problems.extend(sweep.space.at_axis(problem) for problem in found)
+        return config
+
+    def trial(self, config: TrialConfig, point: Assignment, seed: int) -> Trial:
+        """The trial of a point and a seed; `config` is the point's with any seed."""
+        config = replace(config, run=replace(config.run, seed=seed))
+        return Trial(config, point, self._names.of(point, seed))
+
+
+def make_trials(
+    sweep: Sweep,
+    points: Iterable[Assignment],
+    problems: list[Problem],
+    *,
+    seeds: Sequence[int] | None = None,
+) -> list[Trial]:
     """Every point with every seed; trials of equal key are one. Mistakes go to `problems`."""
+    maker = TrialMaker(sweep)
     trials: dict[str, Trial] = {}
     for point in points:
-        found: list[Problem] = []
-        first = resolve(apply(sweep.trial, {**point, "seed": sweep.seeds[0]}), found)
-        problems.extend(sweep.space.at_axis(problem) for problem in found)
-        if first is None:
+        config = maker.resolve(point, problems)
+        if config is None:
             continue
-        for seed in sweep.seeds:
-            config = replace(first, run=replace(first.run, seed=seed))
-            trials.setdefault(config.key, Trial(config, point, trial_name(point, seed, sweep)))
+        for seed in sweep.seeds if seeds is None else seeds:
+            trial = maker.trial(config, point, seed)
+            trials.setdefault(trial.key, trial)
     return list(trials.values())
 
 
-def planned(sweep: Sweep) -> list[Trial]:
-    """All trials of a grid or random search, or, of a search by TPE, examples that span its space.
+def is_listed(sweep: Sweep) -> bool:
+    """Whether all trials are made, and checked, before the first one starts.
 
-    Raises ConfigError with every mistake in the trials' settings.
+    Else examples are, and each trial is made when its turn has come.
+    """
+    search = sweep.search
+    if search.method == "tpe":
+        return False
+    return search.scheduler == "pbt" or trial_count(sweep) <= MOST_LISTED
+
+
+def trial_count(sweep: Sweep) -> int:
+    """How many trials the sweep has, at most: points may come twice, and trials be equal."""
+    search = sweep.search
+    points = search.samples
+    if search.method == "grid":
+        points = sweep.space.size(samples=search.samples, seed=search.seed)
+    return points * len(sweep.seeds)
+
+
+def points_of(sweep: Sweep) -> Iterator[Assignment]:
+    """The points of a grid or random search, one after the other."""
+    search, space = sweep.search, sweep.space
+    if search.method == "grid":
+        return space.walk(samples=search.samples, seed=search.seed)
+    return (space.draw(search.seed, count) for count in range(search.samples))
+
+
+def planned(sweep: Sweep, *, listed: bool | None = None) -> list[Trial]:
+    """All trials of a grid or random search, or, where they are not listed, examples of them.
+
+    The examples span the space: they take every listed value, and both ends of every interval.
+    listed: whether they are, whatever `is_listed` says. Raises ConfigError with every mistake in
+    the trials' settings.
     """
     search, space = sweep.search, sweep.space
     if search.method == "tpe" and importlib.util.find_spec("optuna") is None:
@@ -64,14 +126,12 @@ def planned(sweep: Sweep) -> list[Trial]:
     if search.method == "tpe" and search.scheduler == "pbt":
         what = "tpe chooses settings by how trials end, which pbt changes in mid-training"
         raise ConfigError.single("search.method", what, "random or grid, or another scheduler")
-    methods: dict[str, Callable[[], list[Assignment]]] = {
-        "grid": lambda: space.grid(samples=search.samples, seed=search.seed),
-        "random": lambda: space.random(samples=search.samples, seed=search.seed),
-        "tpe": lambda: list(space.probes()) or [{}],
-    }
-    points = methods[search.method]()
     problems: list[Problem] = []
-    trials = make_trials(sweep, points, problems)
+    listed = is_listed(sweep) if listed is None else listed
+    points = _distinct(points_of(sweep)) if listed else list(space.probes()) or [{}]
+    # What decides on mistakes is not the seed; a large sweep may be one of seeds alone.
+    of_all = listed or search.method == "tpe"
+    trials = make_trials(sweep, points, problems, seeds=None if of_all else sweep.seeds[:1])
     if not problems:
         problems.extend(_metric_problems(sweep, trials))
     if not problems and search.scheduler == "pbt":
@@ -89,6 +149,10 @@ def planned(sweep: Sweep) -> list[Trial]:
     if problems:
         raise ConfigError(problems)
     return trials
+
+
+def _distinct(points: Iterable[Assignment]) -> list[Assignment]:
+    return list({json.dumps(point, sort_keys=True): point for point in points}.values())
 
 
 def _metric_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:
@@ -236,11 +300,12 @@ def check_data(trials: Sequence[Trial], *, stacked: bool = False) -> dict[str, l
     """
     problems: list[Problem] = []
     specs: dict[str, DataSpec | None] = {}
+    fits: dict[str, nn.Module | None] = {}  # what trials of one shape have in common
     verdicts: dict[str, list[str]] = {}
     advice = {}
     for trial in trials:
         config = trial.config
-        data = str(config.data.to_dict())
+        data = str(config.data)
         if data not in specs:
             specs[data] = None
             try:
@@ -250,37 +315,51 @@ def check_data(trials: Sequence[Trial], *, stacked: bool = False) -> dict[str, l
         spec = specs[data]
         if spec is None:
             continue
-        parts = (config.model, config.network, config.latent, config.d_optimizer, config.score)
-        shape = str((data, *parts))
-        if shape not in verdicts:
-            verdicts[shape] = []
+        if config.shape not in fits:
+            fits[config.shape] = None
             try:
-                verdicts[shape] = check_fit(config, spec)
+                fits[config.shape] = fitting(config, spec)
                 build_trial_scores(config, spec)
                 check_engine(config, spec, stacked=stacked)
             except ConfigError as error:
                 problems.extend(error.problems)
-        advice[trial.key] = verdicts[shape]
+        discriminator = fits[config.shape]
+        numbers = str((config.shape, config.model, config.d_optimizer))
+        if numbers not in verdicts:
+            verdicts[numbers] = []
+            try:
+                verdicts[numbers] = advise(config, discriminator) if discriminator else []
+            except ConfigError as error:
+                problems.extend(error.problems)
+        advice[trial.key] = verdicts[numbers]
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(list(dict.fromkeys(problems)))
     return advice
 
 
-def trial_name(point: Mapping[str, Any], seed: int, sweep: Sweep) -> str:
-    """What differs from the other trials of the sweep: `clip=0.01 lr=5e-05 rmsprop`."""
-    axes = sweep.space.axes
-    telling = dict.fromkeys(key for axis in axes for key in telling_keys(axis))
-    values = flatten(point)
-    words = [
-        str(values[key])
-        if key.endswith(".name") or key == "preset"
-        else f"{short_key(key, list(telling))}={format_value(values[key])}"
-        for key in telling
-        if key in values
-    ]
-    if len(sweep.seeds) > 1 or not words:
-        words.append(f"seed={seed}")
-    return " ".join(words)
+@final
+class Names:
+    """Tells the trials of a sweep apart: `clip=0.01 lr=5e-05 rmsprop`."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._seeds = len(sweep.seeds) > 1
+        telling = dict.fromkeys(key for axis in sweep.space.axes for key in telling_keys(axis))
+        self._short = {
+            key: "" if key.endswith(".name") or key == "preset" else short_key(key, list(telling))
+            for key in telling
+        }
+
+    def of(self, point: Mapping[str, Any], seed: int) -> str:
+        """What differs from the other trials of the sweep."""
+        values = flatten(point)
+        words = [
+            f"{short}={format_value(values[key])}" if short else str(values[key])
+            for key, short in self._short.items()
+            if key in values
+        ]
+        if self._seeds or not words:
+            words.append(f"seed={seed}")
+        return " ".join(words)
 
 
 def telling_keys(axis: Axis) -> list[str]:

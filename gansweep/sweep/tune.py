@@ -37,10 +37,43 @@ NODE_LABEL = "ray.io/node-id"
 """Ray's own label of each node."""
 
 STEP_SECONDS = 1.0
-"""How long a worker's step waits for a message; an answer from the driver waits for the step."""
+"""How long a worker's step waits for a message that is urgent; an answer waits for the step."""
 
 WAITING_STEP_SECONDS = 0.1
-"""The same in a sweep whose trials rest until such answers come."""
+"""The same in a population, whose members rest until others have been heard."""
+
+EVENTS_PER_SECOND = 250
+"""Steps of all workers that end without anything urgent; Tune takes 0.4 ms for each."""
+
+LONGEST_STEP_SECONDS = 4.0
+"""What a graceful stop may wait for, since it waits for the step too."""
+
+
+KEPT_OF_RESULTS = ("done", "trial_id")
+"""Tune goes on without the rest, of which it would keep statistics, number by number."""
+
+
+@final
+class Parcel:
+    """A pack on its way to its worker.
+
+    Tune keeps what it was given for as long as it runs, in copies, in words and pickled.
+    """
+
+    def __init__(self, pack: PackAssigned) -> None:
+        self._pack: PackAssigned | None = pack
+
+    def __deepcopy__(self, memo: Any) -> Parcel:
+        return self
+
+    @property
+    def pack(self) -> PackAssigned:
+        assert self._pack is not None
+        return self._pack
+
+    def empty(self) -> None:
+        """The pack is over."""
+        self._pack = None
 
 
 @final
@@ -57,7 +90,7 @@ class PackWorker(tune.Trainable):  # type: ignore[misc]
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
         """What Tune asks of Ray for the pack in `config`."""
-        takes = config["pack"][0].takes
+        takes = config["parcel"].pack.takes
         where = {}
         if takes.nodes:
             where["bundle_label_selector"] = [{NODE_LABEL: f"in({','.join(takes.nodes)})"}]
@@ -71,13 +104,13 @@ class PackWorker(tune.Trainable):  # type: ignore[misc]
         """
         os.environ.update(environment or {})
         guard_log()
-        pack: PackAssigned = config["pack"][0]
+        pack: PackAssigned = config["parcel"].pack
         if pack.takes.processes > 1 and self._team is None:
             from gansweep.sweep.team import Team
 
             self._team = Team(pack.takes)
         self._worker = Worker(pack, self._team)
-        self._step_seconds = WAITING_STEP_SECONDS if pack.waits else STEP_SECONDS
+        self._step_seconds = step_seconds(pack)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """End the last pack and begin the next in this process."""
@@ -88,6 +121,7 @@ class PackWorker(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         """What the pack said meanwhile; the last result has `done`."""
         over = self._worker.over
+        self.config: dict[str, Any] = {}  # Tune would send the pack back with each result
         return {"messages": self._worker.take(self._step_seconds), "done": over}
 
     def answer(self, answer: Answer) -> None:
@@ -97,6 +131,24 @@ class PackWorker(tune.Trainable):  # type: ignore[misc]
     def cleanup(self) -> None:
         """Let the trials be put aside."""
         self._worker.interrupt()
+
+
+def step_seconds(pack: PackAssigned) -> float:
+    """How long a worker with this pack waits for something urgent to say."""
+    of_population = any(trial.generation for trial in pack.trials)
+    shortest = WAITING_STEP_SECONDS if of_population else STEP_SECONDS
+    return min(max(shortest, pack.workers / EVENTS_PER_SECOND), LONGEST_STEP_SECONDS)
+
+
+@final
+class _InOrder(FIFOScheduler):  # type: ignore[misc]
+    """Tune's own, but for a look through all packs there ever were, at each event, for one to run.
+
+    Those that are to run it starts in their order by itself.
+    """
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        return None
 
 
 @final
@@ -111,7 +163,7 @@ class _Searcher(Searcher):  # type: ignore[misc]
         pack = self._driver.begin(trial_id)
         if pack is None:
             return None if self._driver.busy else Searcher.FINISHED
-        return {"pack": [pack]}  # in a list: Tune would look into a mapping
+        return {"parcel": Parcel(pack)}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -174,16 +226,23 @@ class _Watch(tune.Callback):  # type: ignore[misc]
         self._tasks[trial.trial_id] = trial
         for message in result.get("messages", ()):
             self._guarded(self._driver.hear, trial.trial_id, message)
+        for name in result.keys() - KEPT_OF_RESULTS:
+            del result[name]
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._guarded(self._driver.over, trial.trial_id, "")
+        self._over(trial, "")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         words = Path(trial.error_file).read_text().strip() if trial.error_file else ""
         reason = words[-300:].splitlines()[-1] if words else "no word of why"
         if ray_says_so(words):
             reason = f"{OUT_OF_MEMORY}: {reason}"
+        self._over(trial, reason)
+
+    def _over(self, trial: Any, reason: str) -> None:
         self._guarded(self._driver.over, trial.trial_id, reason)
+        self._tasks.pop(trial.trial_id, None)
+        trial.config["parcel"].empty()
 
     def _guarded(self, call: Callable[[str, Any], dict[str, Answer]], pack: str, what: Any) -> None:
         try:
@@ -227,7 +286,7 @@ def run_packs(
         worker,
         tune_config=tune.TuneConfig(
             search_alg=_Searcher(driver),
-            scheduler=FIFOScheduler(),  # ours decide on trials, Tune sees packs
+            scheduler=_InOrder(),  # ours decide on trials, Tune sees packs
             num_samples=-1,
             reuse_actors=True,  # a worker pays its imports once, not for every pack
             trial_dirname_creator=lambda trial: str(trial.trial_id),

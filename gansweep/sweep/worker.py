@@ -11,7 +11,7 @@ import queue
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -21,10 +21,12 @@ from gansweep.errors import ConfigError, Problem, in_one_line
 from gansweep.memory import Ceiling, gpu_ran_out, ran_out
 from gansweep.modules.ranks import LostRankError, Ranks
 from gansweep.pack import Pack
-from gansweep.progress import Interrupt, Progress, TrialResult, Verdict
+from gansweep.progress import Exploit, Interrupt, Progress, State, TrialResult, Verdict
 from gansweep.redaction import redact
-from gansweep.replica import Job
+from gansweep.replica import GENERATION, Job
+from gansweep.storage import Bucket, Copy, Mirror, StorageError, is_url
 from gansweep.sweep.cards import Takes
+from gansweep.sweep.trial_copy import trial_copy
 from gansweep.tracking.spool import SpoolTracker
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ log = logging.getLogger("gansweep")
 class Assigned:
     """What a worker is told of one trial; `tree` are its settings.
 
-    uri: of the store, where the worker delivers.
+    uri: of the tracking store, where the worker delivers. folder: the trial's, or its URL.
     """
 
     key: str
@@ -59,6 +61,7 @@ class PackAssigned:
     delivers: whether the worker's process brings its records into MLflow; else the driver does.
     ceiling: on the memory of all of them together. takes: of the cluster.
     comes_again: whether a trial that runs out of a GPU's memory alone is tried with more.
+    workers: how many there are; the more, the more seldom each of them speaks unasked.
     """
 
     trials: tuple[Assigned, ...]
@@ -68,6 +71,7 @@ class PackAssigned:
     ceiling: Ceiling = field(default_factory=Ceiling)
     takes: Takes = field(default_factory=Takes)
     comes_again: bool = False
+    workers: int = 1
 
 
 @final
@@ -123,12 +127,15 @@ class Worker:
         """`team` are the processes that train each trial along with this one."""
         self._assigned = pack
         self._team = team
-        self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()  # None: over
+        self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._urgent = threading.Event()  # among them are some that should not wait
         self._over = False
         self._changed = threading.Condition()
         self._answer = Answer()
         self._open = 0  # places of ended trials of which the driver has not spoken yet
         self._keys = {trial.key for trial in pack.trials}
+        self._copies: dict[str, Copy] = {}  # of the trials whose folders are in an object store
+        self._generation = pack.trials[0].generation
         self._interrupted = False
         self._thread = threading.Thread(target=self._train, name="pack", daemon=True)
         self._thread.start()
@@ -139,14 +146,18 @@ class Worker:
         return self._over
 
     def take(self, seconds: float) -> list[Message]:
-        """The messages since the last call, after at most `seconds` of waiting for one."""
-        messages: list[Message | None] = []
+        """The messages since the last call, after at most `seconds` of waiting for an urgent one.
+
+        Reports that no trial waits to hear about are not: each call is an event for the driver.
+        """
+        if not self.over:
+            self._urgent.wait(seconds)
+            self._urgent.clear()
+        messages: list[Message] = []
         with contextlib.suppress(queue.Empty):
-            if not self.over:
-                messages.append(self._messages.get(timeout=seconds))
             while True:
                 messages.append(self._messages.get_nowait())
-        return [message for message in messages if message is not None]
+        return messages
 
     def answer(self, answer: Answer) -> None:
         """The driver's answer to messages; it may come in parts."""
@@ -165,6 +176,7 @@ class Worker:
 
     def _train(self) -> None:
         use_cores()
+        broken: Broken | None = None
         try:
             jobs = [job for job in map(self._job, self._assigned.trials) if job]
             while jobs:
@@ -172,13 +184,27 @@ class Worker:
                 gc.collect()  # a pack and its tensors are a circle
         except BaseException as error:
             log.exception("the pack broke")
-            self._messages.put(Broken(in_one_line(error), ran_out(error)))
+            broken = Broken(in_one_line(error), ran_out(error))
         try:
             if self._assigned.delivers:
                 self._deliver()
+            self._leave_copies()
         finally:
+            if broken:  # now others may take its trials up
+                self._say(broken)
             self._over = True
-            self._messages.put(None)
+            self._urgent.set()
+
+    def _leave_copies(self) -> None:
+        """Nothing of the trials is on this machine alone, nor here any more."""
+        for copy in self._copies.values():
+            _mirror().drop(copy)
+        try:
+            for copy in self._copies.values():
+                copy.settle()  # its record was delivered
+                copy.clear()
+        except OSError as error:
+            log.warning("its trials go on from what the store has: %s", error)
 
     def _fit(self, jobs: list[Job]) -> list[Job]:
         """Train them; where a trial ran out of memory all alone, the one that follows it."""
@@ -232,20 +258,39 @@ class Worker:
             config = resolve(trial.tree, problems)
             if config is None:
                 raise ConfigError(problems)
-            folder = Path(trial.folder)
+            folder = self._fetched(trial) if is_url(trial.folder) else Path(trial.folder)
             tracker = SpoolTracker(folder)
             if self._assigned.delivers:
                 _courier(trial.uri).add(trial.run_id, folder)
         except Exception as error:
             log.exception("the trial %s cannot be begun", trial.key)
-            self.ended(trial.key, TrialResult("failed", in_one_line(error), 0, 0.0, {}))
+            state: State = "interrupted" if isinstance(error, StorageError) else "failed"
+            self.ended(trial.key, TrialResult(state, in_one_line(error), 0, 0.0, {}))
             return None
         return Job(config, tracker, folder, trial.generation)
+
+    def _fetched(self, trial: Assigned) -> Path:
+        """The trial's folder from its store; what is written there goes back from now on."""
+        copy = trial_copy(trial.folder)
+        _courier(trial.uri).forget(copy.folder)  # which is another one now
+        copy.fetch()
+        self._copies[trial.key] = copy
+        _mirror().add(copy)
+        return copy.folder
 
     # The conductor's part, called from the pack's thread.
 
     def report(self, reports: Mapping[str, Progress]) -> None:
-        self._messages.put(Report(dict(reports)))
+        try:
+            for key, progress in reports.items():
+                if key in self._copies and self._generation and progress.scored:
+                    self._copies[key].settle()  # others may go on from it
+        except OSError as error:
+            log.warning("the population cannot go on without its store: %s", error)
+            with self._changed:
+                self._interrupted = True
+            return
+        self._say(Report(dict(reports)), urgent=any(map(self.waits, reports.values())))
 
     def waits(self, progress: Progress) -> bool:
         return self._assigned.waits and progress.scored
@@ -257,13 +302,34 @@ class Worker:
             if self._interrupted:
                 return {key: Interrupt() for key in self._keys}
             verdicts, self._answer.verdicts = self._answer.verdicts, {}
-            return verdicts
+        return {key: self._within_reach(key, verdict) for key, verdict in verdicts.items()}
+
+    def _within_reach(self, key: str, verdict: Verdict) -> Verdict:
+        """The same, with the donor's states here where they are in a store."""
+        if not (isinstance(verdict, Exploit) and is_url(verdict.folder)):
+            return verdict
+        folder = self._copies[key].folder / ".donor"
+        Copy(folder, Bucket(verdict.folder), patterns=(f"{GENERATION}*",)).fetch()
+        return replace(verdict, folder=str(folder))
 
     def ended(self, key: str, result: TrialResult) -> None:
+        result = self._stored(key, result)
         with self._changed:
             self._open += 1
             self._keys.discard(key)
-        self._messages.put(Ended(key, result))
+        self._say(Ended(key, result))
+
+    def _stored(self, key: str, result: TrialResult) -> TrialResult:
+        """The result, once the trial is in its store; where that takes nothing, it is to go on."""
+        if key not in self._copies:
+            return result
+        try:
+            self._copies[key].settle()
+        except OSError as error:
+            reason = f"its last checkpoint could not be stored: {error}"
+            return replace(result, state="interrupted", reason=reason)
+        self._copies[key].leave("*.pt")
+        return result
 
     def refill(self, *, wait: bool) -> Job | None:
         while True:
@@ -282,7 +348,12 @@ class Worker:
                 return job
 
     def chose(self, choice: Choice) -> None:
-        self._messages.put(choice)
+        self._say(choice)
+
+    def _say(self, message: Message, *, urgent: bool = True) -> None:
+        self._messages.put(message)
+        if urgent:
+            self._urgent.set()
 
 
 def use_cores() -> None:
@@ -291,6 +362,12 @@ def use_cores() -> None:
 
     cores = os.environ.get("OMP_NUM_THREADS")
     torch.set_num_threads(int(cores) if cores else 1)
+
+
+@functools.cache
+def _mirror() -> Mirror:
+    """This process's own, as its courier."""
+    return Mirror()
 
 
 @functools.cache

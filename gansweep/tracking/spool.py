@@ -16,6 +16,8 @@ from gansweep.redaction import redact
 from gansweep.tracking.records import End, Image, Metrics, Record, Tags, Text, read_records, to_line
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from gansweep.tracking.base import RunStatus, Tracker
@@ -38,7 +40,7 @@ class SpoolTracker:
 
     Lines wait in memory for about a second; `flush` writes them and has the disk keep them. A line
     torn by the end of an earlier process is cut off, and the trial goes on in the same file. Where
-    the disk refuses, lines stay in memory with a warning; `flush` alone raises.
+    the disk refuses, lines and pictures stay in memory with a warning; `flush` alone raises.
 
     Raises:
         OSError: the spool cannot be opened.
@@ -52,6 +54,7 @@ class SpoolTracker:
         self._file.truncate(complete_bytes(path))
         self._lock = threading.Lock()
         self._lines: list[bytes] = []
+        self._pictures: dict[Path, NDArray[np.uint8]] = {}  # that the disk did not take
         self._written = time.monotonic()
         self._fresh: list[Path] = [self._folder]  # what the disk may not have yet
         self._warned = False
@@ -75,13 +78,12 @@ class SpoolTracker:
 
         pixels = np.ascontiguousarray(image.detach().cpu().permute(1, 2, 0).numpy())
         path = self._folder / f"{uuid.uuid4().hex}.npy"
-        try:
-            with path.open("wb") as file:
-                np.save(file, pixels)
-        except OSError as error:
-            self._warn(error)
-            return
+        refused = _save(pixels, path)
+        if refused:
+            self._warn(refused)
         with self._lock:
+            if refused:
+                self._pictures[path] = pixels
             self._fresh += [path, self._folder]
         # After the file: readers go by the line.
         self._put(Image(key, path.name, step, self._now()))
@@ -144,6 +146,11 @@ class SpoolTracker:
 
     def _write(self) -> OSError | None:
         """Append what waits; the lock is held. What the disk says where it does not take all."""
+        for path in list(self._pictures):
+            if refused := _save(self._pictures[path], path):
+                self._warn(refused)
+                return refused
+            del self._pictures[path]
         data = b"".join(self._lines)
         done, refused = 0, None
         try:
@@ -193,6 +200,20 @@ def complete_bytes(lines: Path) -> int:
                 return start + found + 1
             end = start
     return 0
+
+
+def _save(pixels: NDArray[np.uint8], path: Path) -> OSError | None:
+    """Write a picture; what the disk says where it does not take all of it, and nothing is left."""
+    import numpy as np
+
+    try:
+        with path.open("wb") as file:
+            np.save(file, pixels)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return error
+    return None
 
 
 def _sync(path: Path) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from trees import small
+from trees import resolved, small
 
 from gansweep.assembly import load_held_out, load_samples
 from gansweep.callbacks.encoder_picture import EncoderPicture, exhibit
 from gansweep.callbacks.inpainted import ROUNDS, Inpainted, inpaint, middle
 from gansweep.callbacks.reconstructions import Reconstructions
-from gansweep.config import TrialConfig, resolve
+from gansweep.config import TrialConfig
 from gansweep.data.base import Samples, to_float
 from gansweep.images import to_uint8
 from gansweep.networks.encoding import EncodingGenerator
@@ -158,11 +158,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def mnist(folder: Path, split: str = "train") -> TrialConfig:
-    problems: list[object] = []
     data = {"name": "mnist", "path": str(folder), "split": split, "batch_size": 2}
-    config = resolve({"model": {"name": "bigan"}, "data": data, "device": "cpu"}, problems)
-    assert config is not None, problems
-    return config
+    return resolved({"model": {"name": "bigan"}, "data": data, "device": "cpu"})
 
 
 def test_images_that_no_trial_saw(folder: Path) -> None:

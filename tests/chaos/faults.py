@@ -19,7 +19,7 @@ import psutil
 from e2e.command import Place, wait_for
 
 from . import ground
-from .ground import TRAINING, Ground
+from .ground import Ground, workers
 from .sweep import NAME
 
 HANG_SECONDS = 420.0
@@ -87,10 +87,8 @@ class WorkerKilled(Fault):
     driver_survives = True
 
     def inject(self, scene: Scene) -> None:
-        workers = wait_for(
-            lambda: scene.processes(TRAINING), seconds=60, what="a worker that trains"
-        )
-        kill([scene.rng.choice(workers)])
+        found = wait_for(lambda: workers(scene.place), seconds=60, what="a worker that trains")
+        kill([scene.rng.choice(found)])
 
 
 @final
@@ -192,10 +190,9 @@ class DiskFull(Fault):
 
     def inject(self, scene: Scene) -> None:
         filler = scene.folder / "filler"
-        with filler.open("wb") as file, contextlib.suppress(OSError):
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(b"0" * 65536)
-                file.flush()
         time.sleep(scene.rng.uniform(0.5, 2.0))
         filler.unlink()
 

@@ -8,25 +8,37 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
 import psutil
-from e2e.command import Place, wait_for
+from e2e.command import Place, answers, wait_for
 from e2e.conftest import CLUSTER, free_port
 
 from gansweep.tracking.mlflow import SERVER_ENVIRONMENT, server_command
 
 from .sweep import NAME
 
-TRAINING = "ray::PackWorker"
-"""How Ray calls the process of a worker that has a pack; others wait, or are Ray's own."""
+TRAINING = ("ray::PackWorker", "ray::_Inner")
+"""How Ray calls the process of a worker that has a pack; others wait, or are Ray's own.
+
+The second is Tune's wrapper, which brings the variables of a sweep in a store.
+"""
 
 START_SECONDS = 180.0
 """A server imports for 10 to 20 s on a quiet machine."""
+
+
+def workers(place: Place) -> list[psutil.Process]:
+    """Those started from `place` that train."""
+    found = []
+    for process in place.processes():
+        with contextlib.suppress(psutil.Error):
+            if " ".join(process.cmdline()).startswith(TRAINING):
+                found.append(process)
+    return found
 
 
 @final
@@ -51,29 +63,34 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_for(self._answers, seconds=START_SECONDS, what="an answer of the MLflow server")
+        wait_for(
+            lambda: answers(self.uri), seconds=START_SECONDS, what="an answer of the MLflow server"
+        )
 
     def kill(self) -> None:
         """All its processes at once; returns when they are gone."""
         self.place.close()
         assert self.place.left_after(20) == []
 
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
 
 @final
 class TwoNodes:
-    """A Ray cluster of two nodes of one core each, on loopback."""
+    """A Ray cluster of two nodes of one core each, on loopback.
 
-    def __init__(self, cache: str) -> None:
+    cache: theirs; without one each has its own, and its own scratch folder, as machines that share
+    no disk.
+    """
+
+    def __init__(self, cache: str = "") -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="gs"))  # short: Ray puts sockets in it
         self.head, self.second = (
-            Place(self.folder / name, GANSWEEP_CACHE=cache, **CLUSTER) for name in "12"
+            Place(
+                self.folder / name,
+                GANSWEEP_CACHE=cache or str(self.folder / name / "cache"),
+                GANSWEEP_SCRATCH=str(self.folder / name / "scratch"),
+                **CLUSTER,
+            )
+            for name in "12"
         )
         port = free_port()
         self.address = f"127.0.0.1:{port}"
@@ -105,12 +122,7 @@ class TwoNodes:
 
     def workers(self, *nodes: Place) -> list[psutil.Process]:
         """Those that train, on all nodes or on some."""
-        found = []
-        for process in (p for node in nodes or (self.head, self.second) for p in node.processes()):
-            with contextlib.suppress(psutil.Error):
-                if TRAINING in " ".join(process.cmdline()):
-                    found.append(process)
-        return found
+        return [worker for node in nodes or (self.head, self.second) for worker in workers(node)]
 
     def close(self) -> None:
         for node in (self.head, self.second):

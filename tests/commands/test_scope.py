@@ -17,6 +17,7 @@ from gansweep.commands.scope import DEAL_FILE, SHARES, Shared, Whole, standing
 from gansweep.errors import ConfigError
 from gansweep.sweep.file import Sweep
 from gansweep.sweep.plan import EntryState, Plan
+from gansweep.sweep.proposals import basis_of
 from gansweep.sweep.share import Share
 from gansweep.sweep.trials import Trial, planned
 
@@ -79,6 +80,23 @@ def test_the_first_plans_for_all_and_the_others_see_it(
         {tuple(sorted(t.point.items())) for t in second}
     )
     assert list(plan.entries) == [trial.key for trial in second]
+
+
+def test_trials_of_other_settings_leave_a_plan_without_a_basis(
+    take_up: TakeUp, sweep: Sweep, folder: Path, tmp_path: Path
+) -> None:
+    """Else those of the old settings would be passed over, by point and seed, as finished."""
+    plan = Plan(folder / "plan.json", sweep.name)
+    plan.meet(basis_of(sweep))
+    for trial in planned(sweep):
+        plan.add(trial)
+    plan.save()
+    take_up(1)
+    assert Plan.load(plan.path, sweep.name).basis == basis_of(sweep)
+    (folder / SHARES / DEAL_FILE).unlink()
+    take_up(1, of=load(tmp_path, sweep.to_yaml(), ["network.depth=2"]))
+    found = Plan.load(plan.path, sweep.name)
+    assert (found.basis, len(found.entries)) == ("", 12)
 
 
 def test_of_many_that_come_at_once_one_deals(take_up: TakeUp, sweep: Sweep, folder: Path) -> None:

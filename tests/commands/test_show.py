@@ -124,6 +124,20 @@ def test_medians_by_a_key(filled: MlflowStore, gansweep: Gansweep) -> None:
     assert "--by: no point sets 'clap' (did you mean 'clip'?)" in err
 
 
+def test_points_that_have_not_trained_to_the_end(filled: MlflowStore, gansweep: Gansweep) -> None:
+    record(filled, {"clip": 0.4}, 0.5, state="stopped")
+    words = ("show", "s", "--tracking-uri", filled.uri)
+    lines = [line.split() for line in gansweep(*words)[1].splitlines()]
+    assert [line[1] for line in lines[1:5]] == ["clip=0.2", "clip=0.1", "clip=0.4", "clip=0.3"]
+    assert lines[3][-1] == "stopped"
+    assert lines[5][:5] == ["3:", "not", "trained", "to", "the"]
+    lines = [line.split() for line in gansweep(*words, "--by", "clip")[1].splitlines()]
+    assert lines[0][-1] == "unfinished"
+    assert [line[-1] for line in lines[1:]] == ["1", "0", "0", "0"]
+    groups = json.loads(gansweep(*words, "--by", "clip", "--json")[1])["groups"]
+    assert [group["unfinished"] for group in groups] == [1, 0, 0, 0]
+
+
 def test_json_is_strict(filled: MlflowStore, gansweep: Gansweep) -> None:
     code, out, _ = gansweep("show", "s", "--tracking-uri", filled.uri, "--json")
     assert code == 0

@@ -11,6 +11,7 @@ from mlflow.tracking import MlflowClient
 from sweep_files import TEXT, load
 
 import gansweep.commands.sync
+from gansweep.commands.home import find_home
 from gansweep.commands.sync import deliver_spools
 from gansweep.ownership import sole_use
 from gansweep.progress import RUN_STATUS, TrialResult
@@ -276,9 +277,9 @@ def test_runs_are_not_settled_before_all_is_delivered(
 
         left = Backlog(4, 1)
 
-    courier = Away()
-    synced = deliver_spools(store, courier, folder, plan)  # type: ignore[arg-type]
+    courier, home = Away(), find_home(folder.parent, folder.name)
+    synced = deliver_spools(store, courier, home, plan)  # type: ignore[arg-type]
     assert (synced.records, synced.runs, settled) == (20, 1, [])
     courier.left = Backlog()
-    deliver_spools(store, courier, folder, plan)  # type: ignore[arg-type]
+    deliver_spools(store, courier, home, plan)  # type: ignore[arg-type]
     assert len(settled) == 2

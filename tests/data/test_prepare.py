@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -150,6 +151,34 @@ def test_two_processes_prepare_once(log: str, cache: Path) -> None:
     assert results[0][1] == ""  # no warning
     assert Counted(Counted.Settings(log=log)).loads == 1
     assert len(files(cache)) == 1
+
+
+def test_each_node_prepares_its_own_once_and_shares_no_disk(log: str, tmp_path: Path) -> None:
+    """Two nodes are two cache folders, with two workers on each."""
+    code = (
+        "import sys\n"
+        "from tests.data.test_prepare import Counted\n"
+        "from gansweep.data.prepare import prepare\n"
+        "samples = prepare(Counted(Counted.Settings(log=sys.argv[1], seconds=0.3)))\n"
+        "print(len(samples), int(samples.x.sum()), samples.class_names)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    nodes = [tmp_path / name for name in ("one", "two")]
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, log],
+            cwd=root,
+            env={**os.environ, "GANSWEEP_CACHE": str(node)},
+            text=True,
+            stdout=subprocess.PIPE,
+        )
+        for node in nodes * 2
+    ]
+    said = [worker.communicate(timeout=60)[0] for worker in workers]
+    assert len(set(said)) == 1
+    assert said[0].startswith("6 ")
+    assert Counted(Counted.Settings(log=log)).loads == len(nodes)
+    assert [len(files(node)) for node in nodes] == [1, 1]
 
 
 def test_errors_of_the_data_set_pass(tmp_path: Path, cache: Path) -> None:

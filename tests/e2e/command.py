@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,13 @@ class Place:
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGKILL)
+
+
+def answers(uri: str) -> bool:
+    """Whether the MLflow server there is up."""
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"{uri}/health", timeout=2) as answer:
+        return bool(answer.status == 200)
+    return False
 
 
 def wait_for(condition: Any, *, seconds: float, what: str) -> Any:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from e2e.command import Place, wait_for
+from e2e.command import Place, answers, wait_for
 
 from gansweep.tracking.mlflow import SERVER_ENVIRONMENT, server_command
 
@@ -59,13 +57,8 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
 
-    def healthy() -> bool:
-        with contextlib.suppress(OSError):
-            return bool(urllib.request.urlopen(f"{address}/health", timeout=2).status == 200)
-        return False
-
     try:
-        wait_for(healthy, seconds=120, what="the tracking server's start")
+        wait_for(lambda: answers(address), seconds=120, what="the tracking server's start")
         yield address
     finally:
         place.close()

@@ -57,7 +57,7 @@ import ray
 from ray.util.placement_group import placement_group_table
 from gansweep.sweep.cluster import CARD_LABEL, find_room
 from gansweep.sweep.file import Resources
-from gansweep.sweep.tune import PackWorker
+from gansweep.sweep.tune import PackWorker, Parcel
 from gansweep.sweep.worker import PackAssigned
 
 ray.init(address=sys.argv[1], log_to_driver=False)
@@ -66,7 +66,7 @@ groups = []
 for number in range(room.workers + 1):
     takes = room.place(str(number))
     pack = PackAssigned((), engine="auto", waits=False, takes=takes)
-    request = PackWorker.default_resource_request({"pack": [pack]})
+    request = PackWorker.default_resource_request({"parcel": Parcel(pack)})
     groups.append(request.to_placement_group())
 ray.get([group.ready() for group in groups[:-1]], timeout=60)
 sizes = {node["NodeID"]: node["Labels"][CARD_LABEL] for node in ray.nodes()}

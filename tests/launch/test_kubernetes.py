@@ -138,6 +138,25 @@ def test_a_worker_group_as_the_profile_says(work: Path) -> None:
     assert cluster(rayjob)["authOptions"] == {"mode": "token"}
 
 
+def test_storage_in_a_bucket_needs_no_claim(work: Path) -> None:
+    one = dataclasses.replace(of_store(work, named=False), root="s3://b/x")
+    assert launcher(claim=None).problems(one) == []
+    files, rayjob = manifests(one, claim=None)
+    assert (mistakes(files), mistakes(rayjob)) == ([], [])
+    for spec in (pod(rayjob), pod(rayjob, head=True)):
+        assert [volume["name"] for volume in spec["volumes"]] == ["sent"]
+        (container,) = spec["containers"]
+        assert [mount["name"] for mount in container["volumeMounts"]] == ["sent"]
+        keys = {each["name"]: each.get("valueFrom") for each in container["env"]}
+        assert keys["AWS_SECRET_ACCESS_KEY"] == {
+            "secretKeyRef": {"name": "mlflow", "key": "AWS_SECRET_ACCESS_KEY", "optional": True}
+        }
+    assert "--dir s3://b/x " in files["data"]["run.sh"]
+    (problem,) = launcher().problems(one)
+    assert str(problem) == "claim: would be mounted nowhere: storage is a URL (take one away)"
+    assert "AWS_SECRET_ACCESS_KEY" not in launcher().render(of_store(work))
+
+
 def test_without_a_queue_it_starts_at_once(work: Path) -> None:
     rayjob = manifests(of_store(work))[1]
     assert "suspend" not in rayjob["spec"]

@@ -59,37 +59,34 @@ def test_a_database_file_is_refused(cluster: RayCluster, place: Place) -> None:
     assert not launched(place)
 
 
-def test_versions_are_compared_on_every_node(
-    cluster: RayCluster, place: Place, mlflow_server: str
-) -> None:
-    program = (
-        "import sys, gansweep; gansweep.__version__ = '9.9'; from gansweep.cli import main; main()"
-    )
+def refused_with(change: str, cluster: RayCluster, place: Place, uri: str) -> str:
+    """What the command says where that is changed before it begins; it must end with code 2."""
+    program = f"import gansweep, ray; {change}; from gansweep.cli import main; main()"
     ended = subprocess.run(
         [sys.executable, "-c", program, "run", "raylets.yaml", "--address", cluster.address,
-         "--tracking-uri", mlflow_server],
+         "--tracking-uri", uri],
         cwd=place.folder, env=place.environment, capture_output=True, text=True, timeout=200,
         check=False,
     )  # fmt: skip
     assert ended.returncode == 2
-    assert "--address: gansweep is 0." in ended.stderr
+    return ended.stderr
+
+
+def test_versions_are_compared_on_every_node(
+    cluster: RayCluster, place: Place, mlflow_server: str
+) -> None:
+    said = refused_with("gansweep.__version__ = '9.9'", cluster, place, mlflow_server)
+    assert "--address: gansweep is 0." in said
     both = r" on \S+ \(\S+\), \S+ \(\S+\), 9\.9 here \(install the same version on every node\)"
-    assert re.search(both, ended.stderr), ended.stderr
+    assert re.search(both, said), said
     assert not launched(place)
 
 
 def test_another_ray_is_refused(cluster: RayCluster, place: Place, mlflow_server: str) -> None:
-    program = "import ray; ray.__version__ = '9.9.9'; from gansweep.cli import main; main()"
-    ended = subprocess.run(
-        [sys.executable, "-c", program, "run", "raylets.yaml", "--address", cluster.address,
-         "--tracking-uri", mlflow_server],
-        cwd=place.folder, env=place.environment, capture_output=True, text=True, timeout=200,
-        check=False,
-    )  # fmt: skip
-    assert ended.returncode == 2
-    assert f"--address: the cluster at '{cluster.address}' has other versions: " in ended.stderr
-    assert "Ray: 9.9.9" in ended.stderr
-    assert "install the same Ray and Python on every node and here" in ended.stderr
+    said = refused_with("ray.__version__ = '9.9.9'", cluster, place, mlflow_server)
+    assert f"--address: the cluster at '{cluster.address}' has other versions: " in said
+    assert "Ray: 9.9.9" in said
+    assert "install the same Ray and Python on every node and here" in said
     assert not launched(place)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 import subprocess
@@ -61,6 +62,13 @@ def test_one_node_needs_no_ceremony(work: Path) -> None:
     ]  # fmt: skip
     assert "srun" not in body
     assert not (work / "runs").exists()  # to render writes nothing
+
+
+def test_storage_in_a_bucket_and_slurms_own_files_where_one_submits(work: Path) -> None:
+    script = launcher().render(dataclasses.replace(job(work), root="s3://b/x"))
+    assert "--dir s3://b/x " in script
+    assert f"#SBATCH --output={work}/runs/small/slurm-%j.log" in script.splitlines()
+    assert f" {work}/runs/small/submitted/" in script
 
 
 def test_several_nodes_have_one_ray_of_their_own(work: Path) -> None:

@@ -110,8 +110,14 @@ def check_complete(uri: str, name: str) -> None:
     assert {record.tags["state"] for record in records} == {"completed"}
 
 
-def a_checkpoint(place: Place, name: str) -> bool:
-    return bool(list((place.folder / "shared" / name / "trials").glob("*/checkpoint*")))
+def trains(place: Place, name: str, number: str) -> None:
+    """Returns once a trial has a checkpoint."""
+    trials = place.folder / "shared" / name / "trials"
+    wait_for(
+        lambda: list(trials.glob("*/checkpoint*")),
+        seconds=180,
+        what=f"a checkpoint{words(place, name, number)}",
+    )
 
 
 def test_a_preempted_job_over_two_nodes_ends_complete(
@@ -120,11 +126,7 @@ def test_a_preempted_job_over_two_nodes_ends_complete(
     name = "preempted"
     number = submit(place, name, nodes=2, g_steps=400)
     reaches(site, place, name, number, "RUNNING", seconds=60)
-    wait_for(
-        lambda: a_checkpoint(place, name),
-        seconds=180,
-        what=f"a checkpoint{words(place, name, number)}",
-    )
+    trains(place, name, number)
     other = site.say(
         "sbatch", "--parsable", "-p", "high", "-N", "2", "--output=/dev/null", "--wrap", "sleep 2"
     ).strip()
@@ -148,11 +150,7 @@ def test_a_preempted_job_over_two_nodes_ends_complete(
 def test_a_lost_worker_node_is_survived(site: Site, place: Place, mlflow_server: str) -> None:
     name = "survived"
     number = submit(place, name, nodes=2, g_steps=300)
-    wait_for(
-        lambda: a_checkpoint(place, name),
-        seconds=180,
-        what=f"a checkpoint{words(place, name, number)}",
-    )
+    trains(place, name, number)
     site.say("scancel", "--signal=KILL", f"{number}.1")  # the steps: 0 is the head, 1 the worker
 
     def steps() -> list[str]:
@@ -169,11 +167,7 @@ def test_a_lost_worker_node_is_survived(site: Site, place: Place, mlflow_server:
 def test_one_node_time_is_up_and_cancel(site: Site, place: Place, mlflow_server: str) -> None:
     name = "single"
     number = submit(place, name, nodes=1, g_steps=1500)
-    wait_for(
-        lambda: a_checkpoint(place, name),
-        seconds=180,
-        what=f"a checkpoint{words(place, name, number)}",
-    )
+    trains(place, name, number)
     site.say(
         "scancel", "--batch", "--signal=USR1", number
     )  # what Slurm sends before the time is up

@@ -138,6 +138,13 @@ REFUSED = [
         {"search": {"method": "tpe", "samples": 2}},
         "search.method: tpe learns from all",
     ),
+    (
+        ["--to", "slurm", "--array", "2", "--tracking-uri", "http://h:1", "--dir", "s3://b/x"],
+        {},
+        "storage: is a URL, and the tasks of an array tell each other by files of one folder "
+        "(a folder, or leave out array)",
+    ),
+    (["--to", "slurm", "--dir", "s4://b/x"], {}, "s4://b/x: s4:// is not known (s3://BUCKET/"),
 ]
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from trees import resolved
 
 from gansweep.assembly import build_module
-from gansweep.config import resolve
 from gansweep.data.base import Samples
-from gansweep.data.loader import Batch
+from gansweep.data.batch import Batch
 from gansweep.data.stream import BatchOrder
 from gansweep.modules.alternating import AlternatingModule
 from gansweep.modules.stack import Stack
@@ -55,9 +55,7 @@ class Trial:
     """A module with its own data order; images of 4x4, or 8x8 where the network wants more."""
 
     def __init__(self, settings: Mapping[str, Any], *, seed: int) -> None:
-        problems: list[Any] = []
-        config = resolve({**settings, "seed": seed}, problems)
-        assert config is not None, problems
+        config = resolved({**settings, "seed": seed})
         self.samples = made_up(8 if config.network.name == "dcgan" else 4)
         self.module: AlternatingModule = build_module(config, self.samples.spec)
         self.module.setup("fit")
@@ -70,8 +68,8 @@ class Trial:
         """The data of its next generator step, `d_steps` as the variant says where None."""
         k = d_steps or type(self.module).d_steps(self.module.settings, self.taken)
         self.taken += 1
-        indices = self.order.take(k * self.size).view(k, self.size)
-        return Batch(self.samples, indices, torch.device("cpu"))
+        cpu = torch.device("cpu")
+        return Batch.take(self.samples, self.order, steps=k, size=self.size, device=cpu)
 
     def skip(self, steps: int) -> Trial:
         """Its data from a later step on."""

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gansweep.data.base import Samples
-from gansweep.data.loader import ResidentLoader
+from gansweep.data.batch import Batch
 from gansweep.data.stream import BatchOrder
 from gansweep.modules.alternating import evaluating
 from gansweep.modules.catalogue import VARIANTS
@@ -184,24 +184,18 @@ def test_the_clock_is_not_lightnings():
     assert module.trainer.global_step == 0
 
 
-def test_a_real_loader_feeds_a_burst():
+def test_real_batches_feed_a_burst():
     """Counted on the optimizers: a batch of 7 critic steps while g_step < 2 and at 4, else 3."""
     settings = {"n_critic": 3, "burst_n_critic": 7, "burst_first": 2, "burst_every": 4}
     log, pair = Log(), nets()
     module = make("wgan", pair, log=log, **settings)
     samples = Samples(torch.randn(20, FEATURES))
-    loader = ResidentLoader(
-        samples,
-        order=BatchOrder(20, 0),
-        batch_size=BATCH,
-        d_steps=lambda g: WGAN.d_steps(module.settings, g),
-        start=0,
-        stop=6,
-        device=torch.device("cpu"),
-    )
+    order, cpu = BatchOrder(20, 0), torch.device("cpu")
+    counts = [WGAN.d_steps(module.settings, g) for g in range(6)]
+    data = [Batch.take(samples, order, steps=k, size=BATCH, device=cpu) for k in counts]
     for net in pair:
         net.float()
-    fit(module, loader, precision="32-true")
+    fit(module, data, precision="32-true")
     runs = [len(part) for part in "".join(log.events).split("g")[:-1]]
     assert runs == [7, 7, 3, 3, 7, 3]
     assert module.d_step == 30

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,21 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from conductor import Script
 from records import equal, record, state
 from torch import nn
 from trees import small
 
 from gansweep.assembly import build_module, load_samples
 from gansweep.config import TrialConfig
-from gansweep.data.loader import Batch
-from gansweep.engines import Choice
+from gansweep.data.batch import Batch
 from gansweep.modules.data_parallel import Member
 from gansweep.modules.ranks import LostRankError, Ranks
 from gansweep.pack import Pack
-from gansweep.progress import Continue, Interrupt, Progress, Stop, TrialResult, Verdict
+from gansweep.progress import Interrupt, Stop, TrialResult
 from gansweep.replica import Job
 from gansweep.tracking.memory import MemoryTracker
-from gansweep.trial import run_trial, silent
+from gansweep.trial import run_trial
 
 STEPS = 20
 CPU = torch.device("cpu")
@@ -98,35 +98,6 @@ def ranks() -> Iterator[Ranks]:
         other.close()
 
 
-class Alone:
-    """The conductor of a single trial."""
-
-    def __init__(self, report: Callable[[Progress], Verdict] = silent) -> None:
-        self._report = report
-        self._verdicts: dict[str, Verdict] = {}
-        self.results: list[TrialResult] = []
-        self.choices: list[Choice] = []
-        self.jobs: list[Job] = []
-
-    def report(self, reports: Mapping[str, Progress]) -> None:
-        self._verdicts = {key: self._report(progress) for key, progress in reports.items()}
-
-    def verdicts(self, *, wait: bool) -> Mapping[str, Verdict]:
-        return self._verdicts
-
-    def waits(self, progress: Progress) -> bool:
-        return False
-
-    def ended(self, key: str, result: TrialResult) -> None:
-        self.results.append(result)
-
-    def refill(self, *, wait: bool) -> Job | None:
-        return self.jobs.pop(0) if self.jobs else None
-
-    def chose(self, choice: Choice) -> None:
-        self.choices.append(choice)
-
-
 def config(model: str, /, **sections: Any) -> TrialConfig:
     plain = {
         "budget": {"g_steps": STEPS},
@@ -143,12 +114,12 @@ def config(model: str, /, **sections: Any) -> TrialConfig:
 
 
 def together(
-    ranks: Ranks, trial: TrialConfig, folder: Path | None = None, conductor: Alone | None = None
+    ranks: Ranks, trial: TrialConfig, folder: Path | None = None, conductor: Script | None = None
 ) -> tuple[MemoryTracker, TrialResult]:
-    tracker, conductor = MemoryTracker(), conductor or Alone()
+    tracker, conductor = MemoryTracker(), conductor or Script([trial.key])
     Pack([Job(trial, tracker, folder)], conductor, ranks=ranks).fit()
     assert str(conductor.choices[0]).endswith("2 processes train each trial")
-    return tracker, conductor.results[0]
+    return tracker, conductor.results[trial.key]
 
 
 def assert_same(one: Any, other: Any, *, off: float, where: str = "") -> int:
@@ -237,10 +208,8 @@ def test_an_interrupted_trial_goes_on_to_the_same_bits(ranks: Ranks, tmp_path: P
     trial = config("gan", architecture="maxout", dataset="digits")
     whole, _ = together(ranks, trial, tmp_path / "whole")
 
-    def interrupt(progress: Progress) -> Verdict:
-        return Interrupt() if progress.g_steps == 8 else Continue()
-
-    first, result = together(ranks, trial, tmp_path / "parts", Alone(interrupt))
+    interrupted = Script([trial.key], verdicts={8: Interrupt()})
+    first, result = together(ranks, trial, tmp_path / "parts", interrupted)
     assert (result.state, result.g_steps) == ("interrupted", 8)
     second, result = together(ranks, trial, tmp_path / "parts")
     assert (result.state, result.g_steps) == ("completed", STEPS)
@@ -290,15 +259,14 @@ def test_processes_draw_dropout_apart() -> None:
 
 def test_one_trial_after_another(ranks: Ranks) -> None:
     first, second = config("gan", seed=5), config("gan", seed=6)
-    stops = [Stop("enough")]
-
-    def stop(progress: Progress) -> Verdict:
-        return stops.pop() if stops and progress.g_steps == 8 else Continue()
-
-    tracker, conductor, alone = MemoryTracker(), Alone(stop), MemoryTracker()
-    conductor.jobs = [Job(second, tracker, None)]
+    tracker, alone = MemoryTracker(), MemoryTracker()
+    conductor = Script(
+        [first.key, second.key],
+        verdicts={(0, 8): Stop("enough")},
+        refills=[Job(second, tracker, None)],
+    )
     together(ranks, first, conductor=conductor)
-    assert [(r.state, r.g_steps) for r in conductor.results] == [
+    assert [(r.state, r.g_steps) for r in conductor.results.values()] == [
         ("stopped", 8), ("completed", STEPS),
     ]  # fmt: skip
     run_trial(second, alone)
@@ -310,9 +278,9 @@ def test_a_process_that_dies_ends_the_pack_and_not_the_trial(ranks: Ranks, tmp_p
     trial = config(
         "gan", architecture="own_parts:Mortal", network={"at": 10}, diagnosis={"every": 0}
     )
-    tracker, conductor = MemoryTracker(), Alone()
+    tracker, conductor = MemoryTracker(), Script([trial.key])
     with pytest.raises(LostRankError, match="a process is gone"):
         Pack([Job(trial, tracker, tmp_path)], conductor, ranks=ranks).fit()
-    assert (conductor.results, tracker.status) == ([], None)
+    assert (conductor.results, tracker.status) == ({}, None)
     assert state(tmp_path)["module"]["g_step"] == 8
     assert run_trial(trial, tracker, folder=tmp_path).state == "completed"

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch.nn.utils import parametrizations
+from trees import resolved
 
-from gansweep.config import resolve
 from gansweep.modules.alternating import AlternatingModule
 from gansweep.modules.catalogue import VARIANTS
 from gansweep.modules.stack import Stack
@@ -142,9 +142,7 @@ def test_batchnorms_count_is_no_buffer_that_matters() -> None:
 
 
 def test_the_scalars_are_the_floats() -> None:
-    problems: list[object] = []
-    config = resolve(tree("wgan", optimizer=ADAM, model={"clip": 0.25}), problems)
-    assert config is not None, problems
+    config = resolved(tree("wgan", optimizer=ADAM, model={"clip": 0.25}))
     assert scalars(config.model.settings) == {"clip": 0.25}
     settings = scalars(config.d_optimizer.settings)
     assert settings == {"lr": 1e-3, "beta1": 0.5, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0}

@@ -75,6 +75,21 @@ def test_each_metric_by_its_own_mode() -> None:
     assert (group.bests, group.medians) == ({"m": 1.0, "n": -1.0}, {"m": 3.0, "n": -3.0})
 
 
+def test_the_best_is_one_that_trained_to_the_end_where_any_did() -> None:
+    """The medians count them all, and say how many did not."""
+    entries = [
+        Entry(str(n), "", {"net": net, "lr": n}, 0, 10, state=state, metrics={"m": value})
+        for n, (net, state, value) in enumerate(
+            [("a", "completed", 5.0), ("a", "stopped", 1.0), ("a", "failed", 0.0),
+             ("b", "running", 7.0), ("b", "stopped", 6.0)]
+        )
+    ]  # fmt: skip
+    found = grouped(rank(entries, metric="m", mode="min"), keys=["net"], modes={"m": "min"})
+    assert [(g.name, g.medians["m"], g.bests["m"], g.lost, g.unfinished) for g in found] == [
+        ("a", 5.0, 5.0, 1, 1), ("b", 6.5, 6.0, 0, 2),
+    ]  # fmt: skip
+
+
 def test_a_key_that_no_point_has() -> None:
     with pytest.raises(ConfigError, match=r"--by: no point sets 'modl.name' \(did you mean 'model"):
         table([(GAN, 1.0)], ["modl.name"])

@@ -72,6 +72,31 @@ def test_bad_ends_come_last_whatever_they_logged(mode: str) -> None:
     assert [by_name[k].mean for k in ("none", "diverged", "failed", "nan")] == [None] * 4
 
 
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_what_has_not_trained_to_the_end_comes_after_what_has(mode: str) -> None:
+    """A stopped trial's value is one of an earlier g_step, however good."""
+    extreme = -1e9 if mode == "min" else 1e9
+    good, bad = (1.0, 2.0) if mode == "min" else (2.0, 1.0)
+    entries = [
+        entry("stopped", extreme / 2, state="stopped"),
+        entry("running", extreme, state="running"),
+        entry("interrupted", bad, state="interrupted"),
+        entry("partly", extreme / 3, seed=0),
+        entry("partly", extreme / 3, seed=1, state="stopped"),
+        entry("broken", extreme, seed=0, state="stopped"),
+        entry("broken", extreme, seed=1, state="failed"),
+        entry("waiting", None, state="waiting"),
+        entry("worse", bad),
+        entry("better", good),
+    ]
+    results = rank(entries, metric="m", mode=mode)  # type: ignore[arg-type]
+    assert [result.trials[0].point["clip"] for result in results] == [
+        "better", "worse", "running", "stopped", "partly", "interrupted", "broken", "waiting",
+    ]  # fmt: skip
+    assert [result.is_complete for result in results] == [True] * 2 + [False] * 6
+    assert [result.is_open for result in results] == [False] * 2 + [True] * 4 + [False] * 2
+
+
 def test_metric_that_nobody_has_keeps_the_order() -> None:
     results = rank([entry("b", 1.0), entry("a", 2.0)], metric="other", mode="min")
     assert [r.mean for r in results] == [None, None]

@@ -18,6 +18,11 @@ def result(name: str, mean: float | None, error: float | None, *g_steps: int) ->
     return PointResult(name, mean, error, trials)
 
 
+def unfinished(name: str, mean: float, state: Any) -> PointResult:
+    trial = Entry(name, name, {}, 0, 10, state=state, g_steps=4)
+    return PointResult(name, mean, None, (trial,))
+
+
 def printed(results: list[PointResult], **options: Any) -> list[list[str]]:
     console = Console(width=120, force_terminal=False)
     with console.capture() as capture:
@@ -71,3 +76,14 @@ def test_what_is_wrong_has_a_column_where_anything_is() -> None:
     assert lines[1][-1] == "completed"
     assert lines[2][-3:] == ["completed", "mode_collapse,", "no_progress"]
     assert printed([good, bad], limit=1)[0][-1] == "state"
+
+
+def test_it_says_which_points_have_not_trained_to_the_end() -> None:
+    done, stopped = result("a", 0.5, None, 10), unfinished("b", 0.1, "stopped")
+    running = unfinished("c", 0.2, "running")
+    words = ["not", "trained", "to", "the", "end,", "and", "behind", "all", "that", "are"]
+    assert printed([done])[-1][-1] == "completed"
+    assert printed([done, stopped])[-1] == ["2:", *words]
+    lines = printed([done, stopped, running], limit=1)
+    assert lines[-2:] == [["...", "and", "2", "more"], ["2", "to", "3:", *words]]
+    assert printed([stopped, running])[-1][-1] == "running"  # they are all alike

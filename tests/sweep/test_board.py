@@ -5,23 +5,10 @@ from typing import Any
 
 import pytest
 
-from gansweep.sweep import board as module
-from gansweep.sweep.board import Board
+from gansweep.sweep.board import LATEST, Board
 from gansweep.sweep.plan import Entry, Plan
 
-
-class Clock:
-    now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
+from .conftest import Clock
 
 
 def plan_of(*states: Any, budget: int = 100) -> Plan:
@@ -118,3 +105,58 @@ def test_a_note_is_kept_once() -> None:
     for words in ("one", "two", "one"):
         board.note(words)
     assert board.notes == ["one", "two"]
+
+
+def test_what_ended_is_counted_and_looked_at_no_more(clock: Clock) -> None:
+    plan = plan_of(*["running"] * 5, "waiting", "interrupted")
+    board = Board(plan, total=9, workers=2)
+    assert board.counts == {"running": 5, "waiting": 1, "interrupted": 1}
+    for number, state in enumerate(("completed", "stopped", "diverged", "failed")):
+        clock.now += 1
+        advance(board, plan, f"k{number}", 10, 1.0)
+        plan.entries[f"k{number}"].state = state
+    assert [row.entry.key for row in board.open_rows] == ["k4", "k5", "k6"]
+    assert [row.entry.key for row in board.latest_rows] == ["k3", "k2", "k1", "k0"]
+    assert board.counts == {
+        "completed": 1, "stopped": 1, "diverged": 1, "failed": 1,
+        "running": 1, "waiting": 1, "interrupted": 1,
+    }  # fmt: skip
+    assert board.total == 9
+    assert [row.entry.key for row in board.rows] == list(plan.entries)
+    assert len(board._open) == 3  # all that another look goes through
+
+
+def test_a_trial_that_ended_before_is_taken_up_again(clock: Clock) -> None:
+    """Under a longer budget, or where failed ones are tried again."""
+    plan = plan_of("completed", "failed", "waiting")
+    board = Board(plan, total=3, workers=1)
+    advance(board, plan, "k0", 10, 1.0)
+    advance(board, plan, "k1", 20, 1.0)
+    assert board.counts == {"completed": 1, "failed": 1, "waiting": 1}
+    left = board.seconds_left()
+    for key in ("k0", "k1", "k2"):
+        plan.entries[key].state = "running"
+        board.began(key)
+    assert board.counts == {"running": 3}
+    assert board.latest_rows == []
+    assert [row.entry.key for row in board.open_rows] == ["k2", "k0", "k1"]
+    plan.entries["k0"].state = plan.entries["k1"].state = "completed"
+    assert board.counts == {"completed": 2, "running": 1}
+    plan.entries["k0"].state = "running"
+    board.began("k0")
+    assert board.counts == {"completed": 1, "running": 2}
+    plan.entries["k0"].state = "completed"
+    assert board.seconds_left() == left == pytest.approx(100 / 15)  # each speed counts once
+
+
+def test_of_many_that_ended_the_latest_are_at_hand(clock: Clock) -> None:
+    plan = plan_of(*["running"] * 300)
+    board = Board(plan, total=300, workers=1)
+    for number in range(300):
+        clock.now += 1
+        advance(board, plan, f"k{number}", 10, 1.0)
+        plan.entries[f"k{number}"].state = "completed"
+        if number % 7 == 0:
+            assert board.counts["completed"] == number + 1
+    latest = [row.entry.key for row in board.latest_rows]
+    assert latest == [f"k{number}" for number in range(299, 299 - LATEST, -1)]

@@ -67,6 +67,9 @@ def test_credentials_are_those_of_the_tracking_server(monkeypatch: pytest.Monkey
     monkeypatch.setenv("MLFLOW_RUN_ID", "r")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a")
     assert cluster.credentials() == {"MLFLOW_TRACKING_TOKEN": "t"}
+    with_store = cluster.credentials("s3://b/x")
+    assert with_store["AWS_SECRET_ACCESS_KEY"] == "a"
+    assert "MLFLOW_RUN_ID" not in with_store
 
 
 class Here:
@@ -153,3 +156,10 @@ def test_without_gpu_memory_nobody_is_asked(here: Callable[..., Here]) -> None:
     room = cluster.find_room(Resources(gpu=0.5), {"CPU": 8.0, "GPU": 2.0})
     assert (room.workers, one.asked) == (4, [])
     assert room.place("p").gpu == 0.5
+
+
+def test_a_node_that_cannot_use_the_store_is_named() -> None:
+    blind = replace(OWN, host="a", storage="s3://b/x: needs s3fs (pip install ...)")
+    assert found(blind, replace(OWN, host="b")) == [
+        "--dir: a cannot use it: s3://b/x: needs s3fs (pip install ...)"
+    ]

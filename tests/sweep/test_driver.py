@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from sweep_files import load, text
 
+from benchmarks.simulation import run_simulated
 from gansweep.config import resolve
 from gansweep.engines import Choice
 from gansweep.memory import Ceiling
@@ -80,6 +81,7 @@ class Deliveries:
 
     def __init__(self) -> None:
         self.runs: dict[Path, str] = {}
+        self.released: list[str] = []
         self.left = Backlog()
         self.within_s = 0.0
         self.meanwhile: Callable[[], None] = lambda: None
@@ -89,6 +91,9 @@ class Deliveries:
 
     def forget(self, folder: Path) -> None:
         self.runs.pop(folder, None)
+
+    def release(self, folder: Path) -> None:
+        self.released.append(folder.name)
 
     def drain(self, *, within_s: float) -> Backlog:
         self.within_s = within_s
@@ -132,6 +137,7 @@ class Sweeping:
             experiment="experiment",
             parent="parent",
             folder=folder,
+            place=lambda key: str(trial_folder(folder, key)),
             tags={"host": "here"},
             advice={self.trials[0].key: ["be careful"]},
             budget=100,
@@ -258,6 +264,15 @@ def test_reports_reach_plan_and_board(tmp_path: Path) -> None:
     )  # fmt: skip
     assert entries[b].metrics == {"score/swd": None}
     assert [row.rate for row in one.board.rows][:2] == [10.0, 10.0]
+
+
+def test_a_trial_that_had_ended_is_on_the_board_as_it_trains_again(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path)
+    for trial in one.trials:
+        one.plan.add(trial).state = "failed"
+    assert one.board.counts == {"failed": 4}
+    one.begin("p")
+    assert one.board.counts == {"running": 4}
 
 
 def test_an_end_is_settled_and_frees_a_place(tmp_path: Path) -> None:
@@ -939,6 +954,17 @@ def test_an_interrupted_population_goes_on_as_it_would_have(tmp_path: Path) -> N
     assert any(isinstance(verdict, Exploit) for verdict in found.values())
 
 
+def test_a_broken_pack_is_answered_no_more(tmp_path: Path) -> None:
+    """The watch would find no worker there, and the others would miss their answers."""
+    one = Sweeping(tmp_path, workers=2, **POPULATION)
+    packs = {name: one.begin(name) for name in "pq"}
+    one.score("p", 20, dict.fromkeys(packs["p"], 1.0))
+    one.driver.over("p", "killed")
+    answers = one.score("q", 20, dict.fromkeys(packs["q"], 2.0))
+    assert set(answers) == {"q"}
+    assert set(answers["q"].verdicts) == set(packs["q"])
+
+
 def test_a_broken_pack_of_a_population_comes_again_whole(tmp_path: Path) -> None:
     """In halves, one worker's members would wait for those that no worker trains."""
     one = Sweeping(tmp_path, workers=2, **POPULATION)
@@ -964,6 +990,23 @@ def test_the_end_of_one_lets_a_generation_go_on(tmp_path: Path) -> None:
     assert answers["q"].closed == 1
 
 
+def test_a_population_does_not_wait_for_a_member_that_was_put_aside(tmp_path: Path) -> None:
+    """Its node has lost the store, say: another time all of them go on."""
+    one = Sweeping(tmp_path, workers=2, **POPULATION)
+    (a, b), _ = one.begin("p"), one.begin("q")
+    assert one.end("p", a, "interrupted", "the store is away", 15) == {"p": Answer(closed=1)}
+    assert one.driver.stuck == f"{one.plan.entries[a].name}: the store is away"
+    asked = Sweeping(tmp_path, **POPULATION)
+    asked.begin("p")
+    asked.driver.put_aside("interrupted")
+    asked.end("p", b, "interrupted", "interrupted at g_step 7", 7)
+    assert asked.driver.stuck == ""
+    alone = Sweeping(tmp_path, resources={"pack": 1})
+    (key,) = alone.begin("p")
+    alone.end("p", key, "interrupted", "the store is away", 7)
+    assert alone.driver.stuck == ""  # nobody waits for it
+
+
 def test_what_is_wrong_with_a_trial_reaches_the_plan(tmp_path: Path) -> None:
     """From its reports while it trains, from its result at the end; it may recover."""
     one = Sweeping(tmp_path, workers=1)
@@ -978,3 +1021,34 @@ def test_what_is_wrong_with_a_trial_reaches_the_plan(tmp_path: Path) -> None:
     one.driver.hear("p", Ended(key, result))
     assert (entry.state, entry.diagnosis) == ("stopped", "clip_saturated")
     assert Plan.load(one.plan.path, "small").entries[key].diagnosis == "clip_saturated"
+
+
+# --- what it costs, as counts
+
+
+@pytest.mark.parametrize("search", [None, ASHA])
+def test_a_change_is_saved_alone_and_what_ended_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, search: Any
+) -> None:
+    clips = {"model.clip": {"grid": [0.01 * (place + 1) for place in range(40)]}}
+    one = Sweeping(tmp_path, space=clips, workers=4, resources={"pack": 2}, search=search)
+    saved: list[int] = []
+    real = one.plan.save
+
+    def counted(*changed: Any) -> None:
+        saved.append(len(changed))
+        real(*changed)
+
+    monkeypatch.setattr(one.plan, "save", counted)
+    events = run_simulated(one.driver, workers=4)
+    assert set(saved) == {1, 2}
+    assert sum(saved) == 2 * 40  # as each began, and as it ended
+    assert len(one.plan.entries) == 40
+    assert set(one.states()) <= {"completed", "stopped"}
+    assert (one.driver._trials, one.driver._places, one.driver._packs) == ({}, {}, {})
+    assert sorted(one.courier.released) == sorted(keys(one.trials))
+    assert events.count <= 40 * 12
+    assert one.states().count("stopped") > 5 if search else "stopped" not in one.states()
+    one.driver.settle()
+    assert saved[-1] == 0  # all of it
+    assert all(statuses[-1] == "FINISHED" for statuses in one.store.statuses.values())

@@ -82,3 +82,26 @@ def test_the_plan_itself_tells_of_trials_that_ended(trials: list[Trial]) -> None
         for trial, state in zip(trials, ("completed", "stopped", "interrupted"), strict=False)
     }
     assert paces_of(trials, entries, on_gpu=False) == {name(trials[0]): Pace(2, 160, 8.0)}
+
+
+def test_examples_of_a_large_search_under_a_longer_budget(trials: list[Trial]) -> None:
+    """What was completed under a shorter one is to go on; what diverged is not."""
+    entries = {}
+    for trial, state in zip(trials, ["completed"] * 4 + ["diverged", "stopped"], strict=True):
+        each = entries[trial.key] = entry(trial, state, 50)  # type: ignore[arg-type]
+        each.budget = 50
+    paces = {name(trial): Pace(1, 100, 50.0) for trial in trials}
+    found = estimate(trials, entries, paces, on_gpu=False, total=60)
+    assert (found.trials, found.unknown) == (58, 0)
+    assert found.seconds == pytest.approx(58 * 25, rel=1e-12)
+
+
+def test_examples_with_budgets_of_their_own(tmp_path: Path) -> None:
+    budgets = {"wgan": 50, "gan": 100}
+    options = [{"model.name": name, "budget.g_steps": steps} for name, steps in budgets.items()]
+    sweep = load(tmp_path, text(space={"kind": {"grid": options}}))
+    short, long = trials = planned(sweep)
+    entries = {trial.key: entry(trial, "completed", 50) for trial in trials}
+    entries[short.key].budget = 50
+    assert (short.config.budget.g_steps, long.config.budget.g_steps) == (50, 100)
+    assert estimate(trials, entries, {}, on_gpu=False, total=10).trials == 9

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
 from sweep_files import TEXT, load
 
-from gansweep.sweep.params import flatten, trial_params
+from gansweep.sweep.params import flatten, settings_text, trial_params
 from gansweep.sweep.trials import planned
 
 
@@ -27,3 +28,14 @@ def test_trial_params_hold_every_setting_and_the_swept_keys(tmp_path: Path) -> N
     assert params["data.name"] == "ring8"
     assert params["model.n_critic"] == 5  # a default is recorded too
     assert not any(isinstance(value, (dict, list)) for value in params.values())
+
+
+def test_the_text_of_the_settings_is_their_tree(tmp_path: Path) -> None:
+    for trial in planned(load(tmp_path, TEXT)):
+        tree = trial.config.to_dict()
+        text = settings_text(tree)
+        assert yaml.safe_load(text) == {"trial": tree}
+        assert text == yaml.safe_dump({"trial": tree}, sort_keys=False)  # to read, as well
+    assert yaml.safe_load(settings_text({"a": {"b": [1, "x"], "c": {}}, "d": None})) == {
+        "trial": {"a": {"b": [1, "x"], "c": {}}, "d": None}
+    }

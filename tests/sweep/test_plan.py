@@ -76,6 +76,39 @@ def test_reader_never_sees_half_a_plan(tmp_path: Path, monkeypatch: pytest.Monke
     assert seen == ["waiting"]
 
 
+def test_a_plan_of_the_first_format_opens(tmp_path: Path) -> None:
+    """As its version wrote it: one object with indents, without a name for the writing."""
+    tree = {
+        "format": 1,
+        "sweep": "s",
+        "population": "pbt",
+        "trials": [vars(entry(state="stopped"))],
+    }
+    (tmp_path / "plan.json").write_text(json.dumps(tree, indent=1))
+    plan = Plan.load(tmp_path / "plan.json", "s")
+    assert (plan.population, plan.basis) == ("pbt", "")
+    assert plan.entries == {"k": entry(state="stopped")}
+    plan.save()
+    again = json.loads((tmp_path / "plan.json").read_text())
+    assert (again["format"], again["population"], len(again["trials"])) == (2, "pbt", 1)
+
+
+def test_the_basis_is_that_of_all_trials_or_none(tmp_path: Path) -> None:
+    plan = Plan(tmp_path / "plan.json", "s")
+    plan.meet("one")
+    assert plan.basis == "one"
+    plan.meet("another")  # it has no trials yet
+    assert plan.basis == "another"
+    plan.entries["k"] = entry()
+    plan.meet("another")
+    plan.save()
+    assert Plan.load(plan.path, "s").basis == "another"
+    plan.meet("one")
+    assert plan.basis == ""
+    plan.meet("one")
+    assert plan.basis == ""
+
+
 GOOD = {"key": "k", "name": "n", "point": {}, "seed": 0, "budget": 1}
 
 

@@ -1,16 +1,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sweep_files import TEXT, load, text
 
+from gansweep.errors import ConfigError
+from gansweep.sweep import proposals as module
 from gansweep.sweep.file import Sweep
 from gansweep.sweep.plan import Entry, Plan
-from gansweep.sweep.proposals import Listed, Proposals, TreeParzen
-from gansweep.sweep.trials import Trial, planned
+from gansweep.sweep.proposals import (
+    LOOKED_AT,
+    Listed,
+    Proposals,
+    Streamed,
+    TreeParzen,
+    basis_of,
+)
+from gansweep.sweep.trials import Trial, TrialMaker, planned, points_of
 
 LR = {"optimizer.lr": {"loguniform": [1e-5, 1e-1]}}
 
@@ -76,6 +88,8 @@ def test_listed_gives_each_once_in_order(tmp_path: Path) -> None:
     assert following(proposals) is None
     assert (proposals.total, proposals.waiting) == (2, 0)
     assert following(Listed([])) is None
+    keys = {trial.key for trial in trials}
+    assert Listed(trials[:1], finished=trials[1:]).keys == proposals.keys == keys
 
 
 SHAPES = {
@@ -98,6 +112,259 @@ def test_what_is_taken_at_once_is_of_one_shape(tmp_path: Path) -> None:
     assert proposals.take(1, shape=eights[0].config.shape) == []
     assert proposals.take(9) == nines[2:]
     assert proposals.take(9) == []
+    queue = proposals._waiting
+    assert (len(queue._all), len(queue._taken)) == (0, 0)  # nothing is kept of them
+
+
+LARGE = {
+    "model.clip": {"grid": [0.01 * (place + 1) for place in range(40)]},
+    "network.width": {"grid": [8, 9]},
+    "optimizer.lr": {"grid": [1e-4 * (place + 1) for place in range(40)]},
+}
+"""3200 points."""
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The points of which trials are made."""
+    points: list[Any] = []
+    real = TrialMaker.resolve
+
+    def counted(self: TrialMaker, point: Any, problems: Any) -> Any:
+        points.append(point)
+        return real(self, point, problems)
+
+    monkeypatch.setattr(TrialMaker, "resolve", counted)
+    return points
+
+
+def streamed(sweep: Sweep, plan: Plan | None = None) -> Streamed:
+    return Streamed(sweep, plan or Plan(Path("p"), "s"), finished=done)
+
+
+def test_a_large_search_makes_its_trials_as_they_are_taken(tmp_path: Path, made: Any) -> None:
+    sweep = load(tmp_path, text(space=LARGE, seeds=2))
+    proposals = streamed(sweep)
+    assert len(made) == 1
+    assert (proposals.total, proposals.waiting, proposals.unlisted) == (6400, 6400, 6400)
+    first = proposals.take(3)
+    assert len(made) == LOOKED_AT / 2
+    assert len({trial.config.shape for trial in first}) == 1
+    assert (proposals.waiting, proposals.size) == (6397, 6400)
+    (other,) = proposals.take(1, shape=next(iter(proposals._waiting._by_shape)))
+    assert proposals.take(1, shape="none") == []
+    assert len(made) <= LOOKED_AT / 2 + 2
+    assert 2 * len(made) - 1 <= len(proposals.keys) <= 2 * len(made)
+    assert {other.key, *(t.key for t in first)} < proposals.keys
+
+
+@pytest.mark.parametrize("method", ["grid", "random"])
+def test_a_large_search_gives_what_its_list_would(
+    tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = [0.1, 0.2, 0.1, 0.3]  # one of them twice
+    space = {"model.clip": {"grid": clips}, "optimizer.lr": {"uniform": [0.1, 0.2]}}
+    sweep = load(tmp_path, text(space=space, search={"method": method, "samples": 6}, seeds=3))
+    listed = planned(sweep)
+    proposals = streamed(sweep)
+    given = []
+    while (trial := following(proposals)) is not None:
+        given.append(trial)
+    assert [trial.key for trial in given] == [trial.key for trial in listed]
+    assert [trial.name for trial in given] == [trial.name for trial in listed]
+    assert (proposals.waiting, proposals.unlisted) == (0, 0)
+    monkeypatch.setattr(module, "LOOKED_AT", 1)
+    assert [t.key for t in streamed(sweep).take(100)] == [trial.key for trial in listed]
+
+
+def test_an_earlier_run_of_a_large_search_is_passed_over(tmp_path: Path, made: Any) -> None:
+    """By point and seed: nothing is made for what is finished. What was put aside comes again."""
+    sweep = load(tmp_path, text(space=LARGE, seeds=2))
+    trials = streamed(sweep).take(10) + streamed(sweep).take(60)[10:]
+    plan = Plan(tmp_path / "plan.json", "s")
+    plan.basis = basis_of(sweep)
+    for trial in trials:
+        ended(plan, trial, 1.0)
+    plan.entries[trials[7].key].state = "interrupted"
+    plan.save()
+    plan = Plan.load(tmp_path / "plan.json", "s")
+    made.clear()
+    proposals = streamed(sweep, plan)
+    assert proposals.total == 6400 - 59
+    assert proposals.unlisted == 6400 - 60  # one is put aside
+    assert made == [trials[59].point, trials[7].point]  # an example of those that are finished
+    again = proposals.take(1)
+    assert [trial.key for trial in again] == [trials[7].key]
+    assert proposals.unlisted == proposals.waiting == 6400 - 60
+    following_one = proposals.take(1)[0]
+    assert following_one.key not in plan.entries
+    assert proposals.keys >= plan.entries.keys()
+
+
+def test_the_basis_is_what_points_and_seeds_leave_open(tmp_path: Path) -> None:
+    sweep = load(tmp_path, text(space=LARGE))
+    wider = load(tmp_path, text(space={**LARGE, "network.depth": {"grid": [1, 2]}}, seeds=3))
+    assert basis_of(sweep) == basis_of(wider)
+    for override in ("network.depth=2", "budget.g_steps=9"):
+        assert basis_of(load(tmp_path, sweep.to_yaml(), [override])) != basis_of(sweep)
+
+
+def test_an_earlier_run_is_found_without_a_walk_through_the_whole_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = load(tmp_path, text(space=LARGE))
+    plan = Plan(tmp_path / "p", "s")
+    plan.basis = basis_of(sweep)
+    for trial in streamed(sweep).take(25):
+        ended(plan, trial, 1.0)
+    last = max(list(points_of(sweep)).index(entry.point) for entry in plan.entries.values())
+    walked = 0
+    real = module.points_of
+
+    def counted(sweep: Sweep) -> Iterator[Any]:
+        nonlocal walked
+        for point in real(sweep):
+            walked += 1
+            yield point
+
+    monkeypatch.setattr(module, "points_of", counted)
+    assert streamed(sweep, plan).total == 3200 - 25
+    assert last < walked <= 2 * (last + 2)  # here, and as they are passed over
+
+
+def test_of_many_that_were_put_aside_each_counts_once_among_those_to_go(tmp_path: Path) -> None:
+    """As `gansweep run` counts at its end: those among the keys, and the unlisted ones."""
+    sweep = load(tmp_path, text(space=LARGE))
+    plan = Plan(tmp_path / "p", "s")
+    plan.basis = basis_of(sweep)
+    for trial in streamed(sweep).take(400):
+        ended(plan, trial, None, "interrupted")
+    assert len(plan.entries) > LOOKED_AT
+
+    def to_go() -> int:
+        own = sum(entry.key in proposals.keys for entry in plan.entries.values())
+        return own + proposals.unlisted
+
+    proposals = streamed(sweep, plan)
+    assert (proposals.waiting, to_go()) == (3200, 3200)
+    taken = proposals.take(8)
+    assert (proposals.waiting, to_go()) == (3192, 3200)
+    plan.add(taken[0])
+    assert to_go() == 3200
+
+
+def test_what_earlier_runs_finished_counts_wherever_the_search_has_it(tmp_path: Path) -> None:
+    """A value that was put first comes first; what the file no longer means does not count."""
+    clips = [0.01 * (place + 1) for place in range(300)]
+    old = load(tmp_path, text(space={"model.clip": {"grid": clips[:250]}}))
+    plan = Plan(tmp_path / "p", "s")
+    plan.basis = basis_of(old)
+    for trial in planned(old, listed=True):
+        ended(plan, trial, 1.0)
+    wider = streamed(load(tmp_path, text(space={"model.clip": {"grid": clips[::-1]}})), plan)
+    assert (wider.total, wider.waiting, wider.unlisted, wider.size) == (50, 50, 50, 300)
+    assert wider.keys > plan.entries.keys()
+    narrower = streamed(load(tmp_path, text(space={"model.clip": {"grid": clips[220:]}})), plan)
+    assert (narrower.total, narrower.size) == (50, 80)
+    assert len(narrower.keys & plan.entries.keys()) == 30
+    seeds = streamed(load(tmp_path, text(space={"model.clip": {"grid": clips}}, seeds=[1])), plan)
+    assert (seeds.total, seeds.waiting) == (300, 300)
+    assert not seeds.keys & plan.entries.keys()
+
+
+def test_what_another_class_of_the_same_name_finished_is_not_passed_over(tmp_path: Path) -> None:
+    """A user's own may have other defaults than before: its trials have other keys then."""
+    names = ["wgan", "gan"]
+    sweep = load(tmp_path, text(space={"model.name": {"grid": names}}, seeds=60))
+    plan = Plan(tmp_path / "p", "s")
+    plan.basis = basis_of(sweep)
+    for trial in planned(sweep, listed=True):
+        ended(plan, trial, 1.0)
+    first = next(iter(plan.entries.values()))
+    plan.entries["gone"] = replace(first, key="gone", point={"model.name": "gone"})
+    assert streamed(sweep, plan).total == 0
+    for place, name in enumerate(names):  # as if one class were another one now
+        changed = Plan(tmp_path / "p", "s")
+        changed.basis = plan.basis
+        for number, entry in enumerate(plan.entries.values()):
+            key = entry.key if number // 60 == place else f"of old {entry.key}"
+            changed.entries[key] = replace(entry, key=key)
+        proposals = streamed(sweep, changed)
+        assert proposals.take(1)[0].point == {"model.name": names[1 - place]}, name
+
+
+@pytest.mark.parametrize("basis", ["", "another"])
+def test_a_plan_of_another_basis_is_told_by_its_keys(tmp_path: Path, made: Any, basis: str) -> None:
+    """Trials of equal point and seed may be others now; of equal key they are the same."""
+    sweep = load(tmp_path, text(space=LARGE))
+    trials = streamed(sweep).take(20)
+    plan = Plan(tmp_path / "p", "s")
+    plan.basis = basis
+    for trial in trials:
+        ended(plan, trial, 1.0)
+    made.clear()
+    proposals = streamed(sweep, plan)
+    assert len(made) > 20
+    assert not {trial.key for trial in proposals.take(50)} & plan.entries.keys()
+    wider = load(tmp_path, sweep.to_yaml(), ["network.depth=2"])
+    assert streamed(wider, plan).take(1)[0].point == trials[0].point
+    longer = load(tmp_path, sweep.to_yaml(), ["budget.g_steps=9"])
+    (first,) = streamed(longer, plan).take(1)  # to be trained further
+    assert (first.key, plan.entries[first.key].budget) == (trials[0].key, 9)
+
+
+def test_a_large_search_of_seeds_alone_makes_few(tmp_path: Path) -> None:
+    proposals = streamed(load(tmp_path, text(space=None, seeds=100_000)))
+    assert proposals.total == 100_000
+    assert [trial.seed for trial in proposals.take(3)] == [0, 1, 2]
+    assert len(proposals.keys) == LOOKED_AT
+
+
+def test_a_large_search_that_is_finished_has_nothing_to_train(tmp_path: Path) -> None:
+    sweep = load(tmp_path, text(space=CLIPS))
+    plan = Plan(tmp_path / "p", "s")
+    plan.basis = basis_of(sweep)
+    for trial in planned(sweep):
+        ended(plan, trial, 1.0)
+    proposals = streamed(sweep, plan)
+    assert (proposals.total, proposals.waiting, proposals.size) == (0, 0, 4)
+    assert proposals.keys == plan.entries.keys()
+    assert proposals.take(3) == []
+
+
+CLIPS = {"model.clip": {"grid": [0.1, 0.2, 0.3, 0.4]}}
+
+
+def test_a_mistake_in_a_combination_is_named_when_it_comes(tmp_path: Path) -> None:
+    sweep = load(tmp_path, text(space={"model.clip": {"grid": [0.1, -1.0]}}))
+    proposals = streamed(sweep)
+    with pytest.raises(ConfigError, match="greater than 0"):
+        proposals.take(2)
+
+
+def test_trials_of_a_shape_are_found_without_looking_at_others(tmp_path: Path) -> None:
+    """Whatever their number: a refill costs what it takes."""
+    trials = planned(load(tmp_path, text(space=SHAPES)))
+    looks = 0
+
+    class Counted:
+        def __init__(self, place: int, shape: str) -> None:
+            self.key, self._shape = str(place), shape
+
+        @property
+        def config(self) -> Any:
+            nonlocal looks
+            looks += 1
+            return SimpleNamespace(shape=self._shape)
+
+    assert len({trial.config.shape for trial in trials}) == 2
+    many: Any = [Counted(place, "common" if place < 5000 else "rare") for place in range(10_000)]
+    proposals = Listed(many)
+    looks = 0
+    for place in range(5000):
+        assert [trial.key for trial in proposals.take(1, shape="rare")] == [str(5000 + place)]
+    assert looks <= 5000
+    assert proposals.take(1)[0].key == "0"
 
 
 def test_tpe_is_asked_for_no_more_than_is_to_be_taken(tmp_path: Path) -> None:

@@ -467,3 +467,65 @@ def test_inverse_of_suggest() -> None:
         {k: v for k, v in points[0].items() if k != "data.n"},
     ):
         assert parsed.inverse(wrong) is None
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {},
+        {"model.clip": {"grid": [1, 2, 3]}, "network.width": {"choice": [1, 2]}},
+        {"model.clip": {"grid": [1, 2, 3]}, "network.width": {"grid": [1, 2, 2]}},
+        {"model.clip": {"uniform": [1, 2]}},
+        {
+            "model.name": {"grid": ["wgan", "gan", "lsgan"]},
+            "model.clip": {"grid": [1, 2], "when": {"model.name": "wgan"}},
+            "model.loss": {"grid": [1, 2, 3], "when": {"model.name": ["gan", "wgan"]}},
+            "network.width": {"grid": [1, 2, 3, 4]},
+            "optimizer.lr": {"uniform": [0.0, 1.0]},
+        },
+        {
+            "model.name": {"choice": ["wgan", "gan"]},
+            "model.clip": {"grid": [1, 2, 3], "when": {"model.name": "wgan"}},
+            "network.width": {"grid": [1, 2, 3, 4]},
+        },
+        {
+            "pair": {"grid": [{"model.name": "wgan", "network.width": 1}, {"model.name": "gan"}]},
+            "model.clip": {"grid": [1, 2, 3], "when": {"model.name": "wgan"}},
+            "data.n": {"grid": [1, 2]},
+        },
+        {
+            "model": {"grid": [{"name": "wgan"}, {"name": "gan"}]},
+            "optimizer.lr": {"grid": [1, 2, 3], "when": {"model.name": "wgan"}},
+            "data.n": {"grid": [1, 2]},
+        },
+    ],
+)
+def test_size_counts_what_a_walk_gives(tree: dict[str, Any], samples: int) -> None:
+    parsed = space(tree)
+    walked = list(parsed.walk(samples=samples, seed=0))
+    assert parsed.size(samples=samples, seed=0) == len(walked)
+    listed = parsed.grid(samples=samples, seed=0)
+    assert [p for i, p in enumerate(walked) if p not in walked[:i]] == listed
+
+
+def test_size_looks_at_no_combination_of_axes_that_decide_nothing() -> None:
+    tree = {f"model.a{i}": {"grid": list(range(1000))} for i in range(8)}
+    tree["network.name"] = {"grid": ["mlp", "dcgan"]}
+    tree["network.width"] = {"grid": [1, 2, 3], "when": {"network.name": "mlp"}}
+    assert space(tree).size(samples=5, seed=0) == 1000**8 * 4
+
+
+def test_size_draws_nothing_where_nothing_depends_on_what_is_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An axis that is drawn has one value at each combination, or does not apply."""
+
+    def walk(self: Space, **given: int) -> Any:
+        raise AssertionError("each combination, one after the other")
+
+    monkeypatch.setattr(Space, "walk", walk)
+    tree: dict[str, Any] = {f"model.a{i}": {"grid": list(range(1000))} for i in range(8)}
+    tree["optimizer.name"] = {"grid": ["adam", "sgd"]}
+    tree["optimizer.momentum"] = {"uniform": [0.0, 1.0], "when": {"optimizer.name": "sgd"}}
+    assert space(tree).size(samples=5, seed=0) == 1000**8 * 2 * 5

@@ -8,24 +8,10 @@ from pathlib import Path
 import pytest
 
 from gansweep.errors import ConfigError
-from gansweep.sweep import spending
 from gansweep.sweep.limits import Limits
 from gansweep.sweep.spending import SAVE_SECONDS, SPENT_FILE, Spending
 
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    one = Clock()
-    monkeypatch.setattr(spending, "time", one)
-    return one
+from .conftest import Clock
 
 
 def test_time_counts_between_begin_and_end_of_every_command(tmp_path: Path, clock: Clock) -> None:

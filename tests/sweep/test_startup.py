@@ -112,6 +112,7 @@ def test_tune_asks_for_workers_of_another_kind(monkeypatch: pytest.MonkeyPatch) 
     names = {*class_cache.ENV_VARS_TO_PROPAGATE, "AWS_SECRET_ACCESS_KEY", "OTHER"}
     monkeypatch.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", set(names))
     startup._take_warm_workers()
+    startup._keep_secrets()
     assert class_cache.DEFAULT_ENV_VARS == {}
     assert {n for n in names if not n.startswith("AWS_")} == class_cache.ENV_VARS_TO_PROPAGATE
 

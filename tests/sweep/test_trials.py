@@ -12,16 +12,19 @@ from torch import Tensor
 from gansweep.assembly import build_module
 from gansweep.config import TrialConfig
 from gansweep.data.base import Samples
-from gansweep.data.loader import Batch
+from gansweep.data.batch import Batch
 from gansweep.dataspec import DataSpec
 from gansweep.errors import ConfigError
+from gansweep.sweep import trials as trials_module
 from gansweep.sweep.trials import (
+    Names,
     check_data,
     compared_across,
     format_value,
+    is_listed,
     planned,
     short_key,
-    trial_name,
+    trial_count,
 )
 
 TRIAL = yaml.safe_load(TEXT)["trial"]
@@ -441,4 +444,102 @@ def test_format_value() -> None:
 
 def test_trial_name_of_a_point_without_axes(tmp_path: Path) -> None:
     sweep = load(tmp_path, text(space=None, seeds=2))
-    assert trial_name({}, 1, sweep) == "seed=1"
+    assert Names(sweep).of({}, 1) == "seed=1"
+
+
+def steps(count: int, unit: float) -> list[float]:
+    return [unit * (place + 1) for place in range(count)]
+
+
+MILLION = {
+    "model.clip": {"grid": steps(100, 0.001)},
+    "optimizer.lr": {"grid": steps(100, 1e-5)},
+    "optimizer.alpha": {"grid": steps(100, 0.009)},
+}
+
+
+def test_a_grid_of_a_million_points_is_planned_from_examples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take every value of every axis; how many trials there are is counted without them."""
+    made: list[Any] = []
+    real = trials_module.TrialMaker.resolve
+
+    def counted(self: Any, point: Any, problems: Any) -> Any:
+        made.append(point)
+        return real(self, point, problems)
+
+    monkeypatch.setattr(trials_module.TrialMaker, "resolve", counted)
+    sweep = load(tmp_path, text(space=MILLION, seeds=3))
+    assert trial_count(sweep) == 3 * 10**6
+    assert not is_listed(sweep)
+    examples = planned(sweep)
+    assert len(made) <= 300 + 500
+    assert {trial.seed for trial in examples} == {0}
+    for axis, values in MILLION.items():
+        assert {trial.point[axis] for trial in examples} == set(values["grid"])
+
+
+@pytest.mark.parametrize(("count", "listed"), [(500, True), (501, False)])
+def test_sweeps_up_to_a_thousand_trials_are_listed(
+    tmp_path: Path, count: int, listed: bool
+) -> None:
+    space = {"model.clip": {"grid": steps(count, 0.001)}}
+    sweep = load(tmp_path, text(space=space, seeds=2))
+    assert is_listed(sweep) is listed
+    assert trial_count(sweep) == 2 * count
+    population = {"scheduler": "pbt", "interval": 1}
+    assert is_listed(load(tmp_path, text(space=space, seeds=2, search=population)))
+    random = {"method": "random", "samples": count}
+    assert is_listed(load(tmp_path, text(space=space, seeds=2, search=random))) is listed
+
+
+def test_a_mistake_in_one_value_of_a_large_search_is_found(tmp_path: Path) -> None:
+    space = {**MILLION, "model.clip": {"grid": [*steps(99, 0.001), -1.0]}}
+    with pytest.raises(ConfigError, match=r"space\.model\.clip: .*greater than 0"):
+        planned(load(tmp_path, text(space=space)))
+
+
+def test_networks_are_built_once_for_each_shape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[TrialConfig] = []
+    real = trials_module.fitting
+
+    def counted(config: TrialConfig, spec: DataSpec) -> Any:
+        built.append(config)
+        return real(config, spec)
+
+    monkeypatch.setattr(trials_module, "fitting", counted)
+    space = {
+        "model.clip": {"grid": steps(10, 0.01)},
+        "optimizer.lr": {"grid": steps(10, 1e-4)},
+        "optimizer.momentum": {"grid": [0.0, 0.5]},
+        "network.width": {"grid": [8, 9]},
+    }
+    trials = planned(load(tmp_path, text(space=space)))
+    advice = check_data(trials)
+    assert len(trials) == len(advice) == 400
+    assert len(built) == 4  # two widths, and momentum that is 0 or not
+    for trial in trials:  # which depends on numbers too
+        momentum = trial.point["optimizer.momentum"] > 0
+        assert any("momentum" in line for line in advice[trial.key]) is momentum
+
+
+def test_trials_of_a_shape_are_advised_by_their_own_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which the variant may refuse, too."""
+
+    def advise(config: TrialConfig, discriminator: Any) -> list[str]:
+        return [f"{config.model.settings.clip} {config.d_optimizer.settings.lr}"]
+
+    monkeypatch.setattr(trials_module, "advise", advise)
+    space = {"model.clip": {"grid": steps(3, 0.01)}, "optimizer.lr": {"grid": steps(3, 1e-4)}}
+    trials = planned(load(tmp_path, text(space=space)))
+    assert len({trial.config.shape for trial in trials}) == 1
+    assert check_data(trials) == {
+        trial.key: [f"{trial.point['model.clip']} {trial.point['optimizer.lr']}"]
+        for trial in trials
+    }
+    assert len(trials) == 9

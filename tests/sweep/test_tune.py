@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
 import signal
@@ -15,7 +16,7 @@ import pytest
 
 from gansweep.sweep import grace, tune
 from gansweep.sweep.cards import Takes
-from gansweep.sweep.worker import Answer, PackAssigned
+from gansweep.sweep.worker import Answer, Assigned, PackAssigned
 
 # --- interrupts
 
@@ -99,6 +100,11 @@ def test_stopper_and_driver_can_be_pickled() -> None:
 PACK = PackAssigned(trials=(), engine="auto", waits=True)
 
 
+def given(pack: PackAssigned) -> dict[str, Any]:
+    """What Tune is given for a worker."""
+    return {"parcel": tune.Parcel(pack)}
+
+
 class Note(tune.Driver):
     """A driver that notes what it hears and answers as told."""
 
@@ -132,6 +138,7 @@ class Task:
 
     def __init__(self, name: str, *, error: Path | None = None, alive: bool = True) -> None:
         self.trial_id, self.error_file = name, error and str(error)
+        self.config = given(PACK)
         self.answers: list[Any] = []
         actor = SimpleNamespace(answer=SimpleNamespace(remote=self.answers.append))
         self.temporary_state = SimpleNamespace(ray_actor=actor if alive else None)
@@ -140,7 +147,7 @@ class Task:
 def test_searcher_hands_out_packs_until_none_can_come_any_more() -> None:
     driver = Note(PACK, None, None)
     searcher = tune._Searcher(driver)
-    assert searcher.suggest("t1") == {"pack": [PACK]}
+    assert searcher.suggest("t1")["parcel"].pack is PACK
     assert searcher.suggest("t2") is None  # a pack that runs may break, and its trials come again
     driver.working = False
     assert searcher.suggest("t2") == tune.Searcher.FINISHED
@@ -150,7 +157,7 @@ def test_searcher_hands_out_packs_until_none_can_come_any_more() -> None:
 def test_what_a_pack_takes_is_asked_of_ray() -> None:
     def asked(takes: Takes) -> Any:
         pack = PackAssigned(trials=(), engine="auto", waits=False, takes=takes)
-        return tune.PackWorker.default_resource_request({"pack": [pack]})
+        return tune.PackWorker.default_resource_request(given(pack))
 
     assert asked(Takes()).bundles == [{"CPU": 1.0}]
     anywhere = asked(Takes(2, 0.25))
@@ -221,29 +228,105 @@ def test_a_worker_process_trains_one_pack_after_another(monkeypatch: pytest.Monk
     monkeypatch.setattr(tune, "Worker", Pretended)
     monkeypatch.setattr(Pretended, "made", [], raising=False)
     process = object.__new__(tune.PackWorker)
-    process.setup({"pack": [PACK]})
+    process.setup(given(PACK))
     (first,) = Pretended.made
     assert first.pack is PACK
     assert process.step() == {"messages": ["message"], "done": False}
-    assert first.waited == tune.WAITING_STEP_SECONDS
+    assert first.waited == tune.STEP_SECONDS
+    assert process.config == {}  # it would go back with each result
     process.answer(Answer(closed=1))
     first.over = True
     assert process.step() == {"messages": ["message"], "done": True}
     other = PackAssigned(trials=(), engine="stacked", waits=False)
-    assert process.reset_config({"pack": [other]})
+    assert process.reset_config(given(other))
     assert first.heard == [Answer(closed=1), "interrupt"]
     process.step()
-    assert Pretended.made[1].waited == tune.STEP_SECONDS
     assert Pretended.made[1].pack is other
     process.cleanup()
     assert Pretended.made[1].heard == ["interrupt"]
+
+
+@pytest.mark.parametrize(
+    ("workers", "generation", "seconds"),
+    [
+        (1, 0, 1.0), (100, 0, 1.0), (250, 0, 1.0), (800, 0, 3.2), (10_000, 0, 4.0),
+        (1, 20, 0.1), (25, 20, 0.1), (100, 20, 0.4), (10_000, 20, 4.0),
+    ],
+)  # fmt: skip
+def test_all_workers_together_cause_so_many_events(
+    workers: int, generation: int, seconds: float
+) -> None:
+    """Until a graceful stop would wait for too long."""
+    trial = Assigned("k", {}, "r", "", "f", generation)
+    pack = PackAssigned(trials=(trial,), engine="auto", waits=True, workers=workers)
+    assert tune.step_seconds(pack) == seconds
+    assert workers / seconds <= tune.EVENTS_PER_SECOND or seconds == 4.0
+
+
+def test_tune_looks_for_nothing_among_packs_that_ended() -> None:
+    class Controller:
+        def get_trials(self) -> Any:
+            raise AssertionError("all that there ever were")
+
+    assert tune._InOrder().choose_trial_to_run(Controller()) is None
+
+
+def test_tune_is_given_what_keeps_it_from_looking_at_all_packs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    class Tuner:
+        def __init__(self, worker: Any, **options: Any) -> None:
+            given.update(options)
+
+        def fit(self) -> None:
+            given["environment"] = dict(os.environ)
+
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(tune.tune, "Tuner", Tuner)
+    tune.run_packs(Note(), concurrent=3, folder=tmp_path, on_interrupt=lambda: None)
+    asked, own = given["tune_config"], given["run_config"]
+    assert isinstance(asked.scheduler, tune._InOrder)
+    assert (asked.reuse_actors, asked.max_concurrent_trials) == (True, 3)
+    assert [type(each) for each in own.callbacks] == [tune._Watch]
+    assert given["environment"]["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] == "1"
+    assert int(given["environment"]["TUNE_GLOBAL_CHECKPOINT_S"]) > 3600
+
+
+def test_the_watch_keeps_no_pack_that_is_over(tmp_path: Path) -> None:
+    watch = tune._Watch(Note())
+    for name in ("a", "b", "c"):
+        watch.on_trial_result(1, [], Task(name), {"messages": []})
+    watch.on_trial_complete(1, [], Task("a"))
+    watch.on_trial_error(1, [], Task("b"))
+    assert list(watch._tasks) == ["c"]
+
+
+def test_tune_keeps_little_of_a_pack_that_is_over() -> None:
+    """It keeps all that it was given, until the sweep ends, with copies of it and statistics."""
+    text = "what a trial is told" * 1000
+    pack = PackAssigned((Assigned("k", {"a": text}, "r", "", "f"),), engine="auto", waits=True)
+    watch, over, broken = tune._Watch(Note()), Task("a"), Task("b")
+    for task in (over, broken):
+        task.config = given(pack)
+        assert copy.deepcopy(task.config)["parcel"] is task.config["parcel"]
+        assert pickle.loads(pickle.dumps(task.config))["parcel"].pack == pack  # to its worker
+        assert len(str(task.config)) < 200
+        result = {"messages": [text], "done": True, "trial_id": task.trial_id, "pid": 1}
+        watch.on_trial_result(1, [], task, result)
+        assert result == {"done": True, "trial_id": task.trial_id}
+        assert task.config["parcel"].pack is pack
+    watch.on_trial_complete(1, [], over)
+    watch.on_trial_error(1, [], broken)
+    for task in (over, broken):
+        assert len(pickle.dumps(task.config)) < 200
 
 
 def test_a_worker_process_is_given_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tune, "Worker", Pretended)
     monkeypatch.setattr(Pretended, "made", [], raising=False)
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    object.__new__(tune.PackWorker).setup(
-        {"pack": [PACK]}, environment={"MLFLOW_TRACKING_TOKEN": "t"}
-    )
+    process = object.__new__(tune.PackWorker)
+    process.setup(given(PACK), environment={"MLFLOW_TRACKING_TOKEN": "t"})
     assert os.environ["MLFLOW_TRACKING_TOKEN"] == "t"

@@ -95,6 +95,34 @@ def _wait(until: Callable[[], bool], seconds: float = 20) -> None:
 # --- what arrives
 
 
+@pytest.mark.parametrize("delivered_before", [True, False])
+def test_a_clock_set_back_between_two_processes_leaves_the_order_of_time(
+    uri: str,
+    run_id: str,
+    trial: Path,
+    make: MakeCourier,
+    monkeypatch: pytest.MonkeyPatch,
+    delivered_before: bool,
+) -> None:
+    """The second one may find a spool to go on with, or none."""
+    started = time.time_ns()
+    for first, hours_back in ((1, 0), (3, 1)):
+        monkeypatch.setattr(
+            time, "time_ns", lambda hours=hours_back: started - hours * 3600 * 10**9
+        )
+        tracker = SpoolTracker(trial)
+        for step in (first, first + 1):
+            tracker.log_metrics({"loss/d": 1.0}, step=step)
+        tracker.finish("KILLED")
+        if hours_back or delivered_before:
+            courier = make()
+            courier.add(run_id, trial)
+            assert courier.drain(20) == NOTHING
+            assert not (trial / FOLDER).exists()
+    found = MlflowClient(uri).get_metric_history(run_id, "loss/d")
+    assert [(m.step, m.timestamp) for m in found] == [(n, started // 10**6) for n in (1, 2, 3, 4)]
+
+
 def test_everything_arrives(
     uri: str,
     run_id: str,
@@ -785,3 +813,36 @@ def test_importing_it_imports_neither_mlflow_nor_torch() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "set()"
+
+
+def test_the_spool_of_a_trial_that_will_not_go_on_is_looked_at_no_more(
+    uri: str, run_id: str, trial: Path, make: MakeCourier
+) -> None:
+    """Nobody drains for it: a sweep has many trials, and few at a time."""
+    courier = make()
+    courier.add(run_id, trial)
+    tracker = SpoolTracker(trial)
+    tracker.log_metrics({"a/b": 1.0}, step=1)
+    tracker.finish("FINISHED")
+    _wait(lambda: _status(uri, run_id) == "FINISHED")
+    assert list(courier._deliveries) == [trial]  # it may go on, for all that is known
+    courier.release(trial)
+    _wait(lambda: not courier._deliveries)
+    assert list(trial.iterdir()) == []
+    assert _history(uri, run_id, "a/b") == [(1, 1.0)]
+    courier.release(trial)  # no harm
+    assert courier.drain() == NOTHING
+
+
+def test_what_is_released_is_delivered_first(
+    uri: str, run_id: str, trial: Path, make: MakeCourier
+) -> None:
+    courier = make()
+    tracker = SpoolTracker(trial)
+    tracker.log_metrics({"a/b": 1.0}, step=1)
+    tracker.flush()
+    courier.add(run_id, trial)
+    courier.release(trial)  # without an end: its worker died
+    _wait(lambda: _history(uri, run_id, "a/b") == [(1, 1.0)])
+    assert courier.drain() == NOTHING
+    assert list(courier._deliveries) == [trial]  # who settles the run sees to it

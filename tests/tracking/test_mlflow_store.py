@@ -7,6 +7,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -289,3 +290,64 @@ def test_no_secret_is_stored(
     assert (data.tags["gansweep.x"], data.tags["gansweep.reason"]) == ("token=***", "***")
     file = tmp_path / "mlruns" / "sweep" / run / "artifacts" / "source" / "a.yaml"
     assert file.read_text() == "# ***"
+
+
+def _searches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    made: list[str] = []
+    real = MlflowClient.search_runs
+
+    def counted(self: MlflowClient, *arguments: Any, **named: Any) -> Any:
+        made.append(named["filter_string"])
+        return real(self, *arguments, **named)
+
+    monkeypatch.setattr(MlflowClient, "search_runs", counted)
+    return made
+
+
+def test_runs_of_an_index_are_found_without_a_search(
+    uri: str, experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = MlflowStore(uri)
+    parent = one.parent_run(experiment, "sweep")
+    known = [one.trial_run(experiment, parent, f"k{i}", f"trial {i}", {}) for i in range(3)]
+    one.settle(known[0], "KILLED")
+    MlflowClient(uri).delete_run(known[2])
+    store = MlflowStore(uri)
+    made = _searches(monkeypatch)
+    store.index_trials(experiment)
+    assert len(made) == 1
+    assert store.trial_run(experiment, parent, "k0", "renamed", {"lr": 1}) == known[0]
+    assert store.trial_run(experiment, parent, "k1", "trial 1", {}) == known[1]
+    fresh = [store.trial_run(experiment, parent, f"k{i}", f"trial {i}", {}) for i in range(2, 9)]
+    assert len({*known, *fresh}) == 10
+    again = [store.trial_run(experiment, parent, f"k{i}", f"trial {i}", {}) for i in range(2, 9)]
+    assert again == fresh
+    assert len(made) == 1
+    run = MlflowClient(uri).get_run(known[0])
+    assert (run.info.status, run.info.run_name, run.data.params) == (
+        "RUNNING", "renamed", {"lr": "1"},
+    )  # fmt: skip
+    assert MlflowStore(uri).trial_run(experiment, parent, "k5", "trial 5", {}) == fresh[3]
+
+
+def test_a_run_that_a_call_may_have_made_is_searched_for(
+    uri: str, experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server made it, and its answer was lost."""
+    store = MlflowStore(uri)
+    store.index_trials(experiment)
+    real = MlflowClient.create_run
+
+    def lost(self: MlflowClient, *arguments: Any, **named: Any) -> Any:
+        real(self, *arguments, **named)
+        raise MlflowException("timed out")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "create_run", lost)
+        with pytest.raises(MlflowException, match="timed out"):
+            store.trial_run(experiment, None, "k", "trial", {})
+    made = _searches(monkeypatch)
+    run_id = store.trial_run(experiment, None, "k", "trial", {})
+    assert len(made) == 1
+    assert len(MlflowClient(uri).search_runs([experiment], filter_string="")) == 1
+    assert MlflowClient(uri).get_run(run_id).data.tags["gansweep.key"] == "k"

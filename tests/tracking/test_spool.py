@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import resource
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +278,44 @@ def test_a_full_disk_is_a_warning_and_costs_nothing_once_it_has_room(
     tracker._file = real
     tracker.finish("FINISHED")
     assert steps(tmp_path) == [0, 1, 2]
+
+
+def test_a_picture_that_the_disk_refused_is_written_once_it_has_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = SpoolTracker(tmp_path)
+    tracker.log_metrics({"a/b": 1.0}, step=1)
+    tracker.flush()
+    first, second = (torch.full((1, 32, 32), shade, dtype=torch.uint8) for shade in (1, 2))
+    with files_of_at_most(lines(tmp_path).stat().st_size + 50):
+        tracker.log_image("samples", first, step=2)
+        with pytest.raises(OSError, match="File too large"):
+            tracker.flush()
+        assert list((tmp_path / FOLDER).glob("*.npy")) == []  # nor a part of it
+        with pytest.raises(OSError, match="File too large"):
+            tracker.flush()
+    assert steps(tmp_path) == [1]
+    assert len(read(tmp_path)) == 1  # no line speaks of a file that is not there
+    assert caplog.text.count("the record is not on the disk") == 1
+    tracker.log_image("samples", second, step=3)
+    tracker.flush()
+    _, *pictures = read(tmp_path)
+    assert [(type(each), each.step) for each in pictures] == [(Image, 2), (Image, 3)]
+    found = [np.load(tmp_path / FOLDER / each.file) for each in pictures]
+    assert [(each.shape, each.min(), each.max()) for each in found] == [
+        ((32, 32, 1), 1, 1), ((32, 32, 1), 2, 2),
+    ]  # fmt: skip
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """The kernel refuses longer ones, after as much as there is room for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_the_spools_below_a_folder(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import insort
+from dataclasses import dataclass, field
 from typing import Literal, final
-
-import numpy as np
 
 from gansweep.sweep.schedulers.base import SIGN, AtOnce, Continue, Decision, Stop
 
@@ -32,22 +32,50 @@ class ASHA(AtOnce):
         super().__init__()
         self._sign = SIGN[mode]
         self._reduction = reduction
-        self._share = (1 - 1 / reduction) * 100
+        self._share = (1 - 1 / reduction) * 100 / 100  # rounded as NumPy's percentiles are
         rungs = []
         while grace <= budget:
             rungs.append(grace)
             grace *= reduction
-        self._rungs: dict[int, dict[str, float]] = {rung: {} for rung in reversed(rungs)}
+        self._rungs = {rung: _Rung() for rung in reversed(rungs)}
 
     def decide(self, key: str, g_steps: int, value: float) -> Decision:
         reward = -self._sign * value
         for rung, recorded in self._rungs.items():
-            if g_steps < rung or key in recorded:
+            if g_steps < rung or key in recorded.keys:
                 continue
-            before = list(recorded.values())
-            recorded[key] = reward
-            if before and reward < np.percentile(before, self._share):
-                best = f"the best 1/{self._reduction} of {len(before) + 1}"
+            bar = recorded.quantile(self._share)
+            recorded.add(key, reward)
+            if bar is not None and reward < bar:
+                best = f"the best 1/{self._reduction} of {len(recorded)}"
                 return Stop(f"asha: {value:.4g} is not in {best} at the rung of {rung} g_steps")
             break
         return Continue()
+
+
+@final
+@dataclass
+class _Rung:
+    """The rewards recorded at a rung, in order: a report costs no look at all of them."""
+
+    keys: set[str] = field(default_factory=set)
+    ordered: list[float] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ordered)
+
+    def add(self, key: str, reward: float) -> None:
+        self.keys.add(key)
+        insort(self.ordered, reward)
+
+    def quantile(self, share: float) -> float | None:
+        """Linear between values, as NumPy has it; None of none."""
+        if not self.ordered:
+            return None
+        place = (len(self.ordered) - 1) * share
+        below = int(place)
+        low = self.ordered[below]
+        high = self.ordered[min(below + 1, len(self.ordered) - 1)]
+        part = place - below
+        # From the nearer end, so that two equal values give this value.
+        return low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part)

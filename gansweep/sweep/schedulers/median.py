@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+import math
+from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from typing import Literal, final
 
@@ -36,33 +37,68 @@ class MedianRule(AtOnce):
         self._grace = grace
         self._steps: dict[str, list[int]] = defaultdict(list)
         self._values: dict[str, list[float]] = defaultdict(list)
-        self._means: dict[tuple[str, int], float | None] = {}
+        self._columns: dict[int, _Column] = {}  # by the g_steps that were asked about
 
     def decide(self, key: str, g_steps: int, value: float) -> Decision:
-        place = bisect_left(self._steps[key], g_steps)
-        self._steps[key].insert(place, g_steps)
+        steps = self._steps[key]
+        before = steps[-1] if steps else -1
+        place = bisect_left(steps, g_steps)
+        steps.insert(place, g_steps)
         self._values[key].insert(place, self._sign * value)
+        for asked, column in self._columns.items():
+            if before < asked <= g_steps:
+                column.add(key, self._mean(key, asked))
         if g_steps < self._grace:
             return Continue()
-        means = [
-            self._mean(other, g_steps)
-            for other, steps in self._steps.items()
-            if other != key and steps[-1] >= g_steps
-        ]
-        known = [mean for mean in means if mean is not None]
-        if len(known) < FEWEST:
+        others = self._column(g_steps)
+        count = others.count_without(key)
+        if count < FEWEST:
             return Continue()
-        best, median = min(self._values[key]), float(np.median(known))
+        best, median = min(self._values[key]), others.median_without(key)
         if best <= median:
             return Continue()
         best, median = self._sign * best, self._sign * median
-        return Stop(f"median: {best:.4g} at best, the median of {len(known)} is {median:.4g}")
+        return Stop(f"median: {best:.4g} at best, the median of {count} is {median:.4g}")
+
+    def _column(self, g_steps: int) -> _Column:
+        """The means of all trials that are at `g_steps` or beyond; those that come there join."""
+        if g_steps not in self._columns:
+            column = self._columns[g_steps] = _Column()
+            for key, steps in self._steps.items():
+                if steps[-1] >= g_steps:
+                    column.add(key, self._mean(key, g_steps))
+        return self._columns[g_steps]
 
     def _mean(self, key: str, g_steps: int) -> float | None:
         """The running mean of a trial that is at `g_steps` or beyond, where it never changes."""
-        if (key, g_steps) not in self._means:
-            steps = self._steps[key]
-            first, last = bisect_left(steps, self._grace), bisect_right(steps, g_steps)
-            values = self._values[key][first:last]
-            self._means[key, g_steps] = float(np.mean(values)) if values else None
-        return self._means[key, g_steps]
+        steps = self._steps[key]
+        first, last = bisect_left(steps, self._grace), bisect_right(steps, g_steps)
+        values = self._values[key][first:last]
+        return float(np.mean(values)) if values else None
+
+
+@final
+class _Column:
+    """Means at one g_step, in order: a report costs no look at all of them."""
+
+    def __init__(self) -> None:
+        self._means: dict[str, float] = {}
+        self._ordered: list[float] = []
+
+    def add(self, key: str, mean: float | None) -> None:
+        if mean is not None:
+            self._means[key] = mean
+            insort(self._ordered, mean)
+
+    def count_without(self, key: str) -> int:
+        return len(self._ordered) - (key in self._means)
+
+    def median_without(self, key: str) -> float:
+        """Of the others, of which there are some."""
+        own = bisect_left(self._ordered, self._means[key]) if key in self._means else math.inf
+        count = self.count_without(key)
+
+        def other(place: int) -> float:
+            return self._ordered[place if place < own else place + 1]
+
+        return (other((count - 1) // 2) + other(count // 2)) / 2

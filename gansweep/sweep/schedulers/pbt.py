@@ -71,9 +71,13 @@ class PBT(Scheduler):
         self._furthest: dict[str, int] = {}
         self._reported: dict[int, dict[str, float]] = defaultdict(dict)  # in undecided generations
         self._decided: dict[int, dict[str, Decision]] = defaultdict(dict)
+        self._awaited: dict[int, set[str]] = {}  # members that undecided generations wait for
 
     def begin(self, key: str, settings: Mapping[str, Any]) -> None:
         self._settings.setdefault(key, flatten(settings))
+        for g_step, awaited in self._awaited.items():
+            if self._is_awaited(key, g_step):
+                awaited.add(key)
 
     def report(self, key: str, g_steps: int, value: float) -> Answers:
         if key not in self._settings or not self._is_generation(g_steps):
@@ -84,6 +88,9 @@ class PBT(Scheduler):
             return [(key, decision)]
         self._reported[g_steps][key] = self._sign * value
         self._furthest[key] = max(g_steps, self._furthest.get(key, 0))
+        for g_step, awaited in self._awaited.items():
+            if g_step <= self._furthest[key]:
+                awaited.discard(key)
         return self._complete()
 
     def ended(self, key: str) -> Answers:
@@ -91,6 +98,8 @@ class PBT(Scheduler):
         self._furthest.pop(key, None)
         for reported in self._reported.values():
             reported.pop(key, None)
+        for awaited in self._awaited.values():
+            awaited.discard(key)
         return self._complete()
 
     def _is_generation(self, g_steps: int) -> bool:
@@ -100,8 +109,12 @@ class PBT(Scheduler):
         """The answers of all generations that wait for nobody any more, the earliest first."""
         answers: Answers = []
         for g_step in sorted(self._reported):
-            if any(self._awaited(key, g_step) for key in self._settings):
+            if g_step not in self._awaited:
+                members = {key for key in self._settings if self._is_awaited(key, g_step)}
+                self._awaited[g_step] = members
+            if self._awaited[g_step]:
                 continue
+            del self._awaited[g_step]
             decisions = self._decide(g_step, self._reported.pop(g_step))
             for key, decision in decisions.items():
                 self._take_over(key, decision)
@@ -109,7 +122,7 @@ class PBT(Scheduler):
             answers.extend(decisions.items())
         return answers
 
-    def _awaited(self, key: str, g_step: int) -> bool:
+    def _is_awaited(self, key: str, g_step: int) -> bool:
         here = key in self._reported[g_step] or key in self._decided[g_step]
         return not here and self._furthest.get(key, 0) < g_step
 

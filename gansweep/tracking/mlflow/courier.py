@@ -6,6 +6,8 @@ import logging
 import math
 import threading
 import time
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
@@ -101,6 +103,12 @@ class Courier:
         with self._changed:
             self._deliveries.pop(folder, None)
 
+    def release(self, folder: Path) -> None:
+        """The trial will not go on: once its end is delivered, nobody looks at its spool again."""
+        with self._changed:
+            if folder in self._deliveries:
+                self._deliveries[folder].released = True
+
     def backlog(self) -> Backlog:
         """What lies undelivered now."""
         counts = [count for each in self._all() if (count := each.waiting)]
@@ -112,7 +120,7 @@ class Courier:
         It gives up after `patience_s` seconds without progress, and after `within_s` seconds.
         Spools that have ended and are delivered are removed.
         """
-        wanted = [(each, each.complete) for each in self._all()]
+        wanted = deque((each, each.complete) for each in self._all())
         begun = time.monotonic()
         for each, _ in wanted:
             each.retry_at = 0.0
@@ -120,7 +128,11 @@ class Courier:
         self._wake.set()
         with self._changed:
             try:
-                while any(each.offset < size for each, size in wanted):
+                while True:
+                    while wanted and wanted[0][0].offset >= wanted[0][1]:
+                        wanted.popleft()
+                    if not wanted:
+                        break
                     end = min(max(begun, self._progress) + patience_s, begun + within_s)
                     left = end - time.monotonic()
                     if left <= 0:
@@ -128,9 +140,7 @@ class Courier:
                     self._changed.wait(left)
             finally:
                 self._awaited = False
-            for folder, each in list(self._deliveries.items()):
-                if each.remove_if_over():
-                    del self._deliveries[folder]
+        self._remove(self._all())
         return self.backlog()
 
     def close(self) -> None:
@@ -144,15 +154,24 @@ class Courier:
         with self._changed:
             return list(self._deliveries.values())
 
+    def _remove(self, deliveries: Iterable[Delivery]) -> None:
+        """Remove spools that have ended and are delivered."""
+        for each in deliveries:
+            with self._changed:
+                if self._deliveries.get(each.trial) is each and each.remove_if_over():
+                    del self._deliveries[each.trial]
+
     # The rest runs in the thread.
 
     def _work(self) -> None:
         while not self._stop:
             self._spent = 0.0
-            deliveries = [each for each in self._all() if each.has_news]
+            known = self._all()
+            deliveries = [each for each in known if each.has_news]
             for each in deliveries:
                 if not self._stop and each.retry_at <= time.monotonic():
                     self._advance(each)
+            self._remove(each for each in known if each.released)
             rest = min(self._spent / _MOST_OF_THE_TIME, _LONGEST_REST_SECONDS)
             if self._awaited:
                 rest = 0.0

@@ -38,7 +38,9 @@ class Delivery:
 
     def __init__(self, run_id: str, folder: Path, *, artifact_patience_s: float) -> None:
         self.run_id: Final = run_id
+        self.trial: Final = folder
         self.folder: Final = folder / FOLDER
+        self.released = False  # nothing is written to it any more
         self.retry_at = 0.0  # by the monotonic clock
         self.delay = 0.0
         self._lines = self.folder / LINES

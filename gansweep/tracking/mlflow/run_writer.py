@@ -45,12 +45,14 @@ class RunWriter:
 
     Calls raise what MLflow raises while the store is away, and ArtifactsAwayError; called again
     with the same records, they store each once. What the run refuses is dropped, with one warning.
+    A record of a clock that was set back since gets the time of the last one that the run has.
     """
 
     def __init__(self, run_id: str, folder: Path, *, artifact_patience_s: float) -> None:
         self.run_id: Final = run_id
         self._folder = folder
         self._steps: dict[str, int] | None = None  # last one of each metric and series, once known
+        self._latest = 0  # time of the last metric
         self._gone = False
         self._patience = artifact_patience_s
         self._artifact_patience = artifact_patience_s
@@ -86,13 +88,14 @@ class RunWriter:
         """What can be refused by itself, without the steps that the run has already."""
         assert self._steps is not None
         atoms: list[_Scalar | _Tag] = []
-        last = dict(self._steps)
+        last, latest = dict(self._steps), self._latest
         for record in records:
             if isinstance(record, Metrics):
+                latest = max(latest, record.milliseconds)
                 for name, value in record.values.items():
                     if record.step > last.get(name, -1):
                         last[name] = record.step
-                        atoms.append(_Scalar(name, value, record.milliseconds, record.step))
+                        atoms.append(_Scalar(name, value, latest, record.step))
             elif isinstance(record, Tags):
                 atoms += [_Tag(*item) for item in tag_names.namespaced(record.tags).items()]
         return atoms
@@ -115,6 +118,7 @@ class RunWriter:
 
         if self._attempt(client, call, atoms[0] if len(atoms) == 1 else None):
             self._steps.update((scalar.name, scalar.step) for scalar in scalars)
+            self._latest = max([self._latest, *(scalar.milliseconds for scalar in scalars)])
         elif len(atoms) > 1 and not self._gone:
             middle = len(atoms) // 2
             self._send(client, atoms[:middle])
@@ -139,7 +143,7 @@ class RunWriter:
                 pixels,
                 key=image.key,
                 step=image.step,
-                timestamp=image.milliseconds,
+                timestamp=max(self._latest, image.milliseconds),
                 synchronous=True,
             )
 
@@ -202,6 +206,7 @@ class RunWriter:
                 return {}
             raise
         steps = {metric.key: metric.step for metric in run.data._metric_objs}
+        self._latest = max((metric.timestamp for metric in run.data._metric_objs), default=0)
         with contextlib.suppress(Exception):  # artifacts may lie where nobody answers now
             for artifact in client.list_artifacts(self.run_id, "images"):
                 series, _, rest = artifact.path.partition("+step+")

@@ -56,6 +56,8 @@ class MlflowStore:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
+        self._indexed: dict[str, dict[str, str]] = {}  # run ids of trials, by experiment and key
+        self._unsure: set[str] = set()  # keys of runs that a call that failed may have made
 
     @functools.cached_property
     def _client(self) -> Any:
@@ -153,6 +155,17 @@ class MlflowStore:
         own = {**(tags or {}), **({"mlflow.parentRunId": parent} if parent else {})}
         return self._run(experiment_id, tag_names.KEY, key, name=name, tags=own, params=params)
 
+    def index_trials(self, experiment_id: str) -> None:
+        """Look once which runs of trials there are, so that `trial_run` need not search for each.
+
+        A search costs the store the more the more runs there are. Nobody else may make runs of the
+        same trials from now on.
+        """
+        index: dict[str, str] = {}
+        for run in self._search(experiment_id, f"tags.`{tag_names.KEY}` LIKE '%'"):
+            index.setdefault(run.data.tags[tag_names.KEY], str(run.info.run_id))
+        self._indexed[experiment_id] = index
+
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Tags; a later value replaces an earlier one."""
         from mlflow.entities import RunTag
@@ -189,8 +202,12 @@ class MlflowStore:
         Raises:
             ConfigError: there is no such experiment.
         """
+        return list(self.each_trial(experiment))
+
+    def each_trial(self, experiment: str) -> Iterator[TrialRecord]:
+        """As `trials`, one after the other."""
         number = self.existing_experiment(experiment)
-        return [_record(run) for run in self._search(number, f"tags.`{tag_names.KEY}` LIKE '%'")]
+        yield from map(_record, self._search(number, f"tags.`{tag_names.KEY}` LIKE '%'"))
 
     def sweep_tags(self, experiment: str) -> dict[str, str]:
         """The tags of the experiment's sweep, as in `TrialRecord`; none where it has no parent run.
@@ -289,14 +306,18 @@ class MlflowStore:
         hidden = {name: redact(text) for name, text in tag_names.namespaced(tags).items()}
         wanted = hidden | {tag: value}
         stored: Mapping[str, str] = {}
-        run = next(self._search(experiment_id, f"tags.`{tag}` = {_quoted(value)}"), None)
+        run = self._find(experiment_id, tag, value)
         if run is None:
             origin = {
                 "mlflow.user": _user(),
                 "mlflow.source.name": "gansweep",
                 "mlflow.source.type": "LOCAL",
             }
+            self._unsure.add(value)
             run = self._client.create_run(experiment_id, run_name=name, tags=origin | wanted)
+            self._unsure.discard(value)
+            if tag == tag_names.KEY and experiment_id in self._indexed:
+                self._indexed[experiment_id][value] = str(run.info.run_id)
         else:
             stored = run.data.params
             known = run.data.tags
@@ -312,6 +333,16 @@ class MlflowStore:
         if fresh:
             self._log_params(run_id, fresh)
         return run_id
+
+    def _find(self, experiment_id: str, tag: str, value: str) -> Any:
+        """The run with that tag, the oldest one; None where there is none."""
+        index = self._indexed.get(experiment_id) if tag == tag_names.KEY else None
+        if index is None or value in self._unsure:
+            return next(self._search(experiment_id, f"tags.`{tag}` = {_quoted(value)}"), None)
+        if value not in index:
+            return None
+        run = self._client.get_run(index[value])
+        return run if run.info.lifecycle_stage == "active" else None
 
     def _log_params(self, run_id: str, params: Mapping[str, object]) -> None:
         from mlflow.entities import Param

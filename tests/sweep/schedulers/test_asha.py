@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import numpy as np
 import pytest
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
-from gansweep.sweep.schedulers.asha import ASHA
+from gansweep.sweep.schedulers.asha import ASHA, _Rung
 from gansweep.sweep.schedulers.base import Continue, Stop
 
 from .ray_side import Case, Tally, compare
@@ -113,3 +115,18 @@ def test_decisions_are_those_of_ray() -> None:
         compare(case, ours, theirs, tally)
     assert tally.stops > 2_000
     assert tally.reports - tally.stops > 20_000
+
+
+@pytest.mark.parametrize("reduction", [2, 3, 4, 6, 7, 12])
+def test_a_rungs_bar_is_numpys_percentile_to_the_last_bit(reduction: int) -> None:
+    rng = random.Random(reduction)
+    rung, values, compared = _Rung(), [], 0
+    share = asha(reduction=reduction)._share
+    assert rung.quantile(share) is None
+    for place in range(300):
+        value = rng.choice([rng.gauss(0, 1), 0.5, -1e30, 10 ** rng.uniform(-8, 8)])
+        values.append(value)
+        rung.add(str(place), value)
+        assert rung.quantile(share) == np.percentile(values, (1 - 1 / reduction) * 100)
+        compared += 1
+    assert compared == 300

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import numpy as np
 import pytest
 from ray.tune.schedulers import MedianStoppingRule
 
+from gansweep.sweep.schedulers import median as module
 from gansweep.sweep.schedulers.base import Stop
 from gansweep.sweep.schedulers.median import MedianRule
 
@@ -111,3 +114,38 @@ def test_the_last_value_of_a_completed_trial_counts_once_and_twice_in_ray() -> N
     result = {"g_steps": 100, "objective": 2.75}
     assert theirs.on_trial_result(CONTROLLER, fakes["x"], result) == "CONTINUE"
     assert told(ours, ("x", 100, 2.75)) == [True]
+
+
+def test_the_bar_is_the_median_of_the_others_to_the_last_bit() -> None:
+    rng = random.Random(0)
+    column, means, compared = module._Column(), {}, 0
+    for place in range(200):
+        key, mean = str(place), rng.choice([rng.gauss(0, 1), 0.5, 1e30])
+        means[key] = mean
+        column.add(key, mean)
+        for asked in (key, "0", "none"):
+            others = [value for other, value in means.items() if other != asked]
+            assert column.count_without(asked) == len(others)
+            if others:
+                assert column.median_without(asked) == np.median(others)
+                compared += 1
+    assert compared == 3 * 200 - 2
+
+
+@pytest.mark.parametrize("count", [50, 100, 200])
+def test_a_report_costs_no_look_at_all_trials(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean of a trial is taken once for each g_step that is asked about."""
+    taken = 0
+    real = MedianRule._mean
+
+    def counted(self: MedianRule, key: str, g_steps: int) -> Any:
+        nonlocal taken
+        taken += 1
+        return real(self, key, g_steps)
+
+    monkeypatch.setattr(MedianRule, "_mean", counted)
+    rule, steps = MedianRule(mode="min", grace=1), range(1, 11)
+    for step in steps:
+        for trial in range(count):
+            rule.report(str(trial), step, trial / count)
+    assert taken == count * len(steps)

@@ -228,6 +228,14 @@ def test_who_begins_late_forms_a_generation_of_its_own() -> None:
     assert len(generation(pbt, {"02": 9.0, "03": 8.0}, 20)) == 4
 
 
+def test_who_begins_while_others_wait_is_waited_for() -> None:
+    pbt = population(2)
+    assert pbt.report("00", 10, 1.0) == []
+    pbt.begin("02", {"optimizer.lr": 1e-3})
+    assert pbt.report("01", 10, 2.0) == []
+    assert len(pbt.report("02", 10, 3.0)) == 3
+
+
 def test_who_has_gone_past_a_generation_is_not_waited_for() -> None:
     pbt = population(3)
     assert pbt.report("00", 10, 1.0) == []
@@ -351,3 +359,25 @@ def test_an_axis_that_does_not_apply_is_left_out() -> None:
 def test_other_settings_of_the_donor_are_not_copied() -> None:
     found = explored(LR, {"optimizer.lr": 1e-3, "seed": 4})
     assert [list(each) for each in found] == [["optimizer.lr"]] * 400
+
+
+@pytest.mark.parametrize("size", [50, 100, 200])
+def test_a_report_costs_no_look_at_the_whole_population(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whom a generation waits for is found once."""
+    looks = 0
+    real = PBT._is_awaited
+
+    def counted(self: PBT, key: str, g_step: int) -> bool:
+        nonlocal looks
+        looks += 1
+        return real(self, key, g_step)
+
+    monkeypatch.setattr(PBT, "_is_awaited", counted)
+    pbt = population(size)
+    keys = list(pbt._settings)
+    assert len(keys) == size
+    answered = [len(pbt.report(key, 10, float(place))) for place, key in enumerate(keys)]
+    assert answered == [0] * (size - 1) + [size]
+    assert looks <= size

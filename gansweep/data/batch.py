@@ -1,10 +1,9 @@
-"""Batches for Lightning: one batch is the data of one generator step."""
+"""Batches: one batch is the data of one generator step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import final
+from typing import Self, final
 
 import torch
 from torch import Tensor
@@ -27,6 +26,14 @@ class Batch:
     samples: Samples
     indices: Tensor
     device: torch.device
+
+    @classmethod
+    def take(
+        cls, samples: Samples, order: BatchOrder, *, steps: int, size: int, device: torch.device
+    ) -> Self:
+        """The next in `order`: `steps` batches of `size` samples."""
+        indices = order.take(steps * size).view(steps, size)
+        return cls(samples, indices.to(samples.x.device), device)
 
     @property
     def steps(self) -> int:
@@ -52,45 +59,6 @@ class Batch:
             return None
         y = self.samples.labels.index_select(0, self.indices[step])
         return y.to(self.device, non_blocking=True)
-
-
-@final
-class ResidentLoader:
-    """An iterable of `Batch`, from generator step `start` to `stop`, over data held in memory.
-
-    The data lie on `device` where they take less than half of its free memory, else in host
-    memory. `d_steps(g)` is how many discriminator steps generator step g has. It has a length,
-    so Lightning fetches nothing ahead and `order` stands where training stands.
-    """
-
-    def __init__(
-        self,
-        samples: Samples,
-        *,
-        order: BatchOrder,
-        batch_size: int,
-        d_steps: Callable[[int], int],
-        start: int,
-        stop: int,
-        device: torch.device,
-    ) -> None:
-        self.order = order
-        self._samples = resident(samples, device)
-        self._batch_size = batch_size
-        self._d_steps = d_steps
-        self._start = start
-        self._stop = stop
-        self._device = device
-
-    def __len__(self) -> int:
-        return max(0, self._stop - self._start)
-
-    def __iter__(self) -> Iterator[Batch]:
-        home = self._samples.x.device
-        for g_step in range(self._start, self._stop):
-            steps = self._d_steps(g_step)
-            indices = self.order.take(steps * self._batch_size).view(steps, self._batch_size)
-            yield Batch(self._samples, indices.to(home, non_blocking=True), self._device)
 
 
 def resident(samples: Samples, device: torch.device) -> Samples:

@@ -1,0 +1,237 @@
+"""Where a sweep keeps its files: a folder, or an object store that a folder here is a copy of."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path, PurePosixPath
+from typing import final
+
+from gansweep.commands.folders import LOG_FILE, PLAN_FILE, SHEET_FILE, sweep_folder
+from gansweep.commands.scope import Whole, standing
+from gansweep.ownership import sole_use
+from gansweep.storage import Bucket, Copy, Mirror, StorageError, is_url, scratch
+from gansweep.sweep.changes import changes_file
+from gansweep.sweep.judge import JOURNAL_FILE
+from gansweep.sweep.pace import PACES_FILE
+from gansweep.sweep.plan import Plan, trial_folder, trials_folder
+from gansweep.sweep.spending import SPENT_FILE
+from gansweep.sweep.trial_copy import trial_copy
+from gansweep.tracking.spool import FOLDER as SPOOL
+
+CHANGES_FILE = changes_file(Path(PLAN_FILE)).name
+
+LAST_SECONDS = 15.0
+"""How long a command that ends tries to store what it wrote: a stop has a minute in all."""
+
+
+def find_home(root: Path | str, name: str) -> Home:
+    """Of the sweep `name` below the folder or URL `root`; ConfigError as `Bucket` raises it."""
+    return _Store(str(root), name) if is_url(root) else _Folder(Path(root), name)
+
+
+class Home(ABC):
+    """Where a sweep keeps its files.
+
+    folder: here, with the plan and what else the driver writes; url: "" where that is all there is.
+    """
+
+    def __init__(self, folder: Path, url: str = "") -> None:
+        self.folder = folder
+        self.url = url
+
+    def __str__(self) -> str:
+        return self.url or str(self.folder)
+
+    @abstractmethod
+    def check(self, *, write: bool) -> None:
+        """ConfigError where it cannot be used; nothing is left there."""
+
+    @abstractmethod
+    def as_it_is(self, *names: str) -> AbstractContextManager[Path]:
+        """A folder with those files of the sweep that there are, to be read.
+
+        Each is as it is now, and not older than those that are named before it.
+        """
+
+    @abstractmethod
+    def of_all(self, name: str) -> AbstractContextManager[list[Path]]:
+        """The files `name` of this sweep and of those beside it, to be read."""
+
+    @abstractmethod
+    def standing(self, name: str) -> Plan:
+        """The plan of the sweep `name` as it is there now, to be read, whoever has it."""
+
+    @abstractmethod
+    def siblings(self) -> list[str]:
+        """The sweeps that are kept beside it, and itself where it is there."""
+
+    @abstractmethod
+    def sole_use(self, on_loss: Callable[[], None] | None = None) -> AbstractContextManager[None]:
+        """It is this process's alone; ConfigError where another one has it."""
+
+    @abstractmethod
+    def in_use(self) -> AbstractContextManager[None]:
+        """`folder` as earlier commands left it, spools included; afterwards it is there for good.
+
+        Raises:
+            OSError: the store does not take what was last written, which then lies in `folder`.
+        """
+
+    @abstractmethod
+    def store(self) -> None:
+        """What the driver wrote is there before this returns; OSError where that is impossible."""
+
+    @abstractmethod
+    def fetch_spools(self) -> None:
+        """Have here what trials elsewhere recorded and nobody has delivered."""
+
+    @abstractmethod
+    def drop_spools(self) -> None:
+        """Spools that were fetched, and delivered since, are gone for good."""
+
+    def trial_place(self, key: str) -> str:
+        """Where a trial's folder is for good: a path or a URL."""
+        return f"{self}/{trial_folder(Path(), key).as_posix()}"
+
+    @abstractmethod
+    def trial(self, key: str) -> AbstractContextManager[Path]:
+        """The folder of a trial that trains here; its checkpoints are there for good."""
+
+
+@final
+class _Folder(Home):
+    """A folder of this machine, or of a file system that several share."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        super().__init__(sweep_folder(root, name))
+        self._root = root
+
+    def check(self, *, write: bool) -> None:
+        pass
+
+    def as_it_is(self, *names: str) -> AbstractContextManager[Path]:
+        return nullcontext(self.folder)
+
+    def of_all(self, name: str) -> AbstractContextManager[list[Path]]:
+        return nullcontext(sorted(self._root.glob(f"*/{name}")))
+
+    def standing(self, name: str) -> Plan:
+        return standing(self.folder, name)
+
+    def siblings(self) -> list[str]:
+        return [path.name for path in self._root.glob("*") if path.is_dir()]
+
+    def sole_use(self, on_loss: Callable[[], None] | None = None) -> AbstractContextManager[None]:
+        return Whole(self.folder).sole_use(on_loss)
+
+    def in_use(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def store(self) -> None:
+        pass
+
+    def fetch_spools(self) -> None:
+        pass
+
+    def drop_spools(self) -> None:
+        pass
+
+    def trial(self, key: str) -> AbstractContextManager[Path]:
+        return nullcontext(trial_folder(self.folder, key))
+
+
+@final
+class _Store(Home):
+    """An object store; `folder` is scratch."""
+
+    def __init__(self, root: str, name: str) -> None:
+        self._root = Bucket(root)
+        self._bucket = self._root / name
+        super().__init__(scratch(self._bucket.url), self._bucket.url)
+        steady = (PLAN_FILE, JOURNAL_FILE, SPENT_FILE, PACES_FILE)
+        self._steady = Copy(
+            self.folder,
+            self._bucket,
+            patterns=(*steady, CHANGES_FILE),
+            last=(PLAN_FILE, CHANGES_FILE),  # which follow it
+            lasting=steady,
+        )
+        self._fetched: set[str] = set()
+
+    def check(self, *, write: bool) -> None:
+        self._bucket.check(write=write)
+
+    @contextmanager
+    def as_it_is(self, *names: str) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="gansweep-") as folder:
+            for name in names:
+                self._bucket.fetch([name], Path(folder))
+            yield Path(folder)
+
+    @contextmanager
+    def of_all(self, name: str) -> Iterator[list[Path]]:
+        with tempfile.TemporaryDirectory(prefix="gansweep-") as folder:
+            self._root.fetch([f"{sweep}/{name}" for sweep in self.siblings()], Path(folder))
+            yield sorted(Path(folder).glob(f"*/{name}"))
+
+    def standing(self, name: str) -> Plan:
+        with self.as_it_is(CHANGES_FILE, PLAN_FILE) as folder:
+            return Plan.load(folder / PLAN_FILE, name)
+
+    def siblings(self) -> list[str]:
+        return self._root.folders()
+
+    def sole_use(self, on_loss: Callable[[], None] | None = None) -> AbstractContextManager[None]:
+        return sole_use(self._bucket, on_loss=on_loss)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        self._steady.fetch()
+        self._bucket.fetch([LOG_FILE], self.folder)  # which goes on
+        self.fetch_spools()
+        mirror = Mirror()
+        mirror.add(self._steady)
+        try:
+            yield
+        finally:
+            mirror.close()
+            self._steady.settle(LAST_SECONDS)
+            Copy(self.folder, self._bucket, patterns=(LOG_FILE, SHEET_FILE)).settle(LAST_SECONDS)
+
+    def store(self) -> None:
+        self._steady.settle()
+
+    def fetch_spools(self) -> None:
+        self._fetched = set()  # what is gone from here now was not delivered
+        shutil.rmtree(trials_folder(self.folder), ignore_errors=True)  # the store is the truth
+        names = [name for name in (self._bucket / "trials").names() if _is_of_spool(name)]
+        (self._bucket / "trials").fetch(names, trials_folder(self.folder))
+        self._fetched.update(names)
+
+    def drop_spools(self) -> None:
+        for name in sorted(self._fetched):
+            if not (trials_folder(self.folder) / name).exists():
+                with suppress(StorageError):  # it is delivered again then, and stored once
+                    (self._bucket / "trials").remove(name)
+                    self._fetched.remove(name)
+
+    @contextmanager
+    def trial(self, key: str) -> Iterator[Path]:
+        copy = trial_copy(self.trial_place(key))
+        copy.fetch()
+        mirror = Mirror()
+        mirror.add(copy)
+        try:
+            yield copy.folder
+        finally:
+            mirror.close()
+            copy.settle()
+            copy.clear()
+
+
+def _is_of_spool(name: str) -> bool:
+    return PurePosixPath(name).parts[1:2] == (SPOOL,)
