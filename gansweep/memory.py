@@ -91,11 +91,14 @@ class Ceiling:
             yield
             return
         watch = _Watch(self.host)
-        watch.start()
         try:
+            watch.start()
             yield
         finally:
-            watch.end()
+            try:
+                watch.end()
+            except AboveCeilingError:  # raised as the block ended: it must not keep the watch alive
+                watch.end()
 
 
 @final

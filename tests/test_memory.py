@@ -10,7 +10,16 @@ import pytest
 import torch
 
 from gansweep.errors import ConfigError
-from gansweep.memory import OUT_OF_MEMORY, available, gpu_ran_out, ran_out, ray_says_so
+from gansweep.memory import (
+    OUT_OF_MEMORY,
+    AboveCeilingError,
+    Ceiling,
+    _Watch,
+    available,
+    gpu_ran_out,
+    ran_out,
+    ray_says_so,
+)
 from gansweep.progress import Outcome
 from gansweep.replica import fail
 from gansweep.tracking.memory import MemoryTracker
@@ -111,10 +120,12 @@ from gansweep.memory import AboveCeilingError, Ceiling, _own
 MB = 10**6
 kept = []
 
-def refused(size):
+def refused(size, patience=0):
     try:
         for _ in range(10):
             kept.append(torch.ones(size // 10, dtype=torch.uint8))
+            time.sleep(0.1)
+        for _ in range(patience):  # a busy machine looks late
             time.sleep(0.1)
     except AboveCeilingError:
         return True
@@ -129,7 +140,7 @@ del pieces
 try:
     with Ceiling(host=300 * MB).held():
         print("within", refused(250 * MB))
-        print("beyond", refused(400 * MB))
+        print("beyond", refused(400 * MB, patience=300))
     print("ended")
 except AboveCeilingError:
     print("too late")
@@ -166,3 +177,21 @@ def test_a_ceiling_is_held_while_it_lasts_and_counts_what_is_added(monkeypatch):
         "none False",
         "quiet",
     ]
+
+
+def test_a_refusal_as_the_block_ends_leaves_no_watch_behind(monkeypatch):
+    """It would refuse what a later pack takes."""
+    ends, end = [], _Watch.end
+
+    def interrupted(watch):
+        ends.append(watch)
+        if len(ends) == 1:
+            raise AboveCeilingError
+        end(watch)
+
+    monkeypatch.setattr(_Watch, "end", interrupted)
+    with Ceiling(host=HUGE).held():
+        pass
+    assert len(ends) == 2
+    ends[0].join(5)
+    assert not ends[0].is_alive()
