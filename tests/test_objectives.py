@@ -231,9 +231,9 @@ def test_replicas_under_vmap_equal_single_ones():
     ran = 0
     for objective in ALL:
         together = torch.func.vmap(objective.discriminator)(real, fake)
-        assert together.tolist() == [
-            objective.discriminator(*pair).item() for pair in zip(real, fake, strict=True)
-        ]
+        single = [objective.discriminator(*pair) for pair in zip(real, fake, strict=True)]
+        # Not bit for bit: which of five values share a vector is the processor's matter.
+        torch.testing.assert_close(together, torch.stack(single), rtol=1e-12, atol=0)
         gradients = torch.func.vmap(torch.func.grad(objective.generator))(fake, real)
         alone = slope(lambda a, o=objective: o.generator(a, real[1]), fake[1])
         torch.testing.assert_close(gradients[1], alone)
