@@ -429,7 +429,13 @@ def main() -> None:
         _exit(INTERRUPTED)
     except SystemExit as ended:  # so ends every command
         _exit(ended.code)
-    except Exception:  # MLflow's, say, which name the server with its password
+    except Exception as error:  # MLflow's, say, which name the server with its password
+        from gansweep.tracking.mlflow.client import is_away, reason
+
+        if is_away(error):
+            words = f"the MLflow store does not serve: {reason(error)}: the same command goes on"
+            print(f"gansweep: {words}", file=sys.stderr)
+            _exit(INTERRUPTED)
         print(redact(traceback.format_exc()), file=sys.stderr, end="")
         _exit(1)
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 import gansweep
 from gansweep import cli
@@ -78,3 +79,18 @@ def test_what_nobody_expected_is_shown_without_secrets(
     said = capsys.readouterr().err
     assert said.startswith("Traceback")
     assert said.endswith("ConnectionError: http://***@host does not answer\n")
+
+
+def test_a_store_that_is_away_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise MlflowException("http://me:hunter2@host: [Errno 111] Connection refused')")
+
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == (
+        "gansweep: the MLflow store does not serve: Connection refused: the same command goes on\n"
+    )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import sqlite3
@@ -15,6 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from gansweep.errors import ConfigError
 from gansweep.tracking.mlflow import MlflowStore, store, tracking_uri
+from gansweep.tracking.mlflow.client import is_away, open_client, reason
 from gansweep.tracking.mlflow.uri import sqlite_file
 
 
@@ -271,6 +273,55 @@ def test_another_schema_is_explained(tmp_path: Path, uri: str) -> None:
         database.execute("update alembic_version set version_num = '451aebb31d03'")
     with pytest.raises(ConfigError, match="mlflow db upgrade"):
         MlflowStore(uri).experiment("sweep")
+
+
+def locked(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("BEGIN EXCLUSIVE")
+    return connection
+
+
+def test_a_locked_database_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path
+) -> None:
+    """Beyond the 5 s that MLflow waits when it opens a database."""
+    path = tmp_path / "mlflow.db"
+    shutil.copy(empty_database, path)
+    holder = locked(path)
+    tries: list[float] = []
+
+    def tried(uri: str) -> Any:
+        tries.append(time.monotonic())
+        if len(tries) == 2:
+            holder.close()
+        return open_client(uri)
+
+    monkeypatch.setattr(store, "open_client", tried)
+    number = MlflowStore(f"sqlite:///{path}").experiment("late")
+    assert MlflowClient(f"sqlite:///{path}").get_experiment(number).name == "late"
+    assert len(tries) == 2
+
+
+def test_a_database_that_stays_locked_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path
+) -> None:
+    path = tmp_path / "mlflow.db"
+    shutil.copy(empty_database, path)
+    monkeypatch.setattr(store, "_LOCK_SECONDS", 0.0)
+    with contextlib.closing(locked(path)), pytest.raises(Exception, match="locked") as caught:
+        MlflowStore(f"sqlite:///{path}").experiment("never")
+    assert is_away(caught.value)
+    assert "database is locked" in reason(caught.value)
+
+
+def test_a_store_that_is_away_is_told_from_one_that_refuses(uri: str) -> None:
+    with pytest.raises(MlflowException) as refused:
+        MlflowClient(uri).get_run("0" * 32)
+    with pytest.raises(MlflowException) as away:
+        MlflowStore("http://127.0.0.1:9").existing_experiment("any")
+    assert not is_away(refused.value)
+    assert not is_away(OSError("a disk of ours"))
+    assert is_away(away.value)
 
 
 def test_no_secret_is_stored(

@@ -24,6 +24,9 @@ _DEFAULTS = {
 # What the store will refuse again, however often it is asked.
 _REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"})
 
+# A server that does not answer, or one that answers with a 5xx; a database that does not.
+_PASSING = frozenset({"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"})
+
 # The store logs a traceback at each refused statement; the error reaches us as an exception.
 _LOUD = {
     "mlflow.store.db.utils": logging.CRITICAL,
@@ -43,6 +46,18 @@ def open_client(uri: str) -> Any:
     for name, level in _LOUD.items():
         logging.getLogger(name).setLevel(level)
     return MlflowClient(tracking_uri=uri)
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether a store could not be reached, or was locked by another process, for now."""
+    if type(error).__module__.partition(".")[0] not in ("mlflow", "sqlalchemy", "requests"):
+        return False
+    return is_locked(error) or error_code(error) in _PASSING or isinstance(error, OSError)
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether another process holds the SQLite database for longer than the call waited."""
+    return "(sqlite3.OperationalError) database is locked" in str(error)
 
 
 def error_code(error: BaseException) -> str | None:

@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import tempfile
+import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 from gansweep.errors import ConfigError, Problem, nearest
 from gansweep.redaction import redact
 from gansweep.tracking.mlflow import tags as tag_names
-from gansweep.tracking.mlflow.client import error_code, open_client, reason
+from gansweep.tracking.mlflow.client import error_code, is_locked, open_client, reason
 from gansweep.tracking.mlflow.uri import ARTIFACT_FOLDER, is_http, sqlite_file, sqlite_uri
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ StoreStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 _PARAM_CHARACTERS = 6000  # MLflow cuts longer values without a word
 _PAGE = 1000  # runs in one answer
 _ANSWER_SECONDS = 3.0  # for a server's sign of life
+_LOCK_SECONDS = 60.0  # for another process to let go of a SQLite database
 _SQLITE_MAGIC = b"SQLite format 3\x00"
 
 
@@ -67,7 +69,7 @@ class MlflowStore:
         try:
             if path and not path.exists():
                 _make_database(path)
-            return open_client(self.uri)
+            return _open_patiently(self.uri)
         except MlflowException as error:  # e.g. a schema of another version, with the remedy
             raise ConfigError.single("tracking uri", f"{self.uri}: {error}") from error
 
@@ -402,6 +404,21 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         return "unknown"
+
+
+def _open_patiently(uri: str) -> Any:
+    """A client of `uri`, when another process lets go of its SQLite database.
+
+    MLflow's own sessions wait 20 s for it, but its opening only the 5 s of Python's default.
+    """
+    until = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            return open_client(uri)
+        except Exception as error:
+            if not is_locked(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.1)
 
 
 def _make_database(path: Path) -> None:
