@@ -28,6 +28,12 @@ HANG_SECONDS = 420.0
 STOP_SECONDS = 90.0
 """The same for a graceful stop, which has a limit of its own of 60 s."""
 
+GONE_SECONDS = 90.0
+"""The same for the last process of a killed command.
+
+A worker that Ray was just starting looks for it for some 25 s; it has written nothing, and ends.
+"""
+
 
 @dataclass
 class Scene:
@@ -147,7 +153,7 @@ class CheckpointTorn(Fault):
     def inject(self, scene: Scene) -> None:
         DriverKilled().inject(scene)
         scene.driver.wait()
-        assert scene.place.left_after(20) == []
+        assert scene.place.left_after(GONE_SECONDS) == []
         path = scene.rng.choice(scene.checkpoints())
         path.write_bytes(path.read_bytes()[: scene.rng.randrange(path.stat().st_size)])
 
@@ -159,7 +165,7 @@ class BitFlipped(Fault):
     def inject(self, scene: Scene) -> None:
         DriverKilled().inject(scene)
         scene.driver.wait()
-        assert scene.place.left_after(20) == []
+        assert scene.place.left_after(GONE_SECONDS) == []
         path = scene.rng.choice(scene.checkpoints())
         data = bytearray(path.read_bytes())
         data[scene.rng.randrange(len(data))] ^= 1 << scene.rng.randrange(8)

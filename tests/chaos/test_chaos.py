@@ -13,7 +13,7 @@ import pytest
 from e2e.command import Place
 
 from . import ground
-from .faults import FAULTS, HANG_SECONDS, Scene, in_training, modified
+from .faults import FAULTS, GONE_SECONDS, HANG_SECONDS, Scene, in_training, modified
 from .ground import Ground
 from .sweep import ENGINES, NAME, Outcome, assert_same, assert_whole, outcome, words
 
@@ -81,7 +81,7 @@ def injured(
                 driver.kill()
             if survives and not excused(code, happened.faults, place):
                 assert code in (0, 130), said(place)
-            assert place.left_after(30) == [], "orphans"
+            assert place.left_after(GONE_SECONDS) == [], "orphans"
             if code == 0:
                 return happened
     raise AssertionError(f"not complete after {MOST_COMMANDS} commands: {said(place)}")
