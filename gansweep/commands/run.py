@@ -273,6 +273,7 @@ class _Run:
             for trial in trials:
                 (done if finished(self.plan.add(trial)) else to_train).append(trial)
             self.proposals = Listed(to_train, finished=done)
+        self.plan.size = len(self.plan.entries) + self.proposals.unlisted
 
     @property
     def entries(self) -> list[Entry]:

@@ -63,7 +63,7 @@ def sync_command(name: str, *, uri: str | None, root: Path | str) -> int:
             courier.close()
         if plan.entries and not (synced.left.records or synced.elsewhere):
             with suppress(ConfigError):  # an experiment of another store, all of it delivered
-                store.end_sweep(name, sweep_status(plan.entries.values()))
+                store.end_sweep(name, sweep_status(plan.entries.values(), of=plan.size))
     if synced.records:
         console.print(f"{name}: delivered {synced}")
     if synced.elsewhere:

@@ -71,7 +71,8 @@ class Plan:
 
     `population` are the settings of the population that its trials are, "" where they are none: it
     decides what they learn, as their own settings do. `basis` names what all its trials have in
-    common beside point and seed, "" where they have not, or where nobody asked.
+    common beside point and seed, "" where they have not, or where nobody asked. `size` is how many
+    entries there will be once the trials of a large search are all drawn.
 
     The file is replaced in one step, and what changes afterwards is appended to another beside it,
     until that is as long: whatever the number of trials, a change costs what it is long. A reader
@@ -83,6 +84,7 @@ class Plan:
         self.sweep = sweep
         self.population = ""
         self.basis = ""
+        self.size = 0
         self.entries: dict[str, Entry] = {}
         self._changes = Changes(path)
         self._written = ""  # names the last writing of the whole, where changes may follow it
@@ -145,6 +147,7 @@ class Plan:
             "sweep": self.sweep,
             "population": self.population,
             "basis": self.basis,
+            "size": self.size,
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path) as draft, draft.open("wb") as file:
@@ -162,6 +165,7 @@ class Plan:
         tree, changed = _read_pair(self.path)
         self.population = tree.get("population", "")
         self.basis = tree.get("basis", "")
+        self.size = int(tree.get("size", 0))
         self.entries = {each["key"]: Entry(**each) for each in (*tree["trials"], *changed)}
 
 

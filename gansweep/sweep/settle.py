@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from gansweep.progress import RUN_STATUS
 from gansweep.sweep.plan import Entry
@@ -34,9 +34,9 @@ def settle_run(store: MlflowStore, entry: Entry) -> None:
         log.exception("the status of trial %s could not be recorded", entry.name)
 
 
-def sweep_status(entries: Iterable[Entry]) -> StoreStatus:
-    """Of a sweep of these trials that nobody drives now."""
+def sweep_status(entries: Collection[Entry], *, of: int = 0) -> StoreStatus:
+    """Of a sweep of these trials that nobody drives now; `of`: how many are to be in its plan."""
     states = {entry.state for entry in entries}
-    if states & {"waiting", "running", "interrupted"}:
+    if len(entries) < of or states & {"waiting", "running", "interrupted"}:
         return "KILLED"
     return "FAILED" if "failed" in states else "FINISHED"

@@ -133,6 +133,18 @@ def test_a_sweep_whose_end_the_store_missed_is_ended(
     assert client.get_run(parent).info.end_time == ended.end_time
 
 
+def test_a_sweep_of_which_trials_were_never_drawn_is_not_finished(
+    gansweep: Gansweep, plan: Plan, store: MlflowStore
+) -> None:
+    parent = store.parent_run(store.experiment("small"), "small")
+    for entry in plan.entries.values():
+        entry.state = "completed"
+    plan.size = len(plan.entries) + 1
+    plan.save()
+    assert gansweep("sync", "small", "--tracking-uri", store.uri)[0] == 0
+    assert MlflowClient(store.uri).get_run(parent).info.status == "KILLED"
+
+
 def test_another_store_is_sent_nothing(
     gansweep: Gansweep, folder: Path, plan: Plan, store: MlflowStore, tmp_path: Path
 ) -> None:
