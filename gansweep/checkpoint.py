@@ -43,6 +43,8 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     with replacing(path) as draft, draft.open("wb") as file:
         digesting = _Digesting(file)
         torch.save({"format": FORMAT, **state}, cast("IO[bytes]", digesting))
+        if digesting.refused:
+            raise digesting.refused
         file.write(MARK + digesting.hash.digest())
         file.flush()
         os.fsync(file.fileno())
@@ -94,33 +96,49 @@ def keep_previous(path: Path) -> None:
 def read_newest(path: Path) -> dict[str, Any] | None:
     """The state at `path`, or where it is damaged or gone, the one before; None without both.
 
-    A damaged one is reported in the log, and the work since the one before is done again.
+    A damaged one is reported in the log, and the work since the one before is done again. It is
+    removed then, lest `keep_previous` put it in the place of the good one.
     """
+    damaged = False
     for each in (path, previous(path)):
         try:
             state = read_checkpoint(each)
         except DamagedCheckpointError as error:
             log.warning("%s: training goes on from an earlier state", error)
+            damaged = damaged or each == path
             continue
         if state is not None:
+            if damaged:
+                path.unlink(missing_ok=True)
             return state
     return None
 
 
 @final
 class _Digesting:
-    """A file to write to that digests what passes."""
+    """A file to write to that digests what passes.
+
+    What the disk refuses is kept for later: torch's writer, ended by it, would raise an error of
+    its own in its place.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.hash = hashlib.sha256()
+        self.refused: OSError | None = None
 
     def write(self, data: bytes) -> int:
-        self.hash.update(data)
-        return self._file.write(data)
+        if not self.refused:
+            self.hash.update(data)
+            try:
+                self._file.write(data)
+            except OSError as error:
+                self.refused = error
+        return len(data)
 
     def flush(self) -> None:
-        self._file.flush()
+        if not self.refused:
+            self._file.flush()
 
 
 def _digest(file: IO[bytes], size: int) -> bytes:

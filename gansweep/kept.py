@@ -74,7 +74,7 @@ def _read(file: Path) -> Tensors | None:
         return None
     except (ValueError, TypeError, KeyError, EOFError, AttributeError) as error:
         _warn_damaged(file, error)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError) as error:
         _warn_damaged(file, error)
     return None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -94,8 +96,49 @@ def test_the_one_before_is_used_where_the_newest_is_damaged(tmp_path, monkeypatc
     path.write_bytes(path.read_bytes()[:-5])
     assert read_newest(path)["n"] == 1
     assert "checkpoint.pt is torn or was changed: training goes on from an earlier" in caplog.text
+    assert not path.exists()  # else it would take the good one's place
+    keep_previous(path)
+    assert read_newest(path)["n"] == 1
     previous(path).write_bytes(b"")
     assert read_newest(path) is None
+
+
+@pytest.mark.parametrize("room", [100, 5_000, 300_000, 900_000])
+def test_a_disk_that_fills_within_a_tensor_is_told_as_such(tmp_path, monkeypatch, room):
+    """torch's own writer would say RuntimeError."""
+    path = tmp_path / "checkpoint.pt"
+    write_checkpoint(path, {"n": 1})
+    at_once = Path.open
+
+    class Small:
+        def __init__(self, file):
+            self.file, self.left = file, room
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            self.file.close()
+
+        def write(self, data):
+            if len(data) > self.left:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            self.left -= len(data)
+            return self.file.write(data)
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+    def opened(self, mode="r", *rest, **options):
+        file = at_once(self, mode, *rest, **options)
+        return Small(file) if mode == "wb" else file
+
+    monkeypatch.setattr(Path, "open", opened)
+    with pytest.raises(OSError, match="No space left"):
+        write_checkpoint(path, {"w": [torch.zeros(60_000) for _ in range(5)]})
+    monkeypatch.undo()
+    assert read_checkpoint(path)["n"] == 1
+    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
 def refuse(*paths):

@@ -56,7 +56,7 @@ def test_of_several_one_makes_it(folder):
     assert make.calls == 1
 
 
-@pytest.mark.parametrize("damage", ["empty", "text", "cut", "flipped"])
+@pytest.mark.parametrize("damage", ["empty", "text", "cut", "flipped", "encrypted"])
 def test_a_damaged_file_is_made_anew(folder, damage):
     make = Maker()
     kept("one", make, within="scores")
@@ -65,7 +65,15 @@ def test_a_damaged_file_is_made_anew(folder, damage):
     place = whole.index(torch.arange(3.0).numpy().tobytes())
     flipped = bytearray(whole)
     flipped[place + 4] ^= 1  # a bit of a number: every header stays right
-    spoilt = {"empty": b"", "text": b"text", "cut": whole[: len(whole) // 2], "flipped": flipped}
+    encrypted = bytearray(whole)
+    encrypted[whole.index(b"PK\x01\x02") + 8] ^= 1  # of the archive's directory
+    spoilt = {
+        "empty": b"",
+        "text": b"text",
+        "cut": whole[: len(whole) // 2],
+        "flipped": flipped,
+        "encrypted": encrypted,
+    }
     file.write_bytes(spoilt[damage])
     with pytest.warns(UserWarning, match="is damaged, making it anew"):
         assert kept("one", make, within="scores")["x"].tolist() == [0, 1, 2]

@@ -209,7 +209,11 @@ class _Store(Home):
         self._fetched = set()  # what is gone from here now was not delivered
         shutil.rmtree(trials_folder(self.folder), ignore_errors=True)  # the store is the truth
         names = [name for name in (self._bucket / "trials").names() if _is_of_spool(name)]
-        (self._bucket / "trials").fetch(names, trials_folder(self.folder))
+        try:
+            (self._bucket / "trials").fetch(names, trials_folder(self.folder))
+        except StorageError:  # of half a spool, numbers would arrive and their pictures never
+            shutil.rmtree(trials_folder(self.folder), ignore_errors=True)
+            raise
         self._fetched.update(names)
 
     def drop_spools(self) -> None:

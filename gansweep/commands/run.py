@@ -428,7 +428,7 @@ class _Run:
         for note in board.notes:
             self.console.print(f"[dim]{escape(note)}[/]")
         if driver.trouble:
-            trouble.append(f"a trial could not be begun: {driver.trouble}")
+            trouble.append(driver.trouble)
         return (died or trouble[-1:] or [""])[0]
 
     def _room_for_population(self, room: Room) -> None:

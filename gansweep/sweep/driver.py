@@ -219,7 +219,7 @@ class SweepDriver(Driver):
 
     def _in_trouble(self, error: Exception) -> None:
         log.error("a trial could not be begun", exc_info=error)
-        self.trouble = in_one_line(error)
+        self.trouble = f"a trial could not be begun: {in_one_line(error)}"
 
     def _assign_all(self, trials: Sequence[Trial], size: int) -> tuple[Assigned, ...]:
         """What a worker is told of the trials, for a pack of `size`; nothing where none can begin.
@@ -560,7 +560,11 @@ class SweepDriver(Driver):
                 entry.reason = f"{self._stop_reason} at g_step {entry.g_steps}"
             if reachable:
                 settle_run(self._store, entry)
-        self._plan.save()
+        self._plan.size = min(self._plan.size, len(self._plan.entries) + self._proposals.unlisted)
+        try:
+            self._plan.save()
+        except OSError as error:
+            self.trouble = self.trouble or f"the plan is not on the disk: {error}"
         add_paces(self._folder / PACES_FILE, self._paces)
 
     def _save(self, *changed: Entry) -> None:

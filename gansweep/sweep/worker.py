@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import gc
 import logging
@@ -264,7 +265,7 @@ class Worker:
                 _courier(trial.uri).add(trial.run_id, folder)
         except Exception as error:
             log.exception("the trial %s cannot be begun", trial.key)
-            state: State = "interrupted" if isinstance(error, StorageError) else "failed"
+            state: State = "interrupted" if _passes(error) else "failed"
             self.ended(trial.key, TrialResult(state, in_one_line(error), 0, 0.0, {}))
             return None
         return Job(config, tracker, folder, trial.generation)
@@ -368,6 +369,12 @@ def use_cores() -> None:
 def _mirror() -> Mirror:
     """This process's own, as its courier."""
     return Mirror()
+
+
+def _passes(error: Exception) -> bool:
+    """Whether what keeps a trial from its beginning is no fault of the trial."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or isinstance(error, StorageError)
 
 
 @functools.cache

@@ -33,6 +33,10 @@ def test_a_record_that_cannot_be_fetched_stays_in_the_store(
         bucket.write(f"trials/{trial}/spool/records.jsonl", b"{}\n")
 
     def away(self: Bucket, *rest: object) -> Any:
+        half = trials_folder(home.folder) / "waiting" / "spool" / "records.jsonl"
+        if verb == "fetch":
+            half.parent.mkdir(parents=True)
+            half.write_bytes(b"{")
         raise StorageError("away")
 
     with home.in_use():
@@ -43,6 +47,7 @@ def test_a_record_that_cannot_be_fetched_stays_in_the_store(
             patch.setattr(Bucket, verb, away)
             with pytest.raises(StorageError):
                 home.fetch_spools()
+        assert not trials_folder(home.folder).exists()  # nothing that is half there is delivered
         home.drop_spools()
         assert bucket.names() == ["trials/waiting/spool/records.jsonl"]
         home.fetch_spools()

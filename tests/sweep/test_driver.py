@@ -527,7 +527,7 @@ def test_where_a_run_is_refused_nothing_more_begins(tmp_path: Path) -> None:
     one.store.broken = REFUSED
     one.driver.over("p", "killed")
     assert one.begin("q") == []
-    assert one.driver.trouble == "ValueError: no such run"
+    assert one.driver.trouble.endswith("ValueError: no such run")
     assert not one.driver.busy
     one.store.broken = None
     assert one.begin("r") == []
@@ -538,7 +538,7 @@ def test_a_refill_that_is_refused_closes_the_place(tmp_path: Path) -> None:
     a, b = one.begin("p")
     one.store.broken = REFUSED
     assert one.end("p", a) == {"p": Answer(closed=1)}
-    assert one.driver.trouble == "ValueError: no such run"
+    assert one.driver.trouble.endswith("ValueError: no such run")
     assert one.driver.busy
     assert one.end("p", b) == {"p": Answer(closed=1)}
     one.driver.over("p", "")
@@ -586,7 +586,7 @@ def test_no_store_is_waited_for_for_ever(tmp_path: Path, clock: list[float]) -> 
         tries += 1
         clock.append(clock[-1] + driver.STORE_RETRY_SECONDS)
     assert clock[-1] - clock[0] == pytest.approx(driver.STORE_PATIENCE_SECONDS, abs=11)
-    assert one.driver.trouble == "ConnectionError: the store"
+    assert one.driver.trouble.endswith("ConnectionError: the store")
     assert not one.driver.busy
     assert tries == len(clock) - 1
 
@@ -705,6 +705,23 @@ def test_what_the_budget_ended_says_so(tmp_path: Path) -> None:
     assert one.store.statuses[f"run {key}"][-1] == "KILLED"
     assert one.store.tags[f"run {key}"]["reason"] == entry.reason
     assert one.courier.within_s == driver.INTERRUPTED_DRAIN_SECONDS
+
+
+def test_a_disk_that_is_full_at_the_end_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(plan: Plan, *changed: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    one = Sweeping(tmp_path, resources={"pack": 1})
+    (key,) = one.begin("p")
+    one.end("p", key)
+    one.driver.over("p", "")
+    monkeypatch.setattr(Plan, "save", full)
+    one.driver.settle()
+    assert "the plan is not on the disk" in one.driver.trouble
+    assert "No space left" in one.driver.trouble
+    assert one.store.statuses[f"run {key}"][-1] == "FINISHED"
 
 
 def test_how_long_trials_took_is_kept(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import threading
@@ -343,17 +344,29 @@ def test_a_refill_that_cannot_be_read_leaves_the_place_free(tmp_path: Path) -> N
     assert list(ends(heard).values()) == ["completed", "failed", "completed"]
 
 
-def test_a_trial_whose_record_cannot_be_written_has_failed_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (PermissionError(errno.EACCES, "no permission"), "failed"),
+        (OSError(errno.ENOSPC, "No space left on device"), "interrupted"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "interrupted"),
+    ],
+)
+def test_a_trial_whose_record_cannot_be_written_ends_alone(
+    error: OSError, state: str, tmp_path: Path
+) -> None:
+    """A full disk is no fault of the trial's: it goes on later."""
+
     def refuse(folder: Path) -> MemoryTracker:
         if folder.name == trials[0].key:
-            raise PermissionError("no permission")
+            raise error
         return MemoryTracker()
 
     trials = configs(2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gansweep.sweep.worker, "SpoolTracker", refuse)
         heard = drive(worker(trials, tmp_path))
-    assert ends(heard) == {trials[0].key: "failed", trials[1].key: "completed"}
+    assert ends(heard) == {trials[0].key: state, trials[1].key: "completed"}
 
 
 def test_where_the_driver_delivers_a_worker_imports_no_mlflow(tmp_path: Path) -> None:

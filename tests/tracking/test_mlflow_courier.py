@@ -215,6 +215,29 @@ def test_what_is_written_arrives_while_the_trial_goes_on(
     assert not (trial / FOLDER).exists()
 
 
+def test_a_look_that_a_shared_disk_refuses_ends_no_delivery(
+    uri: str, run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Path] = []
+    real = Path.stat
+
+    def stale(self: Path, **options: Any) -> Any:
+        if threading.current_thread().name == "courier" and not looks:
+            looks.append(self)
+            raise OSError(116, "Stale file handle")
+        return real(self, **options)
+
+    tracker = SpoolTracker(trial)
+    courier = make(uri, interval_s=0.02)
+    monkeypatch.setattr(Path, "stat", stale)
+    courier.add(run_id, trial)
+    tracker.log_metrics({"loss/d": 1.0}, step=1)
+    tracker.flush()
+    _wait(lambda: _history(uri, run_id, "loss/d") == [(1, 1.0)])
+    assert looks
+    tracker.finish("FINISHED")
+
+
 def test_many_lines_are_few_calls(
     uri: str, run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
 ) -> None:

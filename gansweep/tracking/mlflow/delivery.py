@@ -115,7 +115,7 @@ class Delivery:
     def _stat(self) -> tuple[int, int]:
         try:
             found = self._lines.stat()
-        except FileNotFoundError:
+        except OSError:  # there is none yet, or a shared file system that has a bad moment
             return 0, 0
         return found.st_size, found.st_mtime_ns
 
