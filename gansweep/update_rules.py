@@ -44,7 +44,7 @@ class UpdateRule(ABC):
     ) -> None:
         """Move `theta` [K, P] in place, and its state, along `grad` [K, P], which is used up.
 
-        A temporary is as large as all networks together, so there is one at most.
+        A temporary is as large as `theta`, so there is one at most.
 
         step: float [K, 1], the number of this step, counted from 1.
         """

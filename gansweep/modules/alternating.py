@@ -463,10 +463,13 @@ def _joined(values: list[Tensor]) -> Tensor:
 
 
 def _own(state: Any) -> Any:
-    """`state` with a storage of its own for each tensor that is a part of a larger one."""
+    """`state` with a storage of its own for each tensor that is a part of a larger one.
+
+    Its numbers then lie there in torch's usual order, which fused optimizers rely on.
+    """
     if isinstance(state, Tensor):
         whole = state.untyped_storage().nbytes() == state.nbytes
-        return state if whole else state.clone()
+        return state if whole else state.clone(memory_format=torch.contiguous_format)
     if isinstance(state, Mapping):
         return {key: _own(value) for key, value in state.items()}
     return state

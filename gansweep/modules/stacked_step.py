@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from typing import Any, Literal, final
+from typing import Any, Final, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +22,17 @@ from gansweep.update_rules import UpdateRule
 Tensors = dict[str, Tensor]
 Compiling = Literal["nothing", "parts", "steps"]
 
+JOINED: Final = 2**20
+"""Numbers of K replicas that an optimizer updates at once: in few operations, small temporaries."""
+
 
 @final
 class Layout:
-    """Named tensors of one replica laid out in a row of `width` numbers."""
+    """Named tensors of one replica laid out in a row of `width` numbers.
+
+    Matrices lie there by columns: `x W^T` of a linear layer then reads both as they lie, and so is
+    its derivative in W written, which a BLAS does up to twice as fast for small ones.
+    """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.names = list(tensors)
@@ -34,15 +42,51 @@ class Layout:
 
     def views(self, rows: Tensor) -> Tensors:
         """The tensors by name, each [K, *shape], from rows [K, width]."""
-        parts = torch.split(rows, self.sizes, 1)  # one operation, whose derivative is one too
+        return self.shaped(self.parts(rows))
+
+    def parts(self, rows: Tensor) -> list[Tensor]:
+        """The tensors in the order of their names, flat: views [K, size] of rows [K, width]."""
+        return list(torch.split(rows, self.sizes, 1))
+
+    def shaped(self, parts: Sequence[Tensor]) -> Tensors:
+        """By name, each [K, *shape], from `parts`."""
         return {
-            name: part.view(-1, *shape)
+            name: _shaped(part, shape)
             for name, shape, part in zip(self.names, self.shapes, parts, strict=True)
         }
 
     def of(self, row: Tensor) -> Tensors:
         """The tensors by name, each as shaped, from one row [width]."""
         return {name: view[0] for name, view in self.views(row.unsqueeze(0)).items()}
+
+    def rows(self, tensors: Tensors) -> Tensor:
+        """The inverse of `views`: [K, width] from tensors by name, each [K, *shape]."""
+        return torch.cat([_flat(tensors[name]) for name in self.names], 1)
+
+    def joined(self, parts: Sequence[Tensor], most: int) -> Iterator[tuple[slice, Tensor]]:
+        """Neighbours of `parts` as copies of at most `most` numbers, or of one part that has more.
+
+        Each with its columns of the rows.
+        """
+        start, group, replicas = 0, 0, len(parts[0])
+        for end in range(1, len(parts) + 1):
+            if end < len(parts) and replicas * sum(self.sizes[group : end + 1]) <= most:
+                continue
+            columns = slice(start, start + sum(self.sizes[group:end]))
+            yield columns, torch.cat(list(parts[group:end]), 1)
+            start, group = columns.stop, end
+
+
+def _shaped(part: Tensor, shape: torch.Size) -> Tensor:
+    """[K, *shape], of [K, n]."""
+    if len(shape) == 2:
+        return part.view(-1, shape[1], shape[0]).mT
+    return part.view(-1, *shape)
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """The inverse of `_shaped`."""
+    return (tensor.mT if tensor.dim() == 3 else tensor).reshape(len(tensor), -1)
 
 
 @final
@@ -154,8 +198,8 @@ class StackedStep:
         self._constrained = _constrained(example)
         self.train_discriminator: Callable[..., Tensors] = self._discriminator_step
         self.train_generator: Callable[..., Tensors] = self._generator_step
-        self._d_gradient: Callable[..., tuple[Tensor, Tensors]] = self._discriminator_gradient
-        self._g_gradient: Callable[..., tuple[Tensor, Tensors]] = self._generator_gradient
+        self._d_gradient: Callable[..., tuple[list[Tensor], Tensors]] = self._discriminator_gradient
+        self._g_gradient: Callable[..., tuple[list[Tensor], Tensors]] = self._generator_gradient
         self._d_update: Callable[..., None] = self._discriminator_update
         self._g_update: Callable[..., None] = self._generator_update
         if compile == "steps":
@@ -211,7 +255,9 @@ class StackedStep:
         self._d_update(d, gradient, settings)
         return metrics
 
-    def _discriminator_update(self, d: NetworkRows, gradient: Tensor, settings: Tensors) -> None:
+    def _discriminator_update(
+        self, d: NetworkRows, gradient: list[Tensor], settings: Tensors
+    ) -> None:
         with torch.no_grad():
             self._update(self.discriminator, d, gradient)
             if self._timing == "after":
@@ -228,8 +274,8 @@ class StackedStep:
         labels: Tensor | None,
         z: Tensor,
         noise: Tensor | None,
-    ) -> tuple[Tensor, Tensors]:
-        """Of each row's loss in its weights [K, P], and the metrics; buffers change in place."""
+    ) -> tuple[list[Tensor], Tensors]:
+        """Of each row's loss in its weights, in parts, and the metrics; buffers change in place."""
         given = _given(labels=labels, noise=noise)
         plan = self.discriminator
         with torch.no_grad():
@@ -243,9 +289,9 @@ class StackedStep:
             if self._timing == "before":
                 self._project(d_theta, settings)
 
-        def total(theta: Tensor) -> tuple[Tensor, tuple[Tensors, Tensors]]:
+        def total(theta: list[Tensor]) -> tuple[Tensor, tuple[Tensors, Tensors]]:
             losses, metrics, buffers = vmap(self._discriminator_loss)(
-                plan.parameters.views(theta),
+                plan.parameters.shaped(theta),
                 _copies(plan, d_buffers),
                 settings,
                 seen,
@@ -254,9 +300,9 @@ class StackedStep:
             )
             return losses.sum(), (metrics, buffers)
 
-        gradient: Tensor
+        gradient: list[Tensor]
         metrics: Tensors
-        gradient, (metrics, d_new) = grad(total, has_aux=True)(d_theta)
+        gradient, (metrics, d_new) = grad(total, has_aux=True)(plan.parameters.parts(d_theta))
         with torch.no_grad():
             _keep(self.generator, g_buffers, g_new)
             _keep(plan, d_buffers, d_new)
@@ -286,7 +332,7 @@ class StackedStep:
         return metrics
 
     def _generator_update(
-        self, g: NetworkRows, gradient: Tensor, averages: list[Tensor], weight: Tensor | None
+        self, g: NetworkRows, gradient: list[Tensor], averages: list[Tensor], weight: Tensor | None
     ) -> None:
         with torch.no_grad():
             self._update(self.generator, g, gradient)
@@ -304,14 +350,14 @@ class StackedStep:
         real: Tensor | None,
         labels: Tensor | None,
         z: Tensor,
-    ) -> tuple[Tensor, Tensors]:
-        """Of each row's loss in its weights [K, P], and the metrics; buffers change in place."""
+    ) -> tuple[list[Tensor], Tensors]:
+        """Of each row's loss in its weights, in parts, and the metrics; buffers change in place."""
         given = _given(labels=labels, real=real)
         plan = self.generator
 
-        def total(theta: Tensor) -> tuple[Tensor, tuple[Tensors, Tensors, Tensors]]:
+        def total(theta: list[Tensor]) -> tuple[Tensor, tuple[Tensors, Tensors, Tensors]]:
             losses, metrics, g_new, d_new = vmap(self._generator_loss)(
-                plan.parameters.views(theta),
+                plan.parameters.shaped(theta),
                 _copies(plan, g_buffers),
                 self.discriminator.parameters.views(d_theta),
                 _copies(self.discriminator, d_buffers),
@@ -321,9 +367,11 @@ class StackedStep:
             )
             return losses.sum(), (metrics, g_new, d_new)
 
-        gradient: Tensor
+        gradient: list[Tensor]
         metrics: Tensors
-        gradient, (metrics, g_new, d_new) = grad(total, has_aux=True)(g_theta)
+        gradient, (metrics, g_new, d_new) = grad(total, has_aux=True)(
+            plan.parameters.parts(g_theta)
+        )
         with torch.no_grad():
             _keep(plan, g_buffers, g_new)
             _keep(self.discriminator, d_buffers, d_new)
@@ -410,15 +458,22 @@ class StackedStep:
             constraint = self._formulation(settings).constraint
             assert constraint is not None
             constraint.project(
-                [row[start:end].view(shape) for start, end, shape in self._constrained]
+                [
+                    _shaped(row[start:end].unsqueeze(0), shape)[0]
+                    for start, end, shape in self._constrained
+                ]
             )
             return row
 
         vmap(one)(theta, settings)
 
-    def _update(self, plan: NetworkPlan, rows: NetworkRows, gradient: Tensor) -> None:
+    def _update(self, plan: NetworkPlan, rows: NetworkRows, gradient: list[Tensor]) -> None:
         rows.steps.add_(1.0)
-        plan.rule.update(rows.theta, gradient, rows.state, rows.steps[:, :1], rows.columns)
+        # A compiler needs no temporary, and turns each change of a part into one of the whole.
+        most = sys.maxsize if torch.compiler.is_compiling() else JOINED
+        for columns, part in plan.parameters.joined(gradient, most):
+            state = {name: tensor[:, columns] for name, tensor in rows.state.items()}
+            plan.rule.update(rows.theta[:, columns], part, state, rows.steps[:, :1], rows.columns)
 
 
 def _given(**tensors: Tensor | None) -> Tensors:
@@ -436,10 +491,10 @@ def _copies(plan: NetworkPlan, rows: Tensor) -> Tensors:
 
 def _keep(plan: NetworkPlan, rows: Tensor, buffers: Tensors) -> None:
     if buffers:
-        rows.copy_(torch.cat([buffers[name].flatten(1) for name in plan.buffers.names], 1))
+        rows.copy_(plan.buffers.rows(buffers))
 
 
-def _constrained(module: AlternatingModule) -> list[tuple[int, int, tuple[int, ...]]]:
+def _constrained(module: AlternatingModule) -> list[tuple[int, int, torch.Size]]:
     """(start, end, shape) in D's rows of what the constraint projects.
 
     Neighbours are one where the constraint does not care for shapes.
@@ -448,7 +503,7 @@ def _constrained(module: AlternatingModule) -> list[tuple[int, int, tuple[int, .
     if constraint is None:
         return []
     chosen = {id(tensor) for tensor in constraint.select(module.discriminator)}
-    ranges: list[tuple[int, int, tuple[int, ...]]] = []
+    ranges: list[tuple[int, int, torch.Size]] = []
     end = 0
     for parameter in module.discriminator.parameters():
         start, end = end, end + parameter.numel()
@@ -456,6 +511,6 @@ def _constrained(module: AlternatingModule) -> list[tuple[int, int, tuple[int, .
             continue
         if constraint.elementwise and ranges and ranges[-1][1] == start:
             start = ranges.pop()[0]
-        shape = (end - start,) if constraint.elementwise else tuple(parameter.shape)
+        shape = torch.Size((end - start,)) if constraint.elementwise else parameter.shape
         ranges.append((start, end, shape))
     return ranges

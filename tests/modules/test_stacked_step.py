@@ -125,14 +125,38 @@ def test_a_layout_puts_tensors_one_after_another() -> None:
         "b": (2,),
         "c": (2, 3),
     }
-    assert views["a"].tolist() == [[[0, 1], [2, 3]], [[8, 9], [10, 11]]]
+    assert views["a"].tolist() == [[[0, 2], [1, 3]], [[8, 10], [9, 11]]]  # matrices by columns
     assert views["b"].tolist() == [4, 12]
     assert views["c"].tolist() == [[5, 6, 7], [13, 14, 15]]
     one = layout.of(rows[1])
-    assert (one["a"].tolist(), one["b"].item()) == ([[8, 9], [10, 11]], 12)
+    assert (one["a"].tolist(), one["b"].item()) == ([[8, 10], [9, 11]], 12)
+    assert torch.equal(layout.rows(views), rows)
     one["c"][0] = -1.0
     assert rows[1, 5].item() == -1  # the same memory
     assert Layout({}).views(torch.empty(2, 0)) == {}
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"),
+    [
+        (0, [(0, 4), (4, 5), (5, 8), (8, 14)]),
+        (10, [(0, 5), (5, 8), (8, 14)]),  # two replicas: 10 numbers are 5 columns
+        (17, [(0, 8), (8, 14)]),
+        (28, [(0, 14)]),
+    ],
+)
+def test_neighbours_are_joined_up_to_a_size(most: int, expected: list[tuple[int, int]]) -> None:
+    layout = Layout(
+        {"a": torch.empty(2, 2), "b": torch.empty(()), "c": torch.empty(3)}
+        | {"d": torch.empty(2, 3)}
+    )
+    rows = torch.arange(28.0).view(2, 14)
+    found = list(layout.joined(layout.parts(rows), most))
+    assert [(columns.start, columns.stop) for columns, _ in found] == expected
+    for columns, joined in found:
+        assert torch.equal(joined, rows[:, columns])
+        joined.zero_()
+    assert rows.sum().item() == sum(range(28))  # they were copies
 
 
 def test_batchnorms_count_is_no_buffer_that_matters() -> None:
