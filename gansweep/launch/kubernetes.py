@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from gansweep.errors import ConfigError, Problem
+from gansweep.errors import AwayError, ConfigError, Problem
 from gansweep.launch.base import Job, JobState, Launcher, Phase, Profile, Submitted
 from gansweep.launch.bundle import Bundle, sweep_bundle, with_own_code
 from gansweep.settings import setting
@@ -93,6 +93,13 @@ REMEDIES = (
     ("PreRunningDeadlineExceeded", "it never started: `kubectl get events`; ready_seconds:"),
 )  # fmt: skip
 """What to do about words of kubectl, of a pod and of a RayJob."""
+
+PASSING = (
+    "unable to connect", "was refused", "no such host", "timeout", "timed out", "connection reset",
+    "connection lost", "eof", "internalerror", "serviceunavailable", "currently unable",
+    "toomanyrequests", "too many requests", "etcdserver", "try again", "leader changed",
+)  # fmt: skip
+"""Words of kubectl that the same command may not say a moment later."""
 
 
 @final
@@ -239,7 +246,7 @@ class Kubernetes(Launcher):
             what = error.problems[0].what
             if "NotFound" in what and "rayjobs" in what:
                 return JobState("cancelled", "it is no longer in the cluster")
-            return JobState("unknown", what)
+            raise
         status = found.get("status", {})
         word = status.get("jobDeploymentStatus", "")
         phase = PHASES.get(word, "unknown")
@@ -438,12 +445,13 @@ class Kubernetes(Launcher):
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             what = f"no answer within {ANSWER_SECONDS:g} s"
-            raise ConfigError.single("kubectl", what, _remedy("unable to connect")) from None
+            raise AwayError.single("kubectl", what, _remedy("unable to connect")) from None
         except OSError as error:
             raise ConfigError.single("kubectl", f"cannot be run: {error.strerror}") from None
         if ended.returncode:
             what = _words(ended.stderr) or f"exit code {ended.returncode}"
-            raise ConfigError.single("kubectl", what, _remedy(what))
+            passing = any(part in what.lower() for part in PASSING)
+            raise (AwayError if passing else ConfigError).single("kubectl", what, _remedy(what))
         return ended.stdout
 
 

@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import final
 
-from gansweep.errors import ConfigError, Problem
+from gansweep.errors import AwayError, ConfigError, Problem
 from gansweep.launch.base import OVER, Job, JobState, Launcher, Phase, Profile, Submitted
 from gansweep.launch.bundle import Bundle, sweep_bundle
 from gansweep.settings import setting
@@ -69,6 +69,12 @@ REMEDIES = (
 )
 """What to do about words of sbatch."""
 
+PASSING = (
+    "unable to contact", "timed out", "connection refused", "connection reset", "try again",
+    "temporarily", "zero bytes", "communication",
+)  # fmt: skip
+"""Words of Slurm's commands that the same command may not say a moment later."""
+
 REASONS = (
     ("PartitionTimeLimit", "lower walltime: in the profile"),
     ("PartitionNodeLimit", "lower nodes: in the profile"),
@@ -84,7 +90,7 @@ REASONS = (
 """What to do about a job that waits, by the beginning of Slurm's reason."""
 
 SHOWN_PHASES: tuple[Phase, ...] = (
-    "running", "waiting", "unknown", "failed", "cancelled", "done",
+    "running", "waiting", "unknown", "failed", "cancelled", "forgotten", "done",
 )  # fmt: skip
 """An array is what the first of these says that one of its tasks is in."""
 
@@ -246,7 +252,7 @@ class Slurm(Launcher):
         except ConfigError as error:
             if "nvalid job id" in str(error):
                 return self._accounted(job)
-            return JobState("unknown", error.problems[0].what)
+            raise
         return self._together(list(_tasks(said)), job)
 
     def _together(self, tasks: Sequence[tuple[JobState, int]], job: Submitted) -> JobState:
@@ -261,7 +267,7 @@ class Slurm(Launcher):
         forgotten = wanted - counts.total()
         if forgotten > 0 and phase in OVER:
             accounted = self._accounted(job)
-            if accounted.phase != "unknown":
+            if accounted.phase != "forgotten":
                 return accounted
         words = [f"{counts[phase]} {phase}" for phase in SHOWN_PHASES if counts[phase]]
         words += [f"{forgotten} over and forgotten"] * (forgotten > 0)
@@ -273,20 +279,23 @@ class Slurm(Launcher):
     def _accounted(self, job: Submitted) -> JobState:
         """How a job ended that Slurm itself has forgotten, which takes it minutes."""
         words = ("sacct", "-X", "-n", "-P", "-j", job.id, "-o", "State,ExitCode")
-        said = ""
+        said, why = "", "keeps no accounts"
         if shutil.which("sacct"):
             try:
-                said = _slurm(*words).strip()
-            except ConfigError:
-                said = ""
+                said, why = _slurm(*words).strip(), "its accounts do not name it"
+            except AwayError:
+                raise
+            except ConfigError as error:
+                if "disabled" not in str(error):  # where there are no accounts, it says so
+                    why = f"its accounts say: {error.problems[0].what}"
         if not said:
-            return JobState("unknown", "Slurm has forgotten it, and keeps no accounts")
+            return JobState("forgotten", f"Slurm knows it no more, and {why}")
         lines = [line.partition("|") for line in said.splitlines()]
         if not self.profile.array:
             del lines[:-1]
         tasks = [(_state(state.split()[0], "", code), 1) for state, _, code in lines]
         if len(tasks) < (self.profile.array or 1):
-            return JobState("unknown", "Slurm has forgotten some of its tasks")
+            return JobState("forgotten", "Slurm knows it no more, and its accounts not all tasks")
         return self._together(tasks, job)
 
     def parts(self, job: Submitted) -> Sequence[Submitted]:
@@ -305,6 +314,8 @@ class Slurm(Launcher):
                 content = file.read()
         except FileNotFoundError:  # it waits
             return "", after
+        except OSError as error:
+            raise ConfigError.single(job.log, f"cannot be read: {error.strerror}") from None
         return content.decode("utf-8", errors="replace"), after + len(content)
 
     def cancel(self, job: Submitted) -> None:
@@ -339,13 +350,14 @@ def _slurm(*words: str, input: str | None = None) -> str:
         )
     except subprocess.TimeoutExpired:
         what = f"no answer within {ANSWER_SECONDS:g} s"
-        raise ConfigError.single(words[0], what, "is slurmctld up? `scontrol ping`") from None
+        raise AwayError.single(words[0], what, "is slurmctld up? `scontrol ping`") from None
     except OSError as error:
         raise ConfigError.single(words[0], f"cannot be run: {error.strerror}") from None
     if ended.returncode:
         said = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
         what = re.sub(r"^\w+: (error: )?", "", "; ".join(said)) or f"exit code {ended.returncode}"
-        raise ConfigError.single(words[0], what, _remedy(what))
+        passing = any(part in what.lower() for part in PASSING)
+        raise (AwayError if passing else ConfigError).single(words[0], what, _remedy(what))
     return ended.stdout
 
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from sweep_files import TEXT, text
 
-from gansweep.errors import ConfigError
+from gansweep.errors import AwayError, ConfigError
 from gansweep.launch import base, kubernetes
 from gansweep.launch.base import JobState, Submitted
 from gansweep.launch.kubernetes import Kubernetes
@@ -478,9 +478,12 @@ def test_a_job_that_is_gone_and_a_cluster_that_is(stage: Stage) -> None:
     stage.says("rayjob", "", 'Error from server (NotFound): rayjobs.ray.io "x" not found', 1)
     assert launcher().state(Submitted("x")).phase == "cancelled"
     stage.says("rayjob", "", 'Error from server (NotFound): namespaces "lab" not found', 1)
-    assert launcher().state(Submitted("x")).phase == "unknown"
+    with pytest.raises(ConfigError, match="namespace: in the profile") as caught:
+        launcher().state(Submitted("x"))
+    assert not isinstance(caught.value, AwayError)
     stage.says("rayjob", "", "Unable to connect to the server: dial tcp: i/o timeout", 1)
-    assert launcher().state(Submitted("x")).phase == "unknown"
+    with pytest.raises(AwayError, match="i/o timeout"):
+        launcher().state(Submitted("x"))
 
 
 def waiting(reason: str, message: str) -> dict[str, Any]:
@@ -578,6 +581,51 @@ def test_logs_say_why_there_are_none(
     assert err.count(": waiting (ImagePullBackOff") == 2  # once as it waits, once at the end
     assert "has not started within 1 s" in err
     assert "`gansweep cancel gansweep-small-" in err
+
+
+@pytest.mark.timeout(60)
+def test_a_passing_error_of_the_network_does_not_end_the_following(
+    gansweep: Callable[..., tuple[int, str, str]],
+    profile: Callable[..., str],
+    stage: Stage,
+    work: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(base, "POLL_SECONDS", 0.01)
+    (work / "file.yaml").write_text(TEXT)
+    profile("kube", "to: kubernetes\nimage: i\nclaim: c\nsecret: s")
+    stage.says("create", {"metadata": {"uid": "u-1"}})
+    gansweep("submit", "file.yaml", "--profile", "kube")
+    away = "Unable to connect to the server: dial tcp 10.0.0.1:443: i/o timeout"
+    asked = len(stage.calls)
+    stage.says("rayjob", status("Complete"))
+    stage.says(f"rayjob {asked + 1}", status("Running"))
+    stage.says("logs", "the table\n")
+    stage.says(f"logs {asked + 2}", "", away, 1)  # the first look at its output
+    stage.says(f"rayjob {asked + 3}", "", away, 1)  # the second at the job
+    code, out, err = gansweep("logs", "small", "--follow")
+    assert (code, out) == (0, "the table\n")
+    first, second = err.splitlines()
+    assert f": unknown (kubectl: {away} (is the right cluster chosen" in first
+    assert first.endswith("; asked again for up to 600 s)")
+    assert second.endswith(": done, exit code 0")
+
+
+def test_who_may_not_look_is_told_at_once(
+    gansweep: Callable[..., tuple[int, str, str]],
+    profile: Callable[..., str],
+    stage: Stage,
+    work: Path,
+) -> None:
+    (work / "file.yaml").write_text(TEXT)
+    profile("kube", "to: kubernetes\nimage: i\nclaim: c\nsecret: s")
+    stage.says("create", {"metadata": {"uid": "u-1"}})
+    gansweep("submit", "file.yaml", "--profile", "kube")
+    stage.says("rayjob", "", 'Error from server (Forbidden): User "me" cannot get "rayjobs"', 1)
+    code, out, err = gansweep("logs", "small", "--follow")
+    assert (code, out) == (2, "")
+    assert "cannot get" in err
+    assert "infra/kubernetes/README.md" in err
 
 
 def test_the_log_is_read_on(stage: Stage) -> None:
