@@ -150,6 +150,10 @@ class Launcher(ABC):
     def cancel(self, job: Submitted) -> None:
         """Have it end; its trials write checkpoints where the cluster leaves them the time."""
 
+    def by_hand(self, job: Submitted) -> str:
+        """The cluster's own command that ends the job, for a person."""
+        return "the cluster's own command"
+
     def parts(self, job: Submitted) -> Sequence[Submitted]:
         """What of the job has an output of its own."""
         return [job]

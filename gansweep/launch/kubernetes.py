@@ -101,6 +101,9 @@ PASSING = (
 )  # fmt: skip
 """Words of kubectl that the same command may not say a moment later."""
 
+UNREACHED = ("dial tcp", "was refused", "no such host")
+"""Words of kubectl where there was no line to the cluster at all."""
+
 
 @final
 class Kubernetes(Launcher):
@@ -221,22 +224,39 @@ class Kubernetes(Launcher):
             bundle.check(Path(folder), job.sweep.overrides)
         name = _name(job, uuid.uuid4().hex[:8])
         files, rayjob = self._manifests(job, name)
-        made = json.loads(self._kubectl("create", "-f", "-", "-o", "json", input=_yaml(rayjob)))
-        # Pods wait for the files, which now go when the job is deleted.
-        files["metadata"]["ownerReferences"] = [
-            {
-                "apiVersion": rayjob["apiVersion"],
-                "kind": rayjob["kind"],
-                "name": name,
-                "uid": made["metadata"]["uid"],
-            }
-        ]
+        made: dict[str, Any] | None = None
         try:
-            self._kubectl("create", "-f", "-", input=_yaml(files))
-        except ConfigError:
-            self._kubectl("delete", "rayjob", name, "--wait=false", "--ignore-not-found")
+            made = json.loads(self._kubectl("create", "-f", "-", "-o", "json", input=_yaml(files)))
+            # Of what it owns Kubernetes keeps nothing once the files are gone, whenever it came.
+            rayjob["metadata"]["ownerReferences"] = [
+                {
+                    "apiVersion": files["apiVersion"],
+                    "kind": files["kind"],
+                    "name": name,
+                    "uid": made["metadata"]["uid"],
+                }
+            ]
+            self._kubectl("create", "-f", "-", input=_yaml(rayjob))
+        except (ConfigError, KeyboardInterrupt) as error:
+            if made is not None or _may_be_done(error):
+                self._take_back(name, error)
             raise
         return Submitted(name)
+
+    def _take_back(self, name: str, error: BaseException) -> None:
+        """Remove the files, and with them the job; ConfigError where they may still be there."""
+        try:
+            self._kubectl("delete", "configmap", name, "--wait=false", "--ignore-not-found")
+        except ConfigError as failed:
+            what = "may be there, whole or in part"
+            raise ConfigError(
+                [
+                    *(error.problems if isinstance(error, ConfigError) else ()),
+                    *failed.problems,
+                    Problem(name, what, f"{self.by_hand(Submitted(name))} ends it"),
+                ],
+                outcome="something may be left in the cluster",
+            ) from None
 
     def state(self, job: Submitted) -> JobState:
         _need_kubectl()
@@ -310,7 +330,10 @@ class Kubernetes(Launcher):
 
     def cancel(self, job: Submitted) -> None:
         _need_kubectl()
-        self._kubectl("delete", "rayjob", job.id, "--wait=false", "--ignore-not-found")
+        self._kubectl("delete", "rayjob,configmap", job.id, "--wait=false", "--ignore-not-found")
+
+    def by_hand(self, job: Submitted) -> str:
+        return f"`{shlex.join(['kubectl', *self._options(), 'delete', 'configmap', job.id])}`"
 
     def _says_uri(self, job: Job) -> bool:
         """Whether the command names MLflow's store; else the Secret does."""
@@ -433,14 +456,17 @@ class Kubernetes(Launcher):
             variables += [_from_secret(name, secret, optional=True) for name in keys]
         return variables
 
-    def _kubectl(self, *words: str, input: str | None = None) -> str:
-        """What kubectl says; ConfigError with its own words where it fails."""
+    def _options(self) -> list[str]:
+        """Of kubectl, whatever it is asked."""
         own = self.profile
         options = [f"--context={own.context}"] * bool(own.context)
-        options += [f"--namespace={own.namespace}"] * bool(own.namespace)
+        return options + [f"--namespace={own.namespace}"] * bool(own.namespace)
+
+    def _kubectl(self, *words: str, input: str | None = None) -> str:
+        """What kubectl says; ConfigError with its own words where it fails."""
         try:
             ended = subprocess.run(
-                ["kubectl", *options, *words],
+                ["kubectl", *self._options(), *words],
                 input=input, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
@@ -453,6 +479,14 @@ class Kubernetes(Launcher):
             passing = any(part in what.lower() for part in PASSING)
             raise (AwayError if passing else ConfigError).single("kubectl", what, _remedy(what))
         return ended.stdout
+
+
+def _may_be_done(error: BaseException) -> bool:
+    """Whether the cluster may have done what it was asked although this came of it."""
+    if not isinstance(error, ConfigError):
+        return True
+    low = error.problems[0].what.lower()
+    return isinstance(error, AwayError) and not any(words in low for words in UNREACHED)
 
 
 def _bundle(job: Job) -> Bundle:

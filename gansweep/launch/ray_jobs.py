@@ -90,9 +90,22 @@ class RayJobs(Launcher):
             bundle.write(Path(folder))
             bundle.check(Path(folder), job.sweep.overrides)
             request = self._request(job, bundle, name=name, folder=folder)
-            with self._client() as client:
-                client.submit_job(**request)
+            self._send(name, request)
         return Submitted(name)
+
+    def _send(self, name: str, request: dict[str, Any]) -> None:
+        answers = False
+        try:
+            with self._client() as client:
+                answers = True
+                client.submit_job(**request)
+        except AwayError as error:
+            if not answers:
+                raise
+            remedy = f"{self.by_hand(Submitted(name))} ends it"
+            lost = Problem(name, "may have been started all the same", remedy)
+            outcome = "a job may have been started"
+            raise ConfigError([*error.problems, lost], outcome=outcome) from None
 
     def _bundle(self, job: Job) -> Bundle:
         bundle = with_code(sweep_bundle(job.sweep), job.sweep)
@@ -136,6 +149,9 @@ class RayJobs(Launcher):
     def cancel(self, job: Submitted) -> None:
         with self._client() as client:
             client.stop_job(job.id)
+
+    def by_hand(self, job: Submitted) -> str:
+        return f"`ray job stop {job.id} --address {self.profile.address}`"
 
     @contextmanager
     def _client(self) -> Iterator[Any]:

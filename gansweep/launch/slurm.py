@@ -184,10 +184,23 @@ class Slurm(Launcher):
         except OSError as error:
             raise ConfigError.single(str(snapshot), f"cannot be written: {error}") from None
         bundle.check(snapshot, job.sweep.overrides)
-        said = _slurm("sbatch", "--parsable", input=self._script(job, snapshot / bundle.sweep))
+        said = self._sent(job, self._script(job, snapshot / bundle.sweep))
         number = said.strip().splitlines()[-1].partition(";")[0]
         task = f"_{TASK}" if self.profile.array else ""
         return Submitted(number, f"{_folder(job)}/slurm-{number}{task}.log")
+
+    def _sent(self, job: Job, script: str) -> str:
+        """What sbatch says to the script."""
+        try:
+            return _slurm("sbatch", "--parsable", input=script)
+        except AwayError as error:
+            if "no answer" not in error.problems[0].what:
+                raise
+            name = shlex.quote(f"gansweep-{job.sweep.name}")
+            remedy = f"`squeue --me --name={name}` shows it; `scancel NUMBER` ends it"
+            lost = Problem("sbatch", "may have been heard all the same", remedy)
+            outcome = "a job may be in the queue"
+            raise ConfigError([*error.problems, lost], outcome=outcome) from None
 
     def _snapshot(self, job: Job, bundle: Bundle) -> Path:
         """The files as they are now: what changes until the job starts is meant for another."""
@@ -321,6 +334,9 @@ class Slurm(Launcher):
     def cancel(self, job: Submitted) -> None:
         _need("scancel")
         _slurm("scancel", job.id)
+
+    def by_hand(self, job: Submitted) -> str:
+        return f"`scancel {job.id}`"
 
 
 def _folder(job: Job) -> Path:
