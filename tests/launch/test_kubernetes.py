@@ -69,25 +69,18 @@ def test_the_published_schemas_know_every_field(work: Path, settings: dict[str, 
     assert (mistakes(files), mistakes(rayjob)) == ([], [])
 
 
-SPOILT: list[tuple[str, Callable[[Any], Any]]] = [
-    ("ttlSecondAfterFinished", lambda job: job["spec"].update(ttlSecondAfterFinished=1)),
-    ("backoffLimit", lambda job: job["spec"].update(backoffLimit="3")),
-    ("submissionMode", lambda job: job["spec"].update(submissionMode="K8SJobMode")),
-    ("suspended", lambda job: cluster(job).update(suspended=True)),
-    ("headGroupSpec", lambda job: cluster(job).pop("headGroupSpec")),
-    ("workerGroupSpecs[0]", lambda job: workers(job).pop("maxReplicas")),
-    ("replica", lambda job: workers(job).update(replica=1)),
-    ("num-cpus", lambda job: cluster(job)["headGroupSpec"].update(rayStartParams={"num-cpus": 0})),
-    ("claim", lambda job: pod(job)["volumes"][0]["persistentVolumeClaim"].update(claim="x")),
-    ("secretKeyReference", lambda job: pod(job)["containers"][0]["env"][1]["valueFrom"].update(
-        secretKeyReference={})),
-    ("limit", lambda job: pod(job)["containers"][0]["resources"].update(limit={})),
-    ("label", lambda job: job["metadata"].update(label={})),
-]  # fmt: skip
+def example() -> Any:
+    """infra/kubernetes/rayjob.yaml's RayJob."""
+    path = Path(__file__).parents[2] / "infra" / "kubernetes" / "rayjob.yaml"
+    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))[1]
 
 
 def cluster(rayjob: Any) -> Any:
     return rayjob["spec"]["rayClusterSpec"]
+
+
+def head(rayjob: Any) -> Any:
+    return cluster(rayjob)["headGroupSpec"]
 
 
 def workers(rayjob: Any) -> Any:
@@ -100,12 +93,87 @@ def pod(rayjob: Any, *, head: bool = False) -> Any:
     return group["template"]["spec"]
 
 
-@pytest.mark.parametrize(("word", "spoil"), SPOILT, ids=[word for word, _ in SPOILT])
-def test_the_check_is_strict(work: Path, word: str, spoil: Callable[[Any], Any]) -> None:
-    rayjob = manifests(of_store(work))[1]
+Spoil = Callable[[Any], Any]
+
+SPOILT: list[tuple[str, Spoil]] = [
+    # a name misspelt, or nobody's
+    ("ttlSecondAfterFinished", lambda job: job["spec"].update(ttlSecondAfterFinished=1)),
+    ("schedule", lambda job: job["spec"].update(schedule="@daily")),  # left KubeRay before 1.6
+    ("suspended", lambda job: cluster(job).update(suspended=True)),
+    ("tokenSecret", lambda job: cluster(job)["authOptions"].update(tokenSecret="x")),
+    ("replica'", lambda job: workers(job).update(replica=1)),
+    ("rayStartParameters", lambda job: head(job).update(rayStartParameters={})),
+    ("claim'", lambda job: volume(job)["persistentVolumeClaim"].update(claim="x")),
+    ("secretKeyReference", lambda job: first_secret(job).update(secretKeyReference={})),
+    ("limit'", lambda job: pod(job)["containers"][0]["resources"].update(limit={})),
+    ("label'", lambda job: job["metadata"].update(label={})),
+    ("ownerReferences", lambda job: head(job)["template"].update(metadata={"ownerReferences": []})),
+    # a wrong type
+    ("backoffLimit", lambda job: job["spec"].update(backoffLimit="3")),
+    ("shutdownAfterJobFinishes", lambda job: job["spec"].update(shutdownAfterJobFinishes="yes")),
+    ("rayVersion", lambda job: cluster(job).update(rayVersion=2.6)),
+    ("num-cpus", lambda job: head(job).update(rayStartParams={"num-cpus": 0})),
+    ("workerGroupSpecs", lambda job: cluster(job).update(workerGroupSpecs={})),
+    ("replicas", lambda job: workers(job).update(replicas=1.5)),
+    ("maxReplicas", lambda job: workers(job).update(maxReplicas=2**31)),
+    ("labels", lambda job: job["metadata"]["labels"].update(x=1)),
+    # a value that is none
+    ("submissionMode", lambda job: job["spec"].update(submissionMode="K8SJobMode")),
+    ("mode", lambda job: cluster(job)["authOptions"].update(mode="Token")),
+    ("preRunningDeadlineSeconds", lambda job: job["spec"].update(preRunningDeadlineSeconds=0)),
+    ("managedBy", lambda job: job["spec"].update(managedBy="kueue")),
+    # something missing
+    ("rayClusterSpec", lambda job: job["spec"].pop("rayClusterSpec")),
+    ("headGroupSpec", lambda job: cluster(job).pop("headGroupSpec")),
+    ("template", lambda job: head(job).pop("template")),
+    ("containers", lambda job: head(job)["template"]["spec"].pop("containers")),
+    ("spec", lambda job: workers(job)["template"].pop("spec")),
+    ("groupName", lambda job: workers(job).pop("groupName")),
+    ("minReplicas", lambda job: workers(job).pop("minReplicas")),
+    ("maxReplicas", lambda job: workers(job).pop("maxReplicas")),
+    # what the operator takes for no valid RayJob
+    ("47 characters", lambda job: job["metadata"].update(name="a" * 48)),
+    ("DNS-1035", lambda job: job["metadata"].update(name="7-sweeps")),
+    ("DNS-1035", lambda job: job["metadata"].update(name="my.sweep")),
+    ("should not be valid", lambda job: cluster(job)["authOptions"].update(
+        enableK8sTokenAuth=True)),
+    ("should not be valid", lambda job: cluster(job).update(upgradeStrategy={"type": "None"})),
+    ("rayVersion", lambda job: cluster(job).pop("rayVersion")),
+    ("2.52", lambda job: cluster(job).update(rayVersion="2.51.1")),
+    ("ttlSecondsAfterFinished", lambda job: job["spec"].pop("shutdownAfterJobFinishes")),
+    ("minReplicas 9", lambda job: workers(job).update(minReplicas=9)),
+    ("negative", lambda job: workers(job).update(minReplicas=-1)),
+    ("num-cpus", lambda job: head(job).update(resources={"CPU": "0"})),
+    ("labels", lambda job: head(job).update(rayStartParams={"labels": "a=b"})),
+    ("should be non-empty", lambda job: pod(job).update(containers=[])),
+]  # fmt: skip
+
+
+def volume(rayjob: Any) -> Any:
+    return pod(rayjob)["volumes"][0]
+
+
+def first_secret(rayjob: Any) -> Any:
+    return pod(rayjob)["containers"][0]["env"][1]["valueFrom"]
+
+
+@pytest.mark.parametrize("of", ["printed", "example"])
+@pytest.mark.parametrize(
+    ("word", "spoil"), SPOILT, ids=[f"{i}-{w}" for i, (w, _) in enumerate(SPOILT)]
+)
+def test_the_check_is_strict(work: Path, of: str, word: str, spoil: Spoil) -> None:
+    rayjob = manifests(of_store(work))[1] if of == "printed" else example()
+    assert mistakes(rayjob) == []
     spoil(rayjob)
     (found,) = mistakes(rayjob)
     assert word in found
+
+
+def test_a_suspended_job_ends_its_cluster(work: Path) -> None:
+    rayjob = manifests(of_store(work), **FULL)[1]
+    rayjob["spec"].update(shutdownAfterJobFinishes=False, ttlSecondsAfterFinished=0)
+    (found,) = mistakes(rayjob)
+    assert "suspend" in found
 
 
 def test_the_strict_check_of_the_files(work: Path) -> None:
