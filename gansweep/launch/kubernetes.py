@@ -79,8 +79,11 @@ REMEDIES = (
     ("unable to connect", "is the right cluster chosen, and reached from here? `kubectl version`"),
     ("no such host", "is the right cluster chosen, and reached from here? `kubectl version`"),
     ("i/o timeout", "is the right cluster chosen, and reached from here? `kubectl version`"),
+    ("connection refused", "is the right cluster chosen? `kubectl config get-contexts`"),
+    ("x509", "is the right cluster chosen? Its certificate is not one that kubectl trusts"),
     ("logged in", "log in to the cluster again"),
     ("unauthorized", "log in to the cluster again"),
+    ("provide credentials", "log in to the cluster again"),
     ("ImagePull", "image: and pull_secrets: in the profile"),
     ("pull image", "image: and pull_secrets: in the profile"),
     ("pulling image", "image: and pull_secrets: in the profile"),
@@ -101,8 +104,8 @@ PASSING = (
 )  # fmt: skip
 """Words of kubectl that the same command may not say a moment later."""
 
-UNREACHED = ("dial tcp", "was refused", "no such host")
-"""Words of kubectl where there was no line to the cluster at all."""
+UNREACHED = ("dial tcp", "was refused", "no such host", "failed to download openapi")
+"""Words of kubectl where it had sent nothing: it first asks what a manifest may have."""
 
 
 @final
@@ -574,15 +577,21 @@ def _need_kubectl() -> None:
         raise ConfigError.single(
             "--to kubernetes",
             "this machine has no kubectl",
-            "install it, and its access to the cluster (--dry-run prints the manifests anywhere)",
+            "install it, and its access to the cluster; --dry-run prints the manifests anywhere",
         )
+
+
+NOISE = re.compile(
+    r"^error: |error when creating \"STDIN\": |error validating (\"STDIN\"|data): |"
+    r"; if you choose to ignore these errors, turn validation off with --validate=false"
+)
 
 
 def _words(said: str) -> str:
     """kubectl's error without its log lines, in one line."""
     lines = [line.strip() for line in said.splitlines()]
     told = "; ".join(line for line in lines if line and not re.match(r"[EWI]\d{4} ", line))
-    return re.sub(r"^error: |error when creating \"STDIN\": ", "", told)
+    return NOISE.sub("", told)
 
 
 def _remedy(words: str) -> str:

@@ -66,6 +66,8 @@ REMEDIES = (
     ("not available", "ask for fewer nodes, cores or GPUs: `sinfo -o '%P %D %c %G'`"),
     ("time limit", "lower walltime: in the profile"),
     ("unable to contact", "is slurmctld up? `scontrol ping`"),
+    ("configuration source", "submit from a login node: Slurm here knows of no cluster"),
+    ("authentication", "is munged up, with the cluster's key? Ask those who run it"),
 )
 """What to do about words of sbatch."""
 
@@ -86,8 +88,10 @@ REASONS = (
     ("JobHoldMaxRequeue", "it was cut off too often: submit the same file again"),
     ("Assoc", "the account's limit: `sacctmgr show associations user=$USER`"),
     ("QOS", "the limit of its quality of service: `sacctmgr show qos`"),
+    ("JobLaunchFailure", "does the node see the folder of its output? storage: in the profile"),
+    ("out_of_memory", "raise memory: in the profile"),
 )
-"""What to do about a job that waits, by the beginning of Slurm's reason."""
+"""What to do about a job that waits or has failed, by the beginning of Slurm's reason."""
 
 SHOWN_PHASES: tuple[Phase, ...] = (
     "running", "waiting", "unknown", "failed", "cancelled", "forgotten", "done",
@@ -354,7 +358,7 @@ def _need(command: str) -> None:
         raise ConfigError.single(
             "--to slurm",
             f"this machine has no {command}",
-            "submit from a login node of the cluster (--dry-run prints the script anywhere)",
+            "submit from a login node of the cluster; --dry-run prints the script anywhere",
         )
 
 
@@ -370,8 +374,9 @@ def _slurm(*words: str, input: str | None = None) -> str:
     except OSError as error:
         raise ConfigError.single(words[0], f"cannot be run: {error.strerror}") from None
     if ended.returncode:
-        said = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
-        what = re.sub(r"^\w+: (error: )?", "", "; ".join(said)) or f"exit code {ended.returncode}"
+        lines = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
+        plain = [re.sub(rf"^{words[0]}: ((error|fatal): )?", "", line) for line in lines]
+        what = "; ".join(plain) or f"exit code {ended.returncode}"
         passing = any(part in what.lower() for part in PASSING)
         raise (AwayError if passing else ConfigError).single(words[0], what, _remedy(what))
     return ended.stdout
@@ -383,7 +388,7 @@ def _remedy(words: str) -> str:
 
 
 def _remedy_for(reason: str) -> str:
-    """What to do about a reason to wait."""
+    """What to do about a reason to wait or to fail."""
     return next((remedy for start, remedy in REASONS if reason.startswith(start)), "")
 
 
@@ -409,7 +414,7 @@ def _state(name: str, reason: str, code: str) -> JobState:
     reason = "" if reason in ("None", "") or phase in ("done", "running") else reason
     if name not in ("PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"):
         reason = ", ".join(filter(None, [name.lower(), reason]))
-    if phase == "waiting" and (remedy := _remedy_for(reason)):
+    if phase in ("waiting", "failed") and (remedy := _remedy_for(reason)):
         reason = f"{reason}; {remedy}"
     known = phase in ("done", "failed") and exit_code.isdecimal() and signal in ("", "0")
     return JobState(phase, reason, int(exit_code) if known else None)

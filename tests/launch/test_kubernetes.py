@@ -464,6 +464,17 @@ REFUSALS = [
     ('E1123 18:26:27.481611    6445 memcache.go:265] "Unhandled Error" err="couldn\'t get"\n'
      "The connection to the server localhost:8080 was refused - did you specify the right host?",
      "get-contexts"),
+    ('error: error validating "STDIN": error validating data: failed to download openapi: Get '
+     '"http://localhost:8080/openapi/v2?timeout=32s": dial tcp 127.0.0.1:8080: connect: connection '
+     "refused; if you choose to ignore these errors, turn validation off with --validate=false",
+     "get-contexts"),
+    ('error: error validating "STDIN": error validating data: failed to download openapi: the '
+     "server has asked for the client to provide credentials; if you choose to ignore these "
+     "errors, turn validation off with --validate=false", "log in"),
+    ("error: You must be logged in to the server (the server has asked for the client to provide "
+     "credentials)", "log in"),
+    ("Unable to connect to the server: tls: failed to verify certificate: x509: certificate signed "
+     "by unknown authority", "right cluster"),
     ('error: context "big" does not exist', "context: in the profile"),
     ("error: You must be logged in to the server (Unauthorized)", "log in"),
     ('Error from server (Forbidden): error when creating "STDIN": pods "x" is forbidden: exceeded '

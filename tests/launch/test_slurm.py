@@ -200,6 +200,8 @@ REFUSALS = [
     ("Batch job submission failed: Requested node configuration is not available", "fewer nodes"),
     ("Batch job submission failed: User's group not permitted to use this partition", "partition:"),
     ("Unable to contact slurm controller (connect failure)", "slurmctld"),
+    ("Could not establish a configuration source", "login node"),
+    ("Protocol authentication error", "munged"),
 ]
 
 
@@ -235,6 +237,17 @@ STATES = [
     (
         "JobId=7 JobState=TIMEOUT Reason=TimeLimit ExitCode=0:15",
         JobState("failed", "timeout, TimeLimit"),
+    ),
+    (  # as Slurm says where the node has no such folder for the output
+        "JobId=7 JobState=FAILED Reason=JobLaunchFailure ExitCode=0:53",
+        JobState(
+            "failed",
+            "JobLaunchFailure; does the node see the folder of its output? storage: in the profile",
+        ),
+    ),
+    (
+        "JobId=7 JobState=OUT_OF_MEMORY Reason=OutOfMemory ExitCode=0:125",
+        JobState("failed", "out_of_memory, OutOfMemory; raise memory: in the profile"),
     ),
     ("JobId=7 JobState=CANCELLED Reason=None ExitCode=0:15", JobState("cancelled")),
     ("JobId=7 JobState=COMPLETING Reason=None ExitCode=0:0", JobState("running", "completing")),
