@@ -416,8 +416,8 @@ def main() -> None:
         app()
     except ConfigError as error:
         count = len(error.problems)
-        print(f"gansweep: {count} mistake{'s' if count > 1 else ''}, nothing was started:",
-              file=sys.stderr)  # fmt: skip
+        mistakes = f"{count} mistake{'s' if count > 1 else ''}"
+        print(f"gansweep: {mistakes}, {error.outcome}:", file=sys.stderr)
         for problem in error.problems[:MOST_PROBLEMS]:
             print(f"  {redact(str(problem))}", file=sys.stderr)
         if count > MOST_PROBLEMS:

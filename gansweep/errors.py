@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from gansweep.redaction import redact
 
@@ -23,15 +24,27 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """Input that cannot be used; carries every problem found, so that all are mended at once."""
+    """Input that cannot be used; carries every problem found, so that all are mended at once.
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    outcome: what a person must know of it, which is said above the problems.
+    """
+
+    def __init__(
+        self, problems: Iterable[Problem], *, outcome: str = "nothing was started"
+    ) -> None:
         self.problems = list(dict.fromkeys(problems))
+        self.outcome = outcome
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
     @classmethod
-    def single(cls, where: str, what: str, remedy: str = "") -> ConfigError:
-        return cls([Problem(where, what, remedy)])
+    def single(
+        cls, where: str, what: str, remedy: str = "", *, outcome: str = "nothing was started"
+    ) -> Self:
+        return cls([Problem(where, what, remedy)], outcome=outcome)
+
+
+class AwayError(ConfigError):
+    """A service that does not answer now, and may later: what was asked of it may have happened."""
 
 
 def nearest(word: str, choices: Sequence[str]) -> str:

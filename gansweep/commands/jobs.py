@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,7 +25,7 @@ def jobs_command(*, as_json: bool) -> int:
     """Print every job that was submitted from here, and how it stands."""
     records = all_jobs()
     for record in records:
-        if not record.state.is_over:
+        if not record.state.is_over or record.phase == "forgotten":  # accounts may come late
             _look(record)
     if as_json:
         print(json.dumps([dataclasses.asdict(record) for record in records], indent=1))
@@ -46,20 +48,28 @@ def logs_command(name: str, *, follow: bool) -> int:
     """Print a job's output; with `follow` to its end, and the exit code is 1 unless all is well."""
     record = find_job(name)
     console = Console(soft_wrap=True, stderr=True)
+    heard: list[JobState] = []
     silent, told = True, ""
 
     def tell(state: JobState) -> None:
+        """Only what a person does not see by the output, and nothing twice."""
         nonlocal told
-        if str(state) != told:
+        if str(state) != told and (told or state.phase != "running"):
             told = str(state)
             console.print(f"{record.id}: {told}", markup=False)
 
-    for text in _launcher(record).logs(record.job, follow=follow, on_waiting=tell):
-        print(text, end="", flush=True)
-        silent = False
+    def hear(state: JobState) -> None:
+        heard[:] = [state]
+        if not state.is_over:
+            tell(state)
+
+    with _left_as_it_is():
+        for text in _launcher(record).logs(record.job, follow=follow, on_state=hear):
+            print(text, end="", flush=True)
+            silent = False
     if not (follow or silent):
         return 0
-    state = _look(record)
+    state = _noted(record, heard[0]) if heard else _look(record)
     tell(state)
     return 0 if state.phase == "done" or not follow else 1
 
@@ -69,12 +79,23 @@ def cancel_command(name: str) -> int:
     record = find_job(name)
     console = Console(soft_wrap=True)
     if not (state := _look(record)).is_over:
-        _launcher(record).cancel(record.job)
+        with _left_as_it_is():
+            _launcher(record).cancel(record.job)
         end = time.monotonic() + CANCEL_SECONDS
         while not (state := _look(record)).is_over and time.monotonic() < end:
             time.sleep(0.5)
     console.print(f"{record.id}: {state}", markup=False)
     return 0 if state.is_over else 1
+
+
+@contextmanager
+def _left_as_it_is() -> Iterator[None]:
+    """What cannot be done with a job does not change it, which a person is told."""
+    try:
+        yield
+    except ConfigError as error:
+        error.outcome = "the job was left as it is"
+        raise
 
 
 def _launcher(record: JobRecord) -> Launcher:
@@ -87,7 +108,18 @@ def _look(record: JobRecord) -> JobState:
         state = _launcher(record).state(record.job)
     except ConfigError as error:
         state = JobState("unknown", error.problems[0].what)
-    if state.phase == "unknown" and record.state.is_over:
+    return _noted(record, state)
+
+
+def _noted(record: JobRecord, state: JobState) -> JobState:
+    """The same, kept in the record; or as it ended, where the cluster knows that no more."""
+    if state.phase in ("unknown", "forgotten") and record.state.is_over:
         return record.state
+    if state.phase == "forgotten":
+        state = dataclasses.replace(
+            state,
+            reason=f"{state.reason}: its output, or `gansweep show {record.sweep}`, says how far "
+            "it came",
+        )
     record.note(state)
     return state

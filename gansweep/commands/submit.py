@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from gansweep.errors import ConfigError, Problem
-from gansweep.launch.base import Job
+from gansweep.launch.base import Job, Launcher, Submitted
 from gansweep.launch.profile import find_launcher
-from gansweep.launch.record import JobRecord
+from gansweep.launch.record import JobRecord, jobs_folder
 from gansweep.storage import check_url, is_url
 from gansweep.sweep.file import load_sweep
 from gansweep.sweep.trials import check_data, planned
@@ -91,10 +91,29 @@ def submit_command(
         log=submitted.log,
         settings={k: v for k, v in dataclasses.asdict(settings).items() if k not in FORGOTTEN},
     )
-    record.save()
+    try:
+        record.save()
+    except OSError as error:
+        unrecorded = Problem(
+            str(jobs_folder()),
+            f"cannot be written: {error.strerror}",
+            "GANSWEEP_STATE=FOLDER names another folder for the records of jobs",
+        )
+        raise _taken_back(launcher, submitted, unrecorded) from None
     for line in sorted({line for lines in advice.values() for line in lines}):
         console.print(f"[yellow]note[/]: {escape(line)}")
     console.print(f"submitted [bold]{submitted.id}[/] to {name}: {len(trials)} trials")
     console.print(f"follow    gansweep logs {submitted.id} --follow")
     console.print(f"cancel    gansweep cancel {submitted.id}")
     return 0
+
+
+def _taken_back(launcher: Launcher, job: Submitted, why: Problem) -> ConfigError:
+    """End a job that nothing here would know of; what to say of it."""
+    try:
+        launcher.cancel(job)
+    except ConfigError as error:
+        lost = Problem(job.id, "could not be taken back", f"{launcher.by_hand(job)} ends it")
+        outcome = "the job is in the cluster, and in no record"
+        return ConfigError([why, *error.problems, lost], outcome=outcome)
+    return ConfigError([why])

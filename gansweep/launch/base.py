@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, final
 
-from gansweep.errors import ConfigError, Problem
+from gansweep.errors import AwayError, ConfigError, Problem
 from gansweep.settings import setting
 
 if TYPE_CHECKING:
@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 POLL_SECONDS = 2.0
 """Between two looks at a job that is followed."""
 
-Phase = Literal["waiting", "running", "done", "failed", "cancelled", "unknown"]
-OVER: tuple[Phase, ...] = ("done", "failed", "cancelled")
+AWAY_SECONDS = 600.0
+"""For which a cluster that does not answer is asked again about a job that is followed."""
+
+Phase = Literal["waiting", "running", "done", "failed", "cancelled", "forgotten", "unknown"]
+"""forgotten: the cluster knows it no more, nor how it ended; unknown: it does not tell now."""
+
+OVER: tuple[Phase, ...] = ("done", "failed", "cancelled", "forgotten")
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,10 @@ class JobState:
 
 
 class Launcher(ABC):
-    """One kind of cluster. Every call is short; what cannot be done is a ConfigError."""
+    """One kind of cluster. Every call is short; what cannot be done is a ConfigError.
+
+    Where the cluster does not answer, and may later, it is an AwayError.
+    """
 
     Settings: ClassVar[type[Profile]] = Profile
     profile: Profile
@@ -142,6 +150,10 @@ class Launcher(ABC):
     def cancel(self, job: Submitted) -> None:
         """Have it end; its trials write checkpoints where the cluster leaves them the time."""
 
+    def by_hand(self, job: Submitted) -> str:
+        """The cluster's own command that ends the job, for a person."""
+        return "the cluster's own command"
+
     def parts(self, job: Submitted) -> Sequence[Submitted]:
         """What of the job has an output of its own."""
         return [job]
@@ -151,37 +163,61 @@ class Launcher(ABC):
         job: Submitted,
         *,
         follow: bool,
-        on_waiting: Callable[[JobState], None] = lambda state: None,
+        on_state: Callable[[JobState], None] = lambda state: None,
     ) -> Iterator[str]:
         """Its output so far, or until it is over; that of several parts under their names.
 
-        on_waiting hears why a job that is followed has not started, as often as we look.
+        on_state hears how a job that is followed stands, as often as we look. A cluster that does
+        not answer is asked again for AWAY_SECONDS.
 
         Raises:
-            ConfigError: a job that is followed has not started within the profile's time.
+            ConfigError: the cluster cannot be asked, or a job that is followed has not started
+                within the profile's time.
         """
         positions = dict.fromkeys(self.parts(job), 0)
         named: Submitted | None = None
         began, limit = time.monotonic(), self.profile.start_seconds
+        away_since: float | None = None
         while True:
-            state = self.state(job) if follow else None
-            for part, position in positions.items():  # after the state: then nothing is missed
-                text, positions[part] = self.log(part, position)
-                if text and len(positions) > 1 and part != named:
-                    yield f"==> {part.id} <==\n"
-                    named = part
-                if text:
-                    yield text
-            if state is None or state.is_over:
+            try:
+                state = self.state(job) if follow else None
+                for part, position in positions.items():  # after the state: then nothing is missed
+                    text, positions[part] = self.log(part, position)
+                    if text and len(positions) > 1 and part != named:
+                        yield f"==> {part.id} <==\n"
+                        named = part
+                    if text:
+                        yield text
+            except AwayError as error:
+                if not follow:
+                    raise
+                away_since = away_since or time.monotonic()
+                if time.monotonic() - away_since > AWAY_SECONDS:
+                    raise _given_up(job, error) from None
+                on_state(JobState("unknown", f"{error}; asked again for up to {AWAY_SECONDS:g} s"))
+                time.sleep(POLL_SECONDS)
+                continue
+            away_since = None
+            if state is None:
+                return
+            on_state(state)
+            if state.is_over:
                 return
             if state.phase != "waiting":
                 limit = None  # it may wait again, where it was preempted
-            else:
-                on_waiting(state)
-                if limit is not None and time.monotonic() - began > limit:
-                    raise ConfigError.single(
-                        job.id,
-                        f"has not started within {limit} s: {state}",
-                        f"it waits on; `gansweep cancel {job.id}` takes it back",
-                    )
+            elif limit is not None and time.monotonic() - began > limit:
+                raise ConfigError.single(
+                    job.id,
+                    f"has not started within {limit} s: {state}",
+                    f"it waits on; `gansweep cancel {job.id}` takes it back",
+                )
             time.sleep(POLL_SECONDS)
+
+
+def _given_up(job: Submitted, error: AwayError) -> AwayError:
+    (problem, *_) = error.problems
+    return AwayError.single(
+        job.id,
+        f"no answer for {AWAY_SECONDS:g} s: {problem.where}: {problem.what}",
+        f"the job goes on without us; `gansweep logs {job.id} --follow` looks again",
+    )

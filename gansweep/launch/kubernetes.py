@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from gansweep.errors import ConfigError, Problem
+from gansweep.errors import AwayError, ConfigError, Problem
 from gansweep.launch.base import Job, JobState, Launcher, Phase, Profile, Submitted
 from gansweep.launch.bundle import Bundle, sweep_bundle, with_own_code
 from gansweep.settings import setting
@@ -79,8 +79,11 @@ REMEDIES = (
     ("unable to connect", "is the right cluster chosen, and reached from here? `kubectl version`"),
     ("no such host", "is the right cluster chosen, and reached from here? `kubectl version`"),
     ("i/o timeout", "is the right cluster chosen, and reached from here? `kubectl version`"),
+    ("connection refused", "is the right cluster chosen? `kubectl config get-contexts`"),
+    ("x509", "is the right cluster chosen? Its certificate is not one that kubectl trusts"),
     ("logged in", "log in to the cluster again"),
     ("unauthorized", "log in to the cluster again"),
+    ("provide credentials", "log in to the cluster again"),
     ("ImagePull", "image: and pull_secrets: in the profile"),
     ("pull image", "image: and pull_secrets: in the profile"),
     ("pulling image", "image: and pull_secrets: in the profile"),
@@ -93,6 +96,16 @@ REMEDIES = (
     ("PreRunningDeadlineExceeded", "it never started: `kubectl get events`; ready_seconds:"),
 )  # fmt: skip
 """What to do about words of kubectl, of a pod and of a RayJob."""
+
+PASSING = (
+    "unable to connect", "was refused", "no such host", "timeout", "timed out", "connection reset",
+    "connection lost", "eof", "internalerror", "serviceunavailable", "currently unable",
+    "toomanyrequests", "too many requests", "etcdserver", "try again", "leader changed",
+)  # fmt: skip
+"""Words of kubectl that the same command may not say a moment later."""
+
+UNREACHED = ("dial tcp", "was refused", "no such host", "failed to download openapi")
+"""Words of kubectl where it had sent nothing: it first asks what a manifest may have."""
 
 
 @final
@@ -214,22 +227,39 @@ class Kubernetes(Launcher):
             bundle.check(Path(folder), job.sweep.overrides)
         name = _name(job, uuid.uuid4().hex[:8])
         files, rayjob = self._manifests(job, name)
-        made = json.loads(self._kubectl("create", "-f", "-", "-o", "json", input=_yaml(rayjob)))
-        # Pods wait for the files, which now go when the job is deleted.
-        files["metadata"]["ownerReferences"] = [
-            {
-                "apiVersion": rayjob["apiVersion"],
-                "kind": rayjob["kind"],
-                "name": name,
-                "uid": made["metadata"]["uid"],
-            }
-        ]
+        made: dict[str, Any] | None = None
         try:
-            self._kubectl("create", "-f", "-", input=_yaml(files))
-        except ConfigError:
-            self._kubectl("delete", "rayjob", name, "--wait=false", "--ignore-not-found")
+            made = json.loads(self._kubectl("create", "-f", "-", "-o", "json", input=_yaml(files)))
+            # Of what it owns Kubernetes keeps nothing once the files are gone, whenever it came.
+            rayjob["metadata"]["ownerReferences"] = [
+                {
+                    "apiVersion": files["apiVersion"],
+                    "kind": files["kind"],
+                    "name": name,
+                    "uid": made["metadata"]["uid"],
+                }
+            ]
+            self._kubectl("create", "-f", "-", input=_yaml(rayjob))
+        except (ConfigError, KeyboardInterrupt) as error:
+            if made is not None or _may_be_done(error):
+                self._take_back(name, error)
             raise
         return Submitted(name)
+
+    def _take_back(self, name: str, error: BaseException) -> None:
+        """Remove the files, and with them the job; ConfigError where they may still be there."""
+        try:
+            self._kubectl("delete", "configmap", name, "--wait=false", "--ignore-not-found")
+        except ConfigError as failed:
+            what = "may be there, whole or in part"
+            raise ConfigError(
+                [
+                    *(error.problems if isinstance(error, ConfigError) else ()),
+                    *failed.problems,
+                    Problem(name, what, f"{self.by_hand(Submitted(name))} ends it"),
+                ],
+                outcome="something may be left in the cluster",
+            ) from None
 
     def state(self, job: Submitted) -> JobState:
         _need_kubectl()
@@ -239,7 +269,7 @@ class Kubernetes(Launcher):
             what = error.problems[0].what
             if "NotFound" in what and "rayjobs" in what:
                 return JobState("cancelled", "it is no longer in the cluster")
-            return JobState("unknown", what)
+            raise
         status = found.get("status", {})
         word = status.get("jobDeploymentStatus", "")
         phase = PHASES.get(word, "unknown")
@@ -303,7 +333,10 @@ class Kubernetes(Launcher):
 
     def cancel(self, job: Submitted) -> None:
         _need_kubectl()
-        self._kubectl("delete", "rayjob", job.id, "--wait=false", "--ignore-not-found")
+        self._kubectl("delete", "rayjob,configmap", job.id, "--wait=false", "--ignore-not-found")
+
+    def by_hand(self, job: Submitted) -> str:
+        return f"`{shlex.join(['kubectl', *self._options(), 'delete', 'configmap', job.id])}`"
 
     def _says_uri(self, job: Job) -> bool:
         """Whether the command names MLflow's store; else the Secret does."""
@@ -426,25 +459,37 @@ class Kubernetes(Launcher):
             variables += [_from_secret(name, secret, optional=True) for name in keys]
         return variables
 
-    def _kubectl(self, *words: str, input: str | None = None) -> str:
-        """What kubectl says; ConfigError with its own words where it fails."""
+    def _options(self) -> list[str]:
+        """Of kubectl, whatever it is asked."""
         own = self.profile
         options = [f"--context={own.context}"] * bool(own.context)
-        options += [f"--namespace={own.namespace}"] * bool(own.namespace)
+        return options + [f"--namespace={own.namespace}"] * bool(own.namespace)
+
+    def _kubectl(self, *words: str, input: str | None = None) -> str:
+        """What kubectl says; ConfigError with its own words where it fails."""
         try:
             ended = subprocess.run(
-                ["kubectl", *options, *words],
+                ["kubectl", *self._options(), *words],
                 input=input, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             what = f"no answer within {ANSWER_SECONDS:g} s"
-            raise ConfigError.single("kubectl", what, _remedy("unable to connect")) from None
+            raise AwayError.single("kubectl", what, _remedy("unable to connect")) from None
         except OSError as error:
             raise ConfigError.single("kubectl", f"cannot be run: {error.strerror}") from None
         if ended.returncode:
             what = _words(ended.stderr) or f"exit code {ended.returncode}"
-            raise ConfigError.single("kubectl", what, _remedy(what))
+            passing = any(part in what.lower() for part in PASSING)
+            raise (AwayError if passing else ConfigError).single("kubectl", what, _remedy(what))
         return ended.stdout
+
+
+def _may_be_done(error: BaseException) -> bool:
+    """Whether the cluster may have done what it was asked although this came of it."""
+    if not isinstance(error, ConfigError):
+        return True
+    low = error.problems[0].what.lower()
+    return isinstance(error, AwayError) and not any(words in low for words in UNREACHED)
 
 
 def _bundle(job: Job) -> Bundle:
@@ -532,15 +577,21 @@ def _need_kubectl() -> None:
         raise ConfigError.single(
             "--to kubernetes",
             "this machine has no kubectl",
-            "install it, and its access to the cluster (--dry-run prints the manifests anywhere)",
+            "install it, and its access to the cluster; --dry-run prints the manifests anywhere",
         )
+
+
+NOISE = re.compile(
+    r"^error: |error when creating \"STDIN\": |error validating (\"STDIN\"|data): |"
+    r"; if you choose to ignore these errors, turn validation off with --validate=false"
+)
 
 
 def _words(said: str) -> str:
     """kubectl's error without its log lines, in one line."""
     lines = [line.strip() for line in said.splitlines()]
     told = "; ".join(line for line in lines if line and not re.match(r"[EWI]\d{4} ", line))
-    return re.sub(r"^error: |error when creating \"STDIN\": ", "", told)
+    return NOISE.sub("", told)
 
 
 def _remedy(words: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import tempfile
 import uuid
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from gansweep.errors import ConfigError, Problem
+from gansweep.errors import AwayError, ConfigError, Problem
 from gansweep.launch.base import Job, JobState, Launcher, Phase, Profile, Submitted
 from gansweep.launch.bundle import Bundle, sweep_bundle, with_code, with_files
 from gansweep.settings import setting
@@ -89,9 +90,22 @@ class RayJobs(Launcher):
             bundle.write(Path(folder))
             bundle.check(Path(folder), job.sweep.overrides)
             request = self._request(job, bundle, name=name, folder=folder)
-            with self._client() as client:
-                client.submit_job(**request)
+            self._send(name, request)
         return Submitted(name)
+
+    def _send(self, name: str, request: dict[str, Any]) -> None:
+        answers = False
+        try:
+            with self._client() as client:
+                answers = True
+                client.submit_job(**request)
+        except AwayError as error:
+            if not answers:
+                raise
+            remedy = f"{self.by_hand(Submitted(name))} ends it"
+            lost = Problem(name, "may have been started all the same", remedy)
+            outcome = "a job may have been started"
+            raise ConfigError([*error.problems, lost], outcome=outcome) from None
 
     def _bundle(self, job: Job) -> Bundle:
         bundle = with_code(sweep_bundle(job.sweep), job.sweep)
@@ -115,19 +129,29 @@ class RayJobs(Launcher):
             with self._client() as client:
                 info = client.get_job_info(job.id)
         except ConfigError as error:
-            return JobState("unknown", error.problems[0].what)
+            if _is_unknown(error):
+                return JobState("forgotten", "the cluster knows no such job: it was started anew")
+            raise
         phase = PHASES.get(str(getattr(info.status, "value", info.status)), "unknown")
         reason = _reason(info.message or "") if phase in ("failed", "waiting") else ""
         return JobState(phase, reason, info.driver_exit_code)
 
     def log(self, job: Submitted, after: int) -> tuple[str, int]:
-        with self._client() as client:
-            text = str(client.get_job_logs(job.id) or "")
+        try:
+            with self._client() as client:
+                text = str(client.get_job_logs(job.id) or "")
+        except ConfigError as error:
+            if _is_unknown(error):
+                return "", after
+            raise
         return text[after:], len(text)
 
     def cancel(self, job: Submitted) -> None:
         with self._client() as client:
             client.stop_job(job.id)
+
+    def by_hand(self, job: Submitted) -> str:
+        return f"`ray job stop {job.id} --address {self.profile.address}`"
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
@@ -143,14 +167,22 @@ class RayJobs(Launcher):
             with _environment():
                 yield JobSubmissionClient(self.profile.address)
         except ConnectionError:
-            raise ConfigError.single(
+            raise AwayError.single(
                 self.profile.address,
                 "no Ray dashboard answers",
                 "address: in the profile; on the head, `ray start --head` needs ray[default]",
             ) from None
         except (RayError, RuntimeError, OSError, ValueError) as error:  # Ray's words for all else
             words = " ".join(str(error).split())[:REASON_CHARACTERS]
-            raise ConfigError.single(self.profile.address, words, _remedy(words)) from None
+            passing = isinstance(error, OSError) or re.search(r"status code (5|429)", words)
+            kind = AwayError if passing else ConfigError
+            raise kind.single(self.profile.address, words, _remedy(words)) from None
+
+
+def _is_unknown(error: ConfigError) -> bool:
+    """Whether the dashboard answers, and has never heard of the job."""
+    words = error.problems[0].what
+    return "status code 404" in words and "does not exist" in words
 
 
 def _remedy(words: str) -> str:

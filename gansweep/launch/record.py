@@ -88,4 +88,5 @@ def find_job(name: str) -> JobRecord:
         if name in (record.id, record.sweep):
             return record
     names = [record.id for record in records]
-    raise ConfigError.single(name, "no such job", nearest(name, names) or "submit one first")
+    remedy = nearest(name, names) or "submit one first"
+    raise ConfigError.single(name, "no such job", remedy, outcome="nothing was done")

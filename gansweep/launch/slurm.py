@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import final
 
-from gansweep.errors import ConfigError, Problem
+from gansweep.errors import AwayError, ConfigError, Problem
 from gansweep.launch.base import OVER, Job, JobState, Launcher, Phase, Profile, Submitted
 from gansweep.launch.bundle import Bundle, sweep_bundle
 from gansweep.settings import setting
@@ -66,8 +66,16 @@ REMEDIES = (
     ("not available", "ask for fewer nodes, cores or GPUs: `sinfo -o '%P %D %c %G'`"),
     ("time limit", "lower walltime: in the profile"),
     ("unable to contact", "is slurmctld up? `scontrol ping`"),
+    ("configuration source", "submit from a login node: Slurm here knows of no cluster"),
+    ("authentication", "is munged up, with the cluster's key? Ask those who run it"),
 )
 """What to do about words of sbatch."""
+
+PASSING = (
+    "unable to contact", "timed out", "connection refused", "connection reset", "try again",
+    "temporarily", "zero bytes", "communication",
+)  # fmt: skip
+"""Words of Slurm's commands that the same command may not say a moment later."""
 
 REASONS = (
     ("PartitionTimeLimit", "lower walltime: in the profile"),
@@ -80,11 +88,13 @@ REASONS = (
     ("JobHoldMaxRequeue", "it was cut off too often: submit the same file again"),
     ("Assoc", "the account's limit: `sacctmgr show associations user=$USER`"),
     ("QOS", "the limit of its quality of service: `sacctmgr show qos`"),
+    ("JobLaunchFailure", "does the node see the folder of its output? storage: in the profile"),
+    ("out_of_memory", "raise memory: in the profile"),
 )
-"""What to do about a job that waits, by the beginning of Slurm's reason."""
+"""What to do about a job that waits or has failed, by the beginning of Slurm's reason."""
 
 SHOWN_PHASES: tuple[Phase, ...] = (
-    "running", "waiting", "unknown", "failed", "cancelled", "done",
+    "running", "waiting", "unknown", "failed", "cancelled", "forgotten", "done",
 )  # fmt: skip
 """An array is what the first of these says that one of its tasks is in."""
 
@@ -178,10 +188,23 @@ class Slurm(Launcher):
         except OSError as error:
             raise ConfigError.single(str(snapshot), f"cannot be written: {error}") from None
         bundle.check(snapshot, job.sweep.overrides)
-        said = _slurm("sbatch", "--parsable", input=self._script(job, snapshot / bundle.sweep))
+        said = self._sent(job, self._script(job, snapshot / bundle.sweep))
         number = said.strip().splitlines()[-1].partition(";")[0]
         task = f"_{TASK}" if self.profile.array else ""
         return Submitted(number, f"{_folder(job)}/slurm-{number}{task}.log")
+
+    def _sent(self, job: Job, script: str) -> str:
+        """What sbatch says to the script."""
+        try:
+            return _slurm("sbatch", "--parsable", input=script)
+        except AwayError as error:
+            if "no answer" not in error.problems[0].what:
+                raise
+            name = shlex.quote(f"gansweep-{job.sweep.name}")
+            remedy = f"`squeue --me --name={name}` shows it; `scancel NUMBER` ends it"
+            lost = Problem("sbatch", "may have been heard all the same", remedy)
+            outcome = "a job may be in the queue"
+            raise ConfigError([*error.problems, lost], outcome=outcome) from None
 
     def _snapshot(self, job: Job, bundle: Bundle) -> Path:
         """The files as they are now: what changes until the job starts is meant for another."""
@@ -246,7 +269,7 @@ class Slurm(Launcher):
         except ConfigError as error:
             if "nvalid job id" in str(error):
                 return self._accounted(job)
-            return JobState("unknown", error.problems[0].what)
+            raise
         return self._together(list(_tasks(said)), job)
 
     def _together(self, tasks: Sequence[tuple[JobState, int]], job: Submitted) -> JobState:
@@ -261,7 +284,7 @@ class Slurm(Launcher):
         forgotten = wanted - counts.total()
         if forgotten > 0 and phase in OVER:
             accounted = self._accounted(job)
-            if accounted.phase != "unknown":
+            if accounted.phase != "forgotten":
                 return accounted
         words = [f"{counts[phase]} {phase}" for phase in SHOWN_PHASES if counts[phase]]
         words += [f"{forgotten} over and forgotten"] * (forgotten > 0)
@@ -273,20 +296,23 @@ class Slurm(Launcher):
     def _accounted(self, job: Submitted) -> JobState:
         """How a job ended that Slurm itself has forgotten, which takes it minutes."""
         words = ("sacct", "-X", "-n", "-P", "-j", job.id, "-o", "State,ExitCode")
-        said = ""
+        said, why = "", "keeps no accounts"
         if shutil.which("sacct"):
             try:
-                said = _slurm(*words).strip()
-            except ConfigError:
-                said = ""
+                said, why = _slurm(*words).strip(), "its accounts do not name it"
+            except AwayError:
+                raise
+            except ConfigError as error:
+                if "disabled" not in str(error):  # where there are no accounts, it says so
+                    why = f"its accounts say: {error.problems[0].what}"
         if not said:
-            return JobState("unknown", "Slurm has forgotten it, and keeps no accounts")
+            return JobState("forgotten", f"Slurm knows it no more, and {why}")
         lines = [line.partition("|") for line in said.splitlines()]
         if not self.profile.array:
             del lines[:-1]
         tasks = [(_state(state.split()[0], "", code), 1) for state, _, code in lines]
         if len(tasks) < (self.profile.array or 1):
-            return JobState("unknown", "Slurm has forgotten some of its tasks")
+            return JobState("forgotten", "Slurm knows it no more, and its accounts not all tasks")
         return self._together(tasks, job)
 
     def parts(self, job: Submitted) -> Sequence[Submitted]:
@@ -305,11 +331,16 @@ class Slurm(Launcher):
                 content = file.read()
         except FileNotFoundError:  # it waits
             return "", after
+        except OSError as error:
+            raise ConfigError.single(job.log, f"cannot be read: {error.strerror}") from None
         return content.decode("utf-8", errors="replace"), after + len(content)
 
     def cancel(self, job: Submitted) -> None:
         _need("scancel")
         _slurm("scancel", job.id)
+
+    def by_hand(self, job: Submitted) -> str:
+        return f"`scancel {job.id}`"
 
 
 def _folder(job: Job) -> Path:
@@ -327,7 +358,7 @@ def _need(command: str) -> None:
         raise ConfigError.single(
             "--to slurm",
             f"this machine has no {command}",
-            "submit from a login node of the cluster (--dry-run prints the script anywhere)",
+            "submit from a login node of the cluster; --dry-run prints the script anywhere",
         )
 
 
@@ -339,13 +370,15 @@ def _slurm(*words: str, input: str | None = None) -> str:
         )
     except subprocess.TimeoutExpired:
         what = f"no answer within {ANSWER_SECONDS:g} s"
-        raise ConfigError.single(words[0], what, "is slurmctld up? `scontrol ping`") from None
+        raise AwayError.single(words[0], what, "is slurmctld up? `scontrol ping`") from None
     except OSError as error:
         raise ConfigError.single(words[0], f"cannot be run: {error.strerror}") from None
     if ended.returncode:
-        said = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
-        what = re.sub(r"^\w+: (error: )?", "", "; ".join(said)) or f"exit code {ended.returncode}"
-        raise ConfigError.single(words[0], what, _remedy(what))
+        lines = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
+        plain = [re.sub(rf"^{words[0]}: ((error|fatal): )?", "", line) for line in lines]
+        what = "; ".join(plain) or f"exit code {ended.returncode}"
+        passing = any(part in what.lower() for part in PASSING)
+        raise (AwayError if passing else ConfigError).single(words[0], what, _remedy(what))
     return ended.stdout
 
 
@@ -355,7 +388,7 @@ def _remedy(words: str) -> str:
 
 
 def _remedy_for(reason: str) -> str:
-    """What to do about a reason to wait."""
+    """What to do about a reason to wait or to fail."""
     return next((remedy for start, remedy in REASONS if reason.startswith(start)), "")
 
 
@@ -381,7 +414,7 @@ def _state(name: str, reason: str, code: str) -> JobState:
     reason = "" if reason in ("None", "") or phase in ("done", "running") else reason
     if name not in ("PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"):
         reason = ", ".join(filter(None, [name.lower(), reason]))
-    if phase == "waiting" and (remedy := _remedy_for(reason)):
+    if phase in ("waiting", "failed") and (remedy := _remedy_for(reason)):
         reason = f"{reason}; {remedy}"
     known = phase in ("done", "failed") and exit_code.isdecimal() and signal in ("", "0")
     return JobState(phase, reason, int(exit_code) if known else None)

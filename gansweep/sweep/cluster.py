@@ -98,7 +98,8 @@ def check_cluster(
     blind = [view.host for view in views if not view.shares]
     if blind:
         return [
-            f"{_named(blind)} does not see {folder}: a trial that has to move there begins anew"
+            f"{_named(blind)} does not see {folder}: a trial that has to move there begins anew "
+            "(--dir: a folder that all nodes share, or s3://BUCKET/FOLDER)"
         ]
     return []
 
@@ -136,7 +137,8 @@ def differences(
     blind = [view.host for view in views if not view.shares]
     if must_share and blind:
         what = f"{_named(blind)} does not see {folder}, and members of a population copy each other"
-        problems.append(Problem("--dir", what, "a folder that every node shares"))
+        remedy = "a folder that all nodes share, or s3://BUCKET/FOLDER"
+        problems.append(Problem("--dir", what, remedy))
     return problems
 
 

@@ -296,12 +296,13 @@ def _shut_the_doors() -> None:
 def _take_warm_workers() -> None:
     """Have Tune use the workers that Ray has started already.
 
-    Tune gives its actors a variable as a runtime environment of their own, for which Ray starts
-    other workers. Ours have it from the driver. Where Tune has changed, a start takes longer.
+    Tune gives its actors variables as a runtime environment of their own, for which Ray starts
+    other workers. Ours have them from the driver. Where Tune has changed, a start takes longer.
     """
     from ray.tune.execution import class_cache
 
     class_cache.DEFAULT_ENV_VARS.clear()
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(worker_environment())
 
 
 def _keep_secrets() -> None:
@@ -321,6 +322,7 @@ def worker_environment() -> dict[str, str]:
         "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
         "PL_DISABLE_FORK": "1",  # Lightning would fork to look for GPUs, which harms Ray
         "PYTHONWARNINGS": "ignore",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",  # else a relative path would lead from Tune's own folder
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(map(os.path.abspath, folders))),
         # glibc would give a large tensor's pages back and fetch them anew at every step.
         "MALLOC_MMAP_THRESHOLD_": str(256 * 1024**2),

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from sweep_files import TEXT, text
 
-from gansweep.errors import ConfigError
+from gansweep.errors import AwayError, ConfigError
 from gansweep.launch import base, kubernetes
 from gansweep.launch.base import JobState, Submitted
 from gansweep.launch.kubernetes import Kubernetes
@@ -69,25 +69,18 @@ def test_the_published_schemas_know_every_field(work: Path, settings: dict[str, 
     assert (mistakes(files), mistakes(rayjob)) == ([], [])
 
 
-SPOILT: list[tuple[str, Callable[[Any], Any]]] = [
-    ("ttlSecondAfterFinished", lambda job: job["spec"].update(ttlSecondAfterFinished=1)),
-    ("backoffLimit", lambda job: job["spec"].update(backoffLimit="3")),
-    ("submissionMode", lambda job: job["spec"].update(submissionMode="K8SJobMode")),
-    ("suspended", lambda job: cluster(job).update(suspended=True)),
-    ("headGroupSpec", lambda job: cluster(job).pop("headGroupSpec")),
-    ("workerGroupSpecs[0]", lambda job: workers(job).pop("maxReplicas")),
-    ("replica", lambda job: workers(job).update(replica=1)),
-    ("num-cpus", lambda job: cluster(job)["headGroupSpec"].update(rayStartParams={"num-cpus": 0})),
-    ("claim", lambda job: pod(job)["volumes"][0]["persistentVolumeClaim"].update(claim="x")),
-    ("secretKeyReference", lambda job: pod(job)["containers"][0]["env"][1]["valueFrom"].update(
-        secretKeyReference={})),
-    ("limit", lambda job: pod(job)["containers"][0]["resources"].update(limit={})),
-    ("label", lambda job: job["metadata"].update(label={})),
-]  # fmt: skip
+def example() -> Any:
+    """infra/kubernetes/rayjob.yaml's RayJob."""
+    path = Path(__file__).parents[2] / "infra" / "kubernetes" / "rayjob.yaml"
+    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))[1]
 
 
 def cluster(rayjob: Any) -> Any:
     return rayjob["spec"]["rayClusterSpec"]
+
+
+def head(rayjob: Any) -> Any:
+    return cluster(rayjob)["headGroupSpec"]
 
 
 def workers(rayjob: Any) -> Any:
@@ -100,12 +93,87 @@ def pod(rayjob: Any, *, head: bool = False) -> Any:
     return group["template"]["spec"]
 
 
-@pytest.mark.parametrize(("word", "spoil"), SPOILT, ids=[word for word, _ in SPOILT])
-def test_the_check_is_strict(work: Path, word: str, spoil: Callable[[Any], Any]) -> None:
-    rayjob = manifests(of_store(work))[1]
+Spoil = Callable[[Any], Any]
+
+SPOILT: list[tuple[str, Spoil]] = [
+    # a name misspelt, or nobody's
+    ("ttlSecondAfterFinished", lambda job: job["spec"].update(ttlSecondAfterFinished=1)),
+    ("schedule", lambda job: job["spec"].update(schedule="@daily")),  # left KubeRay before 1.6
+    ("suspended", lambda job: cluster(job).update(suspended=True)),
+    ("tokenSecret", lambda job: cluster(job)["authOptions"].update(tokenSecret="x")),
+    ("replica'", lambda job: workers(job).update(replica=1)),
+    ("rayStartParameters", lambda job: head(job).update(rayStartParameters={})),
+    ("claim'", lambda job: volume(job)["persistentVolumeClaim"].update(claim="x")),
+    ("secretKeyReference", lambda job: first_secret(job).update(secretKeyReference={})),
+    ("limit'", lambda job: pod(job)["containers"][0]["resources"].update(limit={})),
+    ("label'", lambda job: job["metadata"].update(label={})),
+    ("ownerReferences", lambda job: head(job)["template"].update(metadata={"ownerReferences": []})),
+    # a wrong type
+    ("backoffLimit", lambda job: job["spec"].update(backoffLimit="3")),
+    ("shutdownAfterJobFinishes", lambda job: job["spec"].update(shutdownAfterJobFinishes="yes")),
+    ("rayVersion", lambda job: cluster(job).update(rayVersion=2.6)),
+    ("num-cpus", lambda job: head(job).update(rayStartParams={"num-cpus": 0})),
+    ("workerGroupSpecs", lambda job: cluster(job).update(workerGroupSpecs={})),
+    ("replicas", lambda job: workers(job).update(replicas=1.5)),
+    ("maxReplicas", lambda job: workers(job).update(maxReplicas=2**31)),
+    ("labels", lambda job: job["metadata"]["labels"].update(x=1)),
+    # a value that is none
+    ("submissionMode", lambda job: job["spec"].update(submissionMode="K8SJobMode")),
+    ("mode", lambda job: cluster(job)["authOptions"].update(mode="Token")),
+    ("preRunningDeadlineSeconds", lambda job: job["spec"].update(preRunningDeadlineSeconds=0)),
+    ("managedBy", lambda job: job["spec"].update(managedBy="kueue")),
+    # something missing
+    ("rayClusterSpec", lambda job: job["spec"].pop("rayClusterSpec")),
+    ("headGroupSpec", lambda job: cluster(job).pop("headGroupSpec")),
+    ("template", lambda job: head(job).pop("template")),
+    ("containers", lambda job: head(job)["template"]["spec"].pop("containers")),
+    ("spec", lambda job: workers(job)["template"].pop("spec")),
+    ("groupName", lambda job: workers(job).pop("groupName")),
+    ("minReplicas", lambda job: workers(job).pop("minReplicas")),
+    ("maxReplicas", lambda job: workers(job).pop("maxReplicas")),
+    # what the operator takes for no valid RayJob
+    ("47 characters", lambda job: job["metadata"].update(name="a" * 48)),
+    ("DNS-1035", lambda job: job["metadata"].update(name="7-sweeps")),
+    ("DNS-1035", lambda job: job["metadata"].update(name="my.sweep")),
+    ("should not be valid", lambda job: cluster(job)["authOptions"].update(
+        enableK8sTokenAuth=True)),
+    ("should not be valid", lambda job: cluster(job).update(upgradeStrategy={"type": "None"})),
+    ("rayVersion", lambda job: cluster(job).pop("rayVersion")),
+    ("2.52", lambda job: cluster(job).update(rayVersion="2.51.1")),
+    ("ttlSecondsAfterFinished", lambda job: job["spec"].pop("shutdownAfterJobFinishes")),
+    ("minReplicas 9", lambda job: workers(job).update(minReplicas=9)),
+    ("negative", lambda job: workers(job).update(minReplicas=-1)),
+    ("num-cpus", lambda job: head(job).update(resources={"CPU": "0"})),
+    ("labels", lambda job: head(job).update(rayStartParams={"labels": "a=b"})),
+    ("should be non-empty", lambda job: pod(job).update(containers=[])),
+]  # fmt: skip
+
+
+def volume(rayjob: Any) -> Any:
+    return pod(rayjob)["volumes"][0]
+
+
+def first_secret(rayjob: Any) -> Any:
+    return pod(rayjob)["containers"][0]["env"][1]["valueFrom"]
+
+
+@pytest.mark.parametrize("of", ["printed", "example"])
+@pytest.mark.parametrize(
+    ("word", "spoil"), SPOILT, ids=[f"{i}-{w}" for i, (w, _) in enumerate(SPOILT)]
+)
+def test_the_check_is_strict(work: Path, of: str, word: str, spoil: Spoil) -> None:
+    rayjob = manifests(of_store(work))[1] if of == "printed" else example()
+    assert mistakes(rayjob) == []
     spoil(rayjob)
     (found,) = mistakes(rayjob)
     assert word in found
+
+
+def test_a_suspended_job_ends_its_cluster(work: Path) -> None:
+    rayjob = manifests(of_store(work), **FULL)[1]
+    rayjob["spec"].update(shutdownAfterJobFinishes=False, ttlSecondsAfterFinished=0)
+    (found,) = mistakes(rayjob)
+    assert "suspend" in found
 
 
 def test_the_strict_check_of_the_files(work: Path) -> None:
@@ -362,31 +430,22 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     return Stage(folder)
 
 
-def test_the_files_belong_to_the_job(work: Path, stage: Stage) -> None:
+def test_the_job_belongs_to_its_files(work: Path, stage: Stage) -> None:
     stage.says("create", {"metadata": {"uid": "u-1"}})
     one = of_store(work)
     submitted = launcher(namespace="lab", context="big").submit(one)
-    (first, sent), (second, files) = stage.calls
+    (first, files), (second, sent) = stage.calls
     assert first == ["--context=big", "--namespace=lab", "create", "-f", "-", "-o", "json"]
     assert second == ["--context=big", "--namespace=lab", "create", "-f", "-"]
     rayjob, config = yaml.safe_load(sent), yaml.safe_load(files)
     assert rayjob["metadata"]["name"] == config["metadata"]["name"] == submitted.id
-    assert config["metadata"]["ownerReferences"] == [
-        {"apiVersion": "ray.io/v1", "kind": "RayJob", "name": submitted.id, "uid": "u-1"}
-    ]
     assert (mistakes(rayjob), mistakes(config)) == ([], [])
+    assert rayjob["metadata"].pop("ownerReferences") == [
+        {"apiVersion": "v1", "kind": "ConfigMap", "name": submitted.id, "uid": "u-1"}
+    ]
     (printed,) = [m for m in manifests(one, namespace="lab") if m["kind"] == "RayJob"]
     shown = json.dumps(printed).replace(printed["metadata"]["name"], submitted.id)
-    assert json.loads(shown) == rayjob  # what --dry-run prints, but for its name
-
-
-def test_a_job_without_its_files_is_taken_back(work: Path, stage: Stage) -> None:
-    stage.says("create", {"metadata": {"uid": "u-1"}})
-    stage.says("create 2", "", "Error from server (Forbidden): configmaps is forbidden", 1)
-    with pytest.raises(ConfigError, match="configmaps is forbidden"):
-        launcher().submit(of_store(work))
-    name = yaml.safe_load(stage.calls[0][1])["metadata"]["name"]
-    assert stage.calls[2][0][:3] == ["delete", "rayjob", name]
+    assert json.loads(shown) == rayjob  # what --dry-run prints, but for its name and its owner
 
 
 REFUSALS = [
@@ -405,6 +464,17 @@ REFUSALS = [
     ('E1123 18:26:27.481611    6445 memcache.go:265] "Unhandled Error" err="couldn\'t get"\n'
      "The connection to the server localhost:8080 was refused - did you specify the right host?",
      "get-contexts"),
+    ('error: error validating "STDIN": error validating data: failed to download openapi: Get '
+     '"http://localhost:8080/openapi/v2?timeout=32s": dial tcp 127.0.0.1:8080: connect: connection '
+     "refused; if you choose to ignore these errors, turn validation off with --validate=false",
+     "get-contexts"),
+    ('error: error validating "STDIN": error validating data: failed to download openapi: the '
+     "server has asked for the client to provide credentials; if you choose to ignore these "
+     "errors, turn validation off with --validate=false", "log in"),
+    ("error: You must be logged in to the server (the server has asked for the client to provide "
+     "credentials)", "log in"),
+    ("Unable to connect to the server: tls: failed to verify certificate: x509: certificate signed "
+     "by unknown authority", "right cluster"),
     ('error: context "big" does not exist', "context: in the profile"),
     ("error: You must be logged in to the server (Unauthorized)", "log in"),
     ('Error from server (Forbidden): error when creating "STDIN": pods "x" is forbidden: exceeded '
@@ -478,9 +548,12 @@ def test_a_job_that_is_gone_and_a_cluster_that_is(stage: Stage) -> None:
     stage.says("rayjob", "", 'Error from server (NotFound): rayjobs.ray.io "x" not found', 1)
     assert launcher().state(Submitted("x")).phase == "cancelled"
     stage.says("rayjob", "", 'Error from server (NotFound): namespaces "lab" not found', 1)
-    assert launcher().state(Submitted("x")).phase == "unknown"
+    with pytest.raises(ConfigError, match="namespace: in the profile") as caught:
+        launcher().state(Submitted("x"))
+    assert not isinstance(caught.value, AwayError)
     stage.says("rayjob", "", "Unable to connect to the server: dial tcp: i/o timeout", 1)
-    assert launcher().state(Submitted("x")).phase == "unknown"
+    with pytest.raises(AwayError, match="i/o timeout"):
+        launcher().state(Submitted("x"))
 
 
 def waiting(reason: str, message: str) -> dict[str, Any]:
@@ -580,6 +653,51 @@ def test_logs_say_why_there_are_none(
     assert "`gansweep cancel gansweep-small-" in err
 
 
+@pytest.mark.timeout(60)
+def test_a_passing_error_of_the_network_does_not_end_the_following(
+    gansweep: Callable[..., tuple[int, str, str]],
+    profile: Callable[..., str],
+    stage: Stage,
+    work: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(base, "POLL_SECONDS", 0.01)
+    (work / "file.yaml").write_text(TEXT)
+    profile("kube", "to: kubernetes\nimage: i\nclaim: c\nsecret: s")
+    stage.says("create", {"metadata": {"uid": "u-1"}})
+    gansweep("submit", "file.yaml", "--profile", "kube")
+    away = "Unable to connect to the server: dial tcp 10.0.0.1:443: i/o timeout"
+    asked = len(stage.calls)
+    stage.says("rayjob", status("Complete"))
+    stage.says(f"rayjob {asked + 1}", status("Running"))
+    stage.says("logs", "the table\n")
+    stage.says(f"logs {asked + 2}", "", away, 1)  # the first look at its output
+    stage.says(f"rayjob {asked + 3}", "", away, 1)  # the second at the job
+    code, out, err = gansweep("logs", "small", "--follow")
+    assert (code, out) == (0, "the table\n")
+    first, second = err.splitlines()
+    assert f": unknown (kubectl: {away} (is the right cluster chosen" in first
+    assert first.endswith("; asked again for up to 600 s)")
+    assert second.endswith(": done, exit code 0")
+
+
+def test_who_may_not_look_is_told_at_once(
+    gansweep: Callable[..., tuple[int, str, str]],
+    profile: Callable[..., str],
+    stage: Stage,
+    work: Path,
+) -> None:
+    (work / "file.yaml").write_text(TEXT)
+    profile("kube", "to: kubernetes\nimage: i\nclaim: c\nsecret: s")
+    stage.says("create", {"metadata": {"uid": "u-1"}})
+    gansweep("submit", "file.yaml", "--profile", "kube")
+    stage.says("rayjob", "", 'Error from server (Forbidden): User "me" cannot get "rayjobs"', 1)
+    code, out, err = gansweep("logs", "small", "--follow")
+    assert (code, out) == (2, "")
+    assert "cannot get" in err
+    assert "infra/kubernetes/README.md" in err
+
+
 def test_the_log_is_read_on(stage: Stage) -> None:
     stage.says("logs", "one\n")
     assert launcher().log(Submitted("x"), 0) == ("one\n", 4)
@@ -594,7 +712,7 @@ def test_a_job_is_cancelled_by_its_end(stage: Stage) -> None:
     assert words == [
         "--namespace=lab",
         "delete",
-        "rayjob",
+        "rayjob,configmap",
         "x",
         "--wait=false",
         "--ignore-not-found",
@@ -621,7 +739,7 @@ def test_from_the_command_line(
     assert code == 0
     name = yaml.safe_load(stage.calls[0][1])["metadata"]["name"]
     assert out.splitlines()[0] == f"submitted {name} to kubernetes: 2 trials"
-    assert "--retry-failed --address auto" in stage.calls[1][1]
+    assert "--retry-failed --address auto" in stage.calls[0][1]
     stage.says("rayjob", status("Complete", jobStatus="SUCCEEDED"))
     assert f"{name}  kubernetes" in gansweep("jobs")[1]
     stage.says("logs", "the table\n")

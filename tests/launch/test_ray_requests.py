@@ -16,7 +16,7 @@ import pytest
 import yaml
 from sweep_files import TEXT, text
 
-from gansweep.errors import ConfigError
+from gansweep.errors import AwayError, ConfigError
 from gansweep.launch import base
 from gansweep.launch.base import JobState, Submitted
 from gansweep.launch.ray_jobs import RayJobs, _environment
@@ -76,7 +76,8 @@ def test_no_dashboard(work: Path) -> None:
     away = launcher(address="http://127.0.0.1:9")
     with pytest.raises(ConfigError, match="no Ray dashboard answers"):
         away.submit(job(work))
-    assert away.state(Submitted("x")).phase == "unknown"
+    with pytest.raises(AwayError, match="no Ray dashboard answers"):
+        away.state(Submitted("x"))
 
 
 def test_rays_variables_are_ours_for_the_time_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,6 +88,39 @@ def test_rays_variables_are_ours_for_the_time_of_a_call(monkeypatch: pytest.Monk
         assert "RAY_ADDRESS" not in os.environ
         assert os.environ["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] == "1"
     assert dict(os.environ) == before
+
+
+ANSWERS = [
+    ("Request failed with status code 500: Traceback: ActorUnavailableError", AwayError),
+    ("Request failed with status code 503: the agent is not up yet", AwayError),
+    ("Request failed with status code 400: no such route", ConfigError),
+]
+
+
+@pytest.mark.parametrize(("words", "kind"), ANSWERS)
+def test_an_answer_that_may_be_another_one_soon(
+    monkeypatch: pytest.MonkeyPatch, words: str, kind: type[ConfigError]
+) -> None:
+    import ray.job_submission
+
+    def refuse(address: str) -> Any:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", refuse)
+    with pytest.raises(ConfigError) as caught:
+        launcher().state(Submitted("x"))
+    assert type(caught.value) is kind
+
+
+def test_a_cluster_that_was_started_anew_knows_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray.job_submission
+
+    def refuse(address: str) -> Any:
+        raise RuntimeError("Request failed with status code 404: Job x does not exist.")
+
+    monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", refuse)
+    assert list(launcher().logs(Submitted("x"), follow=True)) == []
+    assert launcher().state(Submitted("x")).phase == "forgotten"
 
 
 def test_a_job_that_never_starts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +138,7 @@ def test_a_job_that_never_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     patient = launcher(start_seconds=1)
     heard: list[JobState] = []
     with pytest.raises(ConfigError, match=r"x: has not started within 1 s: waiting \(Job has not"):
-        list(patient.logs(Submitted("x"), follow=True, on_waiting=heard.append))
+        list(patient.logs(Submitted("x"), follow=True, on_state=heard.append))
     assert {state.reason for state in heard} == {words}
     assert len(heard) >= 3
 

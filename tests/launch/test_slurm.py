@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sweep_files import text
 
-from gansweep.errors import ConfigError
+from gansweep.errors import AwayError, ConfigError
 from gansweep.launch import base, slurm
 from gansweep.launch.base import JobState, Submitted
 from gansweep.launch.slurm import Slurm
@@ -200,6 +200,8 @@ REFUSALS = [
     ("Batch job submission failed: Requested node configuration is not available", "fewer nodes"),
     ("Batch job submission failed: User's group not permitted to use this partition", "partition:"),
     ("Unable to contact slurm controller (connect failure)", "slurmctld"),
+    ("Could not establish a configuration source", "login node"),
+    ("Protocol authentication error", "munged"),
 ]
 
 
@@ -236,6 +238,17 @@ STATES = [
         "JobId=7 JobState=TIMEOUT Reason=TimeLimit ExitCode=0:15",
         JobState("failed", "timeout, TimeLimit"),
     ),
+    (  # as Slurm says where the node has no such folder for the output
+        "JobId=7 JobState=FAILED Reason=JobLaunchFailure ExitCode=0:53",
+        JobState(
+            "failed",
+            "JobLaunchFailure; does the node see the folder of its output? storage: in the profile",
+        ),
+    ),
+    (
+        "JobId=7 JobState=OUT_OF_MEMORY Reason=OutOfMemory ExitCode=0:125",
+        JobState("failed", "out_of_memory, OutOfMemory; raise memory: in the profile"),
+    ),
     ("JobId=7 JobState=CANCELLED Reason=None ExitCode=0:15", JobState("cancelled")),
     ("JobId=7 JobState=COMPLETING Reason=None ExitCode=0:0", JobState("running", "completing")),
 ]
@@ -268,7 +281,7 @@ def test_who_follows_a_job_that_never_starts_is_told(
     one = Submitted("7", "/nowhere")
     heard: list[JobState] = []
     with pytest.raises(ConfigError) as caught:
-        list(launcher(start_seconds=1).logs(one, follow=True, on_waiting=heard.append))
+        list(launcher(start_seconds=1).logs(one, follow=True, on_state=heard.append))
     (problem,) = caught.value.problems
     assert str(problem) == (
         "7: has not started within 1 s: waiting (Priority) "
@@ -363,7 +376,12 @@ def test_a_forgotten_job_is_looked_up_in_the_accounts(commands: Path) -> None:
         commands / "scontrol",
         "#!/bin/sh\necho 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1",
     )  # fmt: skip
-    assert launcher().state(Submitted("7")).phase == "unknown"
+    assert launcher().state(Submitted("7")).phase == "forgotten"
+    executable(commands / "sacct", "#!/bin/sh\necho 'sacct: error: Connection refused' >&2; exit 1")
+    with pytest.raises(AwayError, match="Connection refused"):
+        launcher().state(Submitted("7"))
+    executable(commands / "sacct", "#!/bin/sh\necho 'sacct: error: Access denied' >&2; exit 1")
+    assert "Access denied" in launcher().state(Submitted("7")).reason
     executable(commands / "sacct", "#!/bin/sh\necho 'CANCELLED by 1000|0:0'")
     assert launcher().state(Submitted("7")) == JobState("cancelled")
     executable(commands / "sacct", "#!/bin/sh\necho 'FAILED|2:0'")
@@ -481,6 +499,8 @@ def test_usr1_puts_the_trials_aside_and_the_job_back(
     stage = Stage(tmp_path / "stage", job(work), nodes=nodes)
     running = stage.start(ACT="wait")
     stage.wait_for("begun")
+    if nodes == 2:
+        stage.wait_for("worker.pid")
     os.kill(running.pid, 10)
     code, said = ended(running)
     assert stage.notes[-2:] == ["stopped", f"requeue {os.getpid() % 1000}"]

@@ -248,6 +248,20 @@ def test_a_job_that_never_starts(site: Site, place: Place) -> None:
     assert {each["JobState"] for each in tasks(site, number).values()} == {"CANCELLED"}
 
 
+def test_a_job_that_slurm_has_forgotten(place: Place, tmp_path: Path) -> None:
+    """It does so minutes after the end: here the record names one that never was."""
+    profile = place.folder / "infra" / "profiles" / "nodes1.yaml"
+    profile.write_text(profile.read_text() + "options: [--hold]\n")
+    number = submit(place, "old", nodes=1, g_steps=10)
+    place.run("cancel", number)
+    (record,) = (tmp_path / "state" / "jobs").iterdir()
+    record.write_text(
+        record.read_text().replace(f'"id": "{number}"', '"id": "9999999"').replace("cancelled", "x")
+    )
+    said = place.run("logs", "9999999", "--follow", code=1).text
+    assert "9999999: forgotten (Slurm knows it no more, and keeps no accounts: " in said
+
+
 def test_no_permission(site: Site, place: Place, tmp_path: Path) -> None:
     """In a user's name, who is not in the partition's group."""
     executable(

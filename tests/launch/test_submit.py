@@ -30,6 +30,9 @@ def site(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         f"#!/bin/sh\necho JobId=42 JobState=$(cat {folder}/state) Reason=None ExitCode=3:0",
     )
     executable(folder / "scancel", f"#!/bin/sh\necho CANCELLED >{folder}/state")
+    executable(
+        folder / "sacct", "#!/bin/sh\necho 'Slurm accounting storage is disabled' >&2; exit 1"
+    )
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setattr(base, "POLL_SECONDS", 0.01)
     (work / "file.yaml").write_text(TEXT)
@@ -71,6 +74,54 @@ def test_a_job_from_its_submission_to_its_end(gansweep: Gansweep, site: Path, wo
     code, out, _ = gansweep("jobs", "--json")
     (found,) = json.loads(out)
     assert (found["id"], found["phase"], found["code"]) == ("42", "failed", 3)
+
+
+FORGETFUL = "#!/bin/sh\necho 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
+
+
+@pytest.mark.timeout(60)
+def test_a_job_that_slurm_has_forgotten_is_not_waited_for(
+    gansweep: Gansweep, site: Path, work: Path
+) -> None:
+    gansweep("submit", "file.yaml", "--to", "slurm")
+    (site / "state").write_text("RUNNING")
+    gansweep("jobs")
+    executable(site / "scontrol", FORGETFUL)
+    (work / "runs" / "small" / "slurm-42.log").write_text("the table\n")
+    told = (
+        "42: forgotten (Slurm knows it no more, and keeps no accounts: its output, or "
+        "`gansweep show small`, says how far it came)\n"
+    )
+    assert gansweep("logs", "42", "--follow") == (1, "the table\n", told)
+    assert gansweep("logs", "42") == (0, "the table\n", "")
+    assert gansweep("cancel", "42") == (0, told, "")  # there is nothing to end
+    (found,) = json.loads(gansweep("jobs", "--json")[1])
+    assert found["phase"] == "forgotten"
+    executable(site / "sacct", "#!/bin/sh\necho 'COMPLETED|0:0'")  # accounts come late
+    assert gansweep("logs", "42", "--follow") == (0, "the table\n", "42: done, exit code 0\n")
+
+
+@pytest.mark.timeout(60)
+def test_a_controller_that_is_away_for_a_moment(gansweep: Gansweep, site: Path) -> None:
+    gansweep("submit", "file.yaml", "--to", "slurm")
+    away = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+    executable(
+        site / "scontrol",
+        f"""#!/bin/sh
+n=$(cat {site}/n 2>/dev/null || echo 0); echo $((n + 1)) >{site}/n
+case $n in
+0) echo JobId=42 JobState=RUNNING Reason=None ExitCode=0:0 ;;
+[1-4]) echo '{away}' >&2; exit 1 ;;
+*) echo JobId=42 JobState=COMPLETED Reason=None ExitCode=0:0 ;;
+esac""",
+    )
+    assert gansweep("logs", "42", "--follow") == (
+        0,
+        "",
+        f"42: unknown (scontrol: {away} (is slurmctld up? `scontrol ping`); asked again for up to "
+        "600 s)\n"
+        "42: done, exit code 0\n",
+    )
 
 
 def test_the_setup_is_in_the_script_and_in_no_record(
@@ -118,9 +169,21 @@ def test_an_array(gansweep: Gansweep, site: Path, profile: Callable[..., str]) -
 
 def test_no_jobs(gansweep: Gansweep) -> None:
     assert gansweep("jobs") == (0, "no jobs: gansweep submit FILE --to ...\n", "")
-    code, _, err = gansweep("logs", "7")
+    told = "gansweep: 1 mistake, nothing was done:\n  7: no such job (submit one first)\n"
+    assert gansweep("logs", "7") == gansweep("cancel", "7") == (2, "", told)
+
+
+@pytest.mark.parametrize("words", [["logs", "42", "--follow"], ["cancel", "42"]])
+def test_what_cannot_be_done_with_a_job_leaves_it_as_it_is(
+    gansweep: Gansweep, site: Path, words: list[str]
+) -> None:
+    gansweep("submit", "file.yaml", "--to", "slurm")
+    for name in ("scontrol", "scancel"):
+        executable(site / name, "#!/bin/sh\necho 'error: Access/permission denied' >&2; exit 1")
+    code, _, err = gansweep(*words)
     assert code == 2
-    assert "7: no such job" in err
+    assert err.startswith("gansweep: 1 mistake, the job was left as it is:\n  sc")
+    assert "(ask those who run the cluster for access)" in err
 
 
 REFUSED = [

@@ -114,7 +114,9 @@ def test_tune_asks_for_workers_of_another_kind(monkeypatch: pytest.MonkeyPatch) 
     startup._take_warm_workers()
     startup._keep_secrets()
     assert class_cache.DEFAULT_ENV_VARS == {}
-    assert {n for n in names if not n.startswith("AWS_")} == class_cache.ENV_VARS_TO_PROPAGATE
+    assert "RAY_CHDIR_TO_TRIAL_DIR" in names
+    kept = {n for n in names if not n.startswith(("AWS_", "RAY_CHDIR"))}
+    assert kept == class_cache.ENV_VARS_TO_PROPAGATE
 
 
 DOORS = """

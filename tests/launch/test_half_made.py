@@ -1,0 +1,207 @@
+"""Whatever happens at `gansweep submit`: the job is recorded and whole, or nothing is left.
+
+Or it is said what may be left, and how it is removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sweep_files import TEXT
+
+from gansweep.launch import kubernetes, record, slurm
+from gansweep.launch.record import JobRecord, all_jobs
+
+from .jobs import executable
+
+Gansweep = Callable[..., tuple[int, str, str]]
+
+CLUSTER = """#!{python}
+# A cluster of files: it makes and deletes objects, and collects those whose owner is gone.
+import json, os, pathlib, sys, time
+import yaml
+stage = pathlib.Path({stage!r})
+words = [word for word in sys.argv[1:] if not word.startswith("-")]
+call = f"{{words[0]}} {{len(list(stage.glob('call-*'))) + 1}}"
+(stage / f"call-{{call}}").touch()
+fault = json.loads((stage / "faults").read_text()).get(call, "")
+def fail():
+    if "hang" in fault:
+        time.sleep(60)
+    sys.exit("Unable to connect to the server: EOF" if "eof" in fault else
+             'Error from server (Forbidden): "x" is forbidden')
+if "before" in fault:
+    fail()
+if words[0] == "create":
+    made = yaml.safe_load(sys.stdin.read())
+    made["metadata"]["uid"] = f"uid of {{call}}"
+    (stage / f"{{made['kind'].lower()}}.json").write_text(json.dumps(made))
+elif words[0] == "delete":
+    for kind in words[1].split(","):
+        (stage / f"{{kind}}.json").unlink(missing_ok=True)
+there = {{path: json.loads(path.read_text()) for path in stage.glob("*.json")}}
+uids = {{each["metadata"]["uid"] for each in there.values()}}
+for path, each in there.items():
+    owners = each["metadata"].get("ownerReferences", ())
+    if owners and not uids & {{owner["uid"] for owner in owners}}:
+        path.unlink()
+if "after" in fault:
+    fail()
+if words[0] == "create":
+    print(json.dumps(made))
+"""
+
+
+@pytest.fixture
+def cluster(
+    work: Path, tmp_path: Path, profile: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    stage = tmp_path / "cluster"
+    stage.mkdir()
+    script = CLUSTER.format(python=sys.executable, stage=str(stage))
+    executable(tmp_path / "bin" / "kubectl", script)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setattr(kubernetes, "ANSWER_SECONDS", 2.0)
+    (work / "file.yaml").write_text(TEXT)
+    profile("kube", "to: kubernetes\nimage: i\nclaim: c\nsecret: s\nnamespace: lab")
+    faults(stage)
+    return stage
+
+
+def faults(stage: Path, **of: str) -> None:
+    named = {call.replace("_", " "): fault for call, fault in of.items()}
+    (stage / "faults").write_text(json.dumps(named))
+
+
+def left(stage: Path) -> set[str]:
+    return {path.stem for path in stage.glob("*.json")}
+
+
+def test_a_job_that_nothing_befalls(gansweep: Gansweep, cluster: Path) -> None:
+    assert gansweep("submit", "file.yaml", "--profile", "kube")[0] == 0
+    assert left(cluster) == {"configmap", "rayjob"}
+    assert len(all_jobs()) == 1
+
+
+@pytest.mark.parametrize("fault", ["hang before", "hang after", "eof after", "before", "after"])
+@pytest.mark.parametrize("call", ["create_1", "create_2"])
+def test_nothing_is_half_made(gansweep: Gansweep, cluster: Path, call: str, fault: str) -> None:
+    faults(cluster, **{call: fault})
+    code, out, err = gansweep("submit", "file.yaml", "--profile", "kube")
+    if (call, fault) == ("create_1", "after"):
+        return  # a cluster that makes what it forbids
+    assert (code, out) == (2, "")
+    assert err.startswith("gansweep: 1 mistake, nothing was started:\n  kubectl: ")
+    assert (left(cluster), all_jobs()) == (set(), [])
+
+
+@pytest.mark.parametrize("call", ["create_1", "create_2"])
+def test_what_may_be_left_is_told(gansweep: Gansweep, cluster: Path, call: str) -> None:
+    number = int(call[-1]) + 1
+    faults(cluster, **{call: "hang after", f"delete_{number}": "eof before"})
+    code, _, err = gansweep("submit", "file.yaml", "--profile", "kube")
+    assert code == 2
+    name = json.loads((cluster / "configmap.json").read_text())["metadata"]["name"]
+    assert "mistakes, something may be left in the cluster:\n" in err
+    assert "no answer within 2 s" in err
+    remedy = f"`kubectl --namespace=lab delete configmap {name}` ends it"
+    assert f"  {name}: may be there, whole or in part ({remedy})\n" in err
+    assert all_jobs() == []
+
+
+def test_an_interrupt_takes_it_back(
+    gansweep: Gansweep, cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = kubernetes.Kubernetes._kubectl
+
+    def interrupted(self: kubernetes.Kubernetes, *words: str, input: str | None = None) -> str:
+        said = real(self, *words, input=input)
+        if "kind: RayJob" in (input or ""):
+            raise KeyboardInterrupt
+        return said
+
+    monkeypatch.setattr(kubernetes.Kubernetes, "_kubectl", interrupted)
+    assert gansweep("submit", "file.yaml", "--profile", "kube")[0] == 130
+    assert left(cluster) == set()
+
+
+def test_what_does_not_fit_a_cluster_that_is_not_there(
+    gansweep: Gansweep, cluster: Path, tmp_path: Path
+) -> None:
+    """Nothing was reached, so nothing is to be removed."""
+    refused = "The connection to the server localhost:8080 was refused - did you specify the host?"
+    executable(tmp_path / "bin" / "kubectl", f"#!/bin/sh\necho '{refused}' >&2; exit 1")
+    code, _, err = gansweep("submit", "file.yaml", "--profile", "kube")
+    assert code == 2
+    assert err.startswith(f"gansweep: 1 mistake, nothing was started:\n  kubectl: {refused} (")
+
+
+def test_cancel_leaves_nothing(gansweep: Gansweep, cluster: Path, tmp_path: Path) -> None:
+    gansweep("submit", "file.yaml", "--profile", "kube")
+    (found,) = all_jobs()
+    kubernetes.Kubernetes(kubernetes.Kubernetes.Settings()).cancel(found.job)
+    assert left(cluster) == set()
+
+
+# --- a job without a record
+
+
+def test_a_job_that_cannot_be_recorded_is_taken_back(
+    gansweep: Gansweep, cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: JobRecord) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(record.JobRecord, "save", full)
+    code, out, err = gansweep("submit", "file.yaml", "--profile", "kube")
+    assert (code, out) == (2, "")
+    assert "nothing was started:" in err
+    assert f"{record.jobs_folder()}: cannot be written: No space left on device" in err
+    assert "GANSWEEP_STATE" in err
+    assert left(cluster) == set()
+    faults(cluster, delete_6="before")
+    code, _, err = gansweep("submit", "file.yaml", "--profile", "kube")
+    name = json.loads((cluster / "configmap.json").read_text())["metadata"]["name"]
+    assert "the job is in the cluster, and in no record:" in err
+    remedy = f"`kubectl --namespace=lab delete configmap {name}` ends it"
+    assert f"{name}: could not be taken back ({remedy})" in err
+
+
+def test_sbatch_that_does_not_answer_may_have_queued_it(
+    gansweep: Gansweep, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executable(tmp_path / "bin" / "sbatch", "#!/bin/sh\nexec sleep 60")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setattr(slurm, "ANSWER_SECONDS", 0.5)
+    (work / "file.yaml").write_text(TEXT)
+    code, _, err = gansweep("submit", "file.yaml", "--to", "slurm")
+    assert code == 2
+    assert "a job may be in the queue:" in err
+    assert "`squeue --me --name=gansweep-small` shows it; `scancel NUMBER` ends it" in err
+
+
+def test_a_dashboard_that_is_lost_may_have_started_it(
+    gansweep: Gansweep, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray.job_submission
+
+    class Client:
+        def __init__(self, address: str) -> None:
+            pass
+
+        def submit_job(self, **request: object) -> None:
+            raise OSError("Connection reset by peer")
+
+    monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", Client)
+    (work / "file.yaml").write_text(TEXT)
+    code, _, err = gansweep("submit", "file.yaml", "--to", "ray")
+    assert code == 2
+    assert "a job may have been started:" in err
+    assert "`ray job stop gansweep-small-" in err
+    assert "--address http://127.0.0.1:8265`" in err
+    assert all_jobs() == []
