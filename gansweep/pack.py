@@ -214,6 +214,10 @@ class Pack:
         replica.engine = self._choice.to_dict()
         self._engine.put(slot, replica.module)
         replica.start()
+        progress = replica.progress()
+        if self._conductor.waits(progress):  # it was put aside or killed before its verdict came
+            self._held.add(slot)
+            self._conductor.report({replica.key: progress})
 
     def batches(self) -> dict[int, Batch]:
         """The data of one generator step of each trial that trains."""
@@ -308,13 +312,7 @@ class Pack:
     def _obey(self, verdicts: Mapping[str, Verdict]) -> None:
         slots = {replica.key: slot for slot, replica in self._replicas.items()}
         self._flush([slots[k] for k, v in verdicts.items() if k in slots and v != Continue()])
-        exploits = [v.donor for v in verdicts.values() if isinstance(v, Exploit)]
-        # Before anyone changes: a donor's state is that of the generation.
-        states = {
-            key: deepcopy(self._replicas[slots[key]].module.training_state())
-            for key in exploits
-            if key in slots and slots[key] in self._held
-        }
+        states = self._states_of_donors(slots, verdicts)  # before anyone changes
         for key, verdict in verdicts.items():
             if key not in slots:
                 continue
@@ -331,6 +329,20 @@ class Pack:
                 self._fail(slot, error)
             if replica.at_end:
                 self._end(slot)
+
+    def _states_of_donors(
+        self, slots: Mapping[str, int], verdicts: Mapping[str, Verdict]
+    ) -> dict[str, Any]:
+        """By key, of the donors that rest here at the generation of those who exploit them."""
+        states: dict[str, Any] = {}
+        for key, verdict in verdicts.items():
+            if not isinstance(verdict, Exploit) or not {key, verdict.donor} <= slots.keys():
+                continue
+            place = slots[verdict.donor]
+            donor, exploiter = self._replicas[place], self._replicas[slots[key]]
+            if place in self._held and donor.g_step == exploiter.g_step:
+                states[verdict.donor] = deepcopy(donor.module.training_state())
+        return states
 
     def _end(self, slot: int) -> None:
         """The trial in `slot` is over: its record is ended while the others train on."""

@@ -219,6 +219,8 @@ class Replica:
         if self.saved:
             self.module.load_training_state(self.saved["module"])
             self._order.load_state_dict(self.saved["order"])
+            # It stands at a score, whose verdict it may not have heard.
+            self._scored = 0 < self.g_step < self.budget and self._scores_at(self.g_step)
             self.outcome.metrics.update(self.saved["metrics"])
             if "scores" in self.saved:  # older versions kept no best values
                 self._scores.load_state_dict(self.saved["scores"])
@@ -319,8 +321,11 @@ class Replica:
         fatal = self._diagnosis.fatal
         if fatal and not last and not self.outcome.over:
             self.obey(Stop(fatal.reason))
-        self._scored = last or g_step % self.config.score_every == 0
+        self._scored = last or self._scores_at(g_step)
         return self._scored and not self.outcome.over
+
+    def _scores_at(self, g_step: int) -> bool:
+        return g_step % self.config.score_every == 0
 
     def checkpoints_due(self) -> list[str]:
         """The files to be written after this generator step."""

@@ -494,6 +494,27 @@ def test_a_verdict_at_the_end_is_too_late(tmp_path):
     assert ran.states == ["completed"] * 2
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_trial_that_was_put_aside_before_its_verdict_came_hears_it_later(engine, tmp_path):
+    """It stands at the score: nothing is trained, logged or judged past it meanwhile."""
+    first = pack(alike(2), tmp_path, engine=engine, rests=True, verdicts={(0, 4): Interrupt()})
+    assert first.states == ["interrupted", "completed"]
+    stop = {(0, 4): Stop("too bad")}
+    second = pack(alike(2), tmp_path, engine=engine, rests=True, verdicts=stop)
+    assert second.script.seen == [(0, 4, True)]
+    assert second.result(0).state == "stopped"
+    assert second.result(0).reason == "too bad at g_step 4"
+    assert (second.result(0).metrics, second.trackers[0].metrics) == (first.result(0).metrics, [])
+
+
+@pytest.mark.usefixtures("every_step")
+@pytest.mark.parametrize(("at", "seen"), [(3, 4), (5, 6), (12, 13)])
+def test_one_that_stands_elsewhere_waits_for_nobody(at, seen, tmp_path):
+    pack(alike(1, budget={"g_steps": at}, score={"every": 8}), tmp_path)
+    ran = pack(alike(1, budget={"g_steps": 16}, score={"every": 8}), tmp_path, rests=True)
+    assert ran.script.seen[0] == (0, seen, False)
+
+
 # --- populations
 
 NEW = {"lr": 0.02, "alpha": 0.5}
@@ -603,6 +624,33 @@ def test_an_exploited_trial_is_resumed_under_its_new_settings(engine, tmp_path):
     second = pack(configs, tmp_path / "ran", **options)
     for i in range(2):
         assert equal(second.left(i, first), straight.left(i))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_members_that_were_put_aside_before_the_verdict_exploit_later(engine, generation, tmp_path):
+    expected, _ = generation(engine)
+    configs = population()
+    exploit = Exploit(configs[0].key, str(tmp_path / "nowhere"), explored(configs[1]))
+    options = {"engine": engine, "rests": True}
+    first = pack(configs, tmp_path / "ran", **options, verdicts={4: Interrupt()})
+    second = pack(configs, tmp_path / "ran", **options, verdicts={(1, 4): exploit})
+    for i in range(2):
+        assert equal(second.left(i, first), expected[i])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_donor_that_rests_at_another_step_is_read_from_its_generation(engine, tmp_path):
+    """It goes on from an earlier checkpoint than the one that exploits it, in one pack with it."""
+    configs = [small("wgan", "mlp", "ring8", seed=i, score={"every": 2}) for i in range(2)]
+    options = {"engine": engine, "rests": True, "generation": 4}
+    whole = pack(configs, tmp_path / "whole", **options, verdicts={8: Interrupt()})
+    exploit = Exploit(configs[0].key, str(whole.folders[0]), explored(configs[1]))
+    straight = pack(configs, tmp_path / "whole", **options, verdicts={(1, 8): exploit})
+    pack(configs, tmp_path / "ran", **options, verdicts={(0, 6): Interrupt(), (1, 8): Interrupt()})
+    late = {(0, 6): 2}
+    ran = pack(configs, tmp_path / "ran", **options, verdicts={(1, 8): exploit}, late=late)
+    assert ran.states == ["completed"] * 2
+    assert equal(state(ran.folders[1]), state(straight.folders[1]))
 
 
 def test_a_donor_that_left_nothing_fails_the_one_that_needs_it(tmp_path):
