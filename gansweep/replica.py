@@ -32,6 +32,7 @@ from gansweep.callbacks.samples import SampleGrid
 from gansweep.callbacks.scores import Scores
 from gansweep.checkpoint import (
     keep_previous,
+    on_host,
     previous,
     read_checkpoint,
     read_newest,
@@ -188,6 +189,8 @@ class Replica:
         self._order = BatchOrder(len(common.samples), stream_seed(config.run.seed, "data"))
         self.clock = Clock()
         self._scored = False
+        self._best_at = -1  # g_step of the last best step that was written
+        self._refused: tuple[int, dict[str, Any]] = (-1, {})  # a later one, and the state there
         self._scores = Scores(
             common.evaluation,
             self.tracker,
@@ -329,11 +332,12 @@ class Replica:
 
     def checkpoints_due(self) -> list[str]:
         """The files to be written after this generator step."""
-        if self._folder is None or self.outcome.over:
+        if self._folder is None:
             return []
-        names = []
-        if self._scores.improved_at == self.g_step:
-            names.append(BEST)  # before the checkpoint, which says that it is there
+        improved = self._scores.improved_at == self.g_step
+        names = [BEST] if self._best_is_due and (improved or self.outcome.over) else []
+        if self.outcome.over:
+            return names
         if self.g_step >= self.budget or self.g_step % self.config.checkpoint.every == 0:
             names.append(CHECKPOINT)
         if self._generation and self.g_step % self._generation == 0:
@@ -404,13 +408,28 @@ class Replica:
     def save(self, name: str = CHECKPOINT) -> None:
         """Write a checkpoint, with everything that the next step depends on.
 
+        Where the best one is not written yet, it comes first: a checkpoint says that it is there.
+
         Raises:
             OSError: the disk is full, say; the last checkpoint is as it was.
         """
         if self._folder is None:
             return
         self.tracker.flush()  # a trial that goes on from here does not log these steps again
-        state = {
+        path = self._folder / name
+        if name in (BEST, CHECKPOINT):
+            self._save_best(self._folder / BEST)
+        if name == CHECKPOINT:
+            keep_previous(path)
+        if name != BEST:
+            write_checkpoint(path, self._state())
+        if name == generation_file(self.g_step):  # nobody is further behind than one generation
+            before_last = generation_file(self.g_step - 2 * self._generation)
+            (self._folder / before_last).unlink(missing_ok=True)
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint holds; tensors may share memory with the networks."""
+        return {
             "key": self.key,
             "module": self.module.training_state(),
             "order": self._order.state_dict(),
@@ -422,18 +441,29 @@ class Replica:
             "verdict": self.outcome.diagnosis,
             "tree": None if self._tree is None else json.dumps(self._tree),
         }
-        path = self._folder / name
-        if name == CHECKPOINT:
-            keep_previous(path)
-        write_checkpoint(path, state)
-        if name == generation_file(self.g_step):  # nobody is further behind than one generation
-            before_last = generation_file(self.g_step - 2 * self._generation)
-            (self._folder / before_last).unlink(missing_ok=True)
+
+    @property
+    def _best_is_due(self) -> bool:
+        """Whether there was a better step than the one whose state was last written as the best."""
+        return self._scores.improved_at > self._best_at
+
+    def _save_best(self, path: Path) -> None:
+        if self._best_is_due:
+            g_step, state = self._refused
+            best_at = self._scores.improved_at
+            write_checkpoint(path, state if g_step == best_at else self._state())
+            self._best_at, self._refused = best_at, (-1, {})
 
     def unsaved(self, error: OSError) -> None:
-        """A checkpoint that was due could not be written: the next one may be."""
+        """A checkpoint that was due could not be written: the next one may be.
+
+        The state of the best step is kept for it, since training leaves it.
+        """
         log.warning("%s: no checkpoint at g_step %d: %s", self.key, self.g_step, error)
-        if self.g_step >= self.budget:  # there is no next one
+        if self._best_is_due and self._scores.improved_at == self.g_step:
+            self._refused = (self.g_step, on_host(self._state()))
+        is_last = self.g_step >= self.budget and not self.outcome.over
+        if is_last or self.outcome.state == "diverged":  # there is no next one
             self.outcome.end("interrupted", f"its last checkpoint could not be written: {error}")
 
     def _read(self) -> dict[str, Any] | None:
