@@ -25,7 +25,7 @@ from gansweep.modules.data_parallel import DataParallel
 from gansweep.modules.engine import Engine
 from gansweep.modules.ranks import Ranks
 from gansweep.progress import Continue, Exploit, Outcome, Progress, TrialResult, Verdict
-from gansweep.replica import Common, Job, Replica, fail, finish
+from gansweep.replica import BEST, Common, Job, Replica, fail, finish
 
 log = logging.getLogger("gansweep")
 
@@ -292,13 +292,19 @@ class Pack:
         due = {slot: self._replicas[slot].checkpoints_due() for slot in slots}
         self._flush([slot for slot, names in due.items() if names])
         for slot, names in due.items():
-            try:
-                for name in names:
-                    self._replicas[slot].save(name)
-            except OSError as error:
-                self._replicas[slot].unsaved(error)
-            except Exception as error:
-                self._fail(slot, error)
+            for name in names:
+                self._save_one(slot, name)
+
+    def _save_one(self, slot: int, name: str) -> None:
+        replica = self._replicas[slot]
+        if replica.outcome.over and name != BEST:  # by what could not be written before it
+            return
+        try:
+            replica.save(name)
+        except OSError as error:
+            replica.unsaved(name, error)
+        except Exception as error:
+            self._fail(slot, error)
 
     def _flush(self, slots: Sequence[int]) -> None:
         """All at a time: each waits for the disk. Who is refused hears so again when it saves."""

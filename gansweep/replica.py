@@ -338,10 +338,11 @@ class Replica:
         names = [BEST] if self._best_is_due and (improved or self.outcome.over) else []
         if self.outcome.over:
             return names
-        if self.g_step >= self.budget or self.g_step % self.config.checkpoint.every == 0:
-            names.append(CHECKPOINT)
+        # What a checkpoint says is there comes before it: who goes on from it comes by no more.
         if self._generation and self.g_step % self._generation == 0:
             names.append(generation_file(self.g_step))
+        if self.g_step >= self.budget or self.g_step % self.config.checkpoint.every == 0:
+            names.append(CHECKPOINT)
         return names
 
     def progress(self) -> Progress:
@@ -380,18 +381,28 @@ class Replica:
 
     def _exploit(self, exploit: Exploit, state: Mapping[str, Any] | None) -> None:
         """The donor's networks and optimizers under new settings; streams and counts stay."""
-        log.info("trial %s goes on from %s", self.key, exploit.donor)
         if state is None:
-            name = generation_file(self.g_step)  # the donor may stand at the next one already
-            saved = read_checkpoint(Path(exploit.folder) / name)
-            if saved is None:
-                raise FileNotFoundError(f"{exploit.donor} left no {name} in {exploit.folder}")
-            state = saved["module"]
+            try:
+                state = self._left_by(exploit)
+            except OSError as error:  # a shared disk that is away, say
+                reason = f"{exploit.donor}'s state at g_step {self.g_step} cannot be read: {error}"
+                self._put_aside("interrupted", reason)
+                return
+        log.info("trial %s goes on from %s", self.key, exploit.donor)
         own = self.module.training_state()
         kept = ("rng", "dropout_rng", "device", "meters", "g_step", "d_step", "images_seen")
         self.module.load_training_state({**state, **{name: own[name] for name in kept}})
         self._diagnosis.forget()
         self._go_on_under(exploit.tree)
+
+    def _left_by(self, exploit: Exploit) -> Mapping[str, Any]:
+        """The donor's training state at this generation; it may stand at the next one already."""
+        name = generation_file(self.g_step)
+        saved = read_checkpoint(Path(exploit.folder) / name)
+        if saved is None:
+            raise LookupError(f"{exploit.donor} left no {name} in {exploit.folder}")
+        state: Mapping[str, Any] = saved["module"]
+        return state
 
     def _go_on_under(self, tree: Mapping[str, Any]) -> None:
         """Other settings than those that the trial began with, from now on."""
@@ -454,14 +465,17 @@ class Replica:
             write_checkpoint(path, state if g_step == best_at else self._state())
             self._best_at, self._refused = best_at, (-1, {})
 
-    def unsaved(self, error: OSError) -> None:
-        """A checkpoint that was due could not be written: the next one may be.
+    def unsaved(self, name: str, error: OSError) -> None:
+        """A file that was due could not be written: the next one may be.
 
-        The state of the best step is kept for it, since training leaves it.
+        The state of the best step is kept for it, since training leaves it. A generation is for
+        others, who would ask for it in vain: nobody hears of it, and the trial is to go on later.
         """
-        log.warning("%s: no checkpoint at g_step %d: %s", self.key, self.g_step, error)
+        log.warning("%s: no %s at g_step %d: %s", self.key, name, self.g_step, error)
         if self._best_is_due and self._scores.improved_at == self.g_step:
             self._refused = (self.g_step, on_host(self._state()))
+        if name.startswith(GENERATION):
+            self.outcome.end("interrupted", f"{name} could not be written: {error}")
         is_last = self.g_step >= self.budget and not self.outcome.over
         if is_last or self.outcome.state == "diverged":  # there is no next one
             self.outcome.end("interrupted", f"its last checkpoint could not be written: {error}")

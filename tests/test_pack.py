@@ -16,6 +16,7 @@ from trees import small
 import gansweep.checkpoint
 import gansweep.engines
 import gansweep.pack
+from gansweep.callbacks.best import Best
 from gansweep.callbacks.scores import Scores
 from gansweep.checkpoint import read_checkpoint, write_checkpoint
 from gansweep.modules.alternating import AlternatingModule
@@ -659,6 +660,74 @@ def test_a_donor_that_left_nothing_fails_the_one_that_needs_it(tmp_path):
     ran = pack(configs, tmp_path / "ran", rests=True, verdicts={(1, 4): exploit})
     assert ran.states == ["completed", "failed"]
     assert f"left no {generation_file(4)}" in ran.result(1).reason
+
+
+@pytest.mark.parametrize("refused", [BEST, CHECKPOINT, generation_file(4)])
+def test_a_generation_that_the_disk_refused_is_told_to_nobody(refused, tmp_path, monkeypatch):
+    """The donor is to go on later, before that step: it leaves its state there then."""
+    configs = alike(2, score={"every": 2}, budget={"g_steps": 8})
+
+    def write(path, state):
+        if path == tmp_path / "0" / refused and state["module"]["g_step"] == 4:
+            raise OSError(28, "No space left on device")
+        write_checkpoint(path, state)
+
+    options = {"rests": True, "generation": 4}
+    with monkeypatch.context() as patch:
+        patch.setattr("gansweep.replica.write_checkpoint", write)
+        patch.setattr(Best, "offer", lambda *_, **__: True)
+        ran = pack(configs, tmp_path, **options)
+    if refused != generation_file(4):
+        assert ran.result(1).state == "completed"
+        assert (0, 4, True) in ran.script.seen
+        assert (tmp_path / "0" / generation_file(4)).exists()
+        return
+    assert ran.states == ["interrupted", "completed"]
+    assert "generation-4.pt could not be written: [Errno 28] No space" in ran.result(0).reason
+    assert [each for each in ran.script.seen if each[0] == 0] == [(0, 1, False), (0, 2, True)]
+    later = pack(configs, tmp_path, **options)
+    assert later.states == ["completed"] * 2
+    assert (0, 4, True) in later.script.seen
+    assert read_checkpoint(tmp_path / "0" / generation_file(4))["module"]["g_step"] == 4
+
+
+def test_a_kill_between_a_generation_and_its_checkpoint_loses_neither(tmp_path, monkeypatch):
+    for killed_at in (1, 2):
+        folder, count = tmp_path / str(killed_at), iter(range(1, 100))
+
+        def write(path, state, count=count, killed_at=killed_at):
+            if path.name != BEST and next(count) == killed_at:
+                raise SystemExit
+            write_checkpoint(path, state)
+
+        options = {"rests": True, "generation": 4}
+        with monkeypatch.context() as patch:
+            patch.setattr("gansweep.replica.write_checkpoint", write)
+            with pytest.raises(SystemExit):
+                pack(alike(1, budget={"g_steps": 8}), folder, **options)
+        ran = pack(alike(1, budget={"g_steps": 8}), folder, **options)
+        assert (0, 4, True) in ran.script.seen
+        assert (folder / "0" / generation_file(4)).exists()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_who_cannot_read_its_donor_goes_on_later(engine, generation, tmp_path, monkeypatch):
+    """A shared disk that is away is no fault of the trial's."""
+    expected, donor = generation(engine)
+    configs = [population()[1], small("wgan", "mlp", "ring8", seed=5, ema={"decay": 0.9})]
+    exploit = Exploit(population()[0].key, str(donor), explored(configs[0]))
+
+    def stale(path):
+        raise OSError(116, "Stale file handle")
+
+    options = {"engine": engine, "rests": True, "verdicts": {(0, 4): exploit}}
+    with monkeypatch.context() as patch:
+        patch.setattr("gansweep.replica.read_checkpoint", stale)
+        first = pack(configs, tmp_path / "ran", **options)
+    assert first.states == ["interrupted", "completed"]
+    assert "Stale file handle" in first.result(0).reason
+    second = pack(configs, tmp_path / "ran", **options)
+    assert equal(second.left(0, first), expected[1])
 
 
 @pytest.mark.usefixtures("every_step")

@@ -287,11 +287,15 @@ class Worker:
                 if key in self._copies and self._generation and progress.scored:
                     self._copies[key].settle()  # others may go on from it
         except OSError as error:
-            log.warning("the population cannot go on without its store: %s", error)
-            with self._changed:
-                self._interrupted = True
+            self._without_store(error)
             return
         self._say(Report(dict(reports)), urgent=any(map(self.waits, reports.values())))
+
+    def _without_store(self, error: OSError) -> None:
+        """Its trials are to go on later: what others need, or what they need of others, is away."""
+        log.warning("the population cannot go on without its store: %s", error)
+        with self._changed:
+            self._interrupted = True
 
     def waits(self, progress: Progress) -> bool:
         return self._assigned.waits and progress.scored
@@ -303,7 +307,11 @@ class Worker:
             if self._interrupted:
                 return {key: Interrupt() for key in self._keys}
             verdicts, self._answer.verdicts = self._answer.verdicts, {}
-        return {key: self._within_reach(key, verdict) for key, verdict in verdicts.items()}
+        try:
+            return {key: self._within_reach(key, verdict) for key, verdict in verdicts.items()}
+        except OSError as error:
+            self._without_store(error)
+            return {key: Interrupt() for key in self._keys}
 
     def _within_reach(self, key: str, verdict: Verdict) -> Verdict:
         """The same, with the donor's states here where they are in a store."""
