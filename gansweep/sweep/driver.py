@@ -120,6 +120,7 @@ class SweepDriver(Driver):
         self._begun: dict[str, None] = {}  # keys, in their order
         self._trials: dict[str, Trial] = {}  # of those that have not ended
         self._places: dict[str, str] = {}  # the pack where a trial trains, by its key
+        self._resting: dict[str, int] = {}  # where a trial waits for a verdict, by its key
         self._packs: dict[str, _Packed] = {}
         self._returned: deque[tuple[Trial, int]] = deque()  # with the size of their next pack
         self._deaths: dict[str, int] = defaultdict(int)
@@ -381,6 +382,7 @@ class SweepDriver(Driver):
             entry.fingerprints.update(progress.fingerprints)
             entry.diagnosis = progress.diagnosis
             if progress.scored and progress.g_steps < progress.budget:
+                self._resting[key] = progress.g_steps
                 objective = self._objective(progress.metrics)
                 decisions += self._scheduler.report(key, progress.g_steps, objective)
         return self._answers(decisions)
@@ -396,7 +398,7 @@ class SweepDriver(Driver):
         entry.diagnosis = result.diagnosis
         packed = self._packs[pack]
         packed.keys.discard(entry.key)
-        self._places.pop(entry.key, None)
+        self._leave(entry.key)
         self._learn_pace(result, self._trials[entry.key])
         self._settle_entry(entry, result.state, result.reason)
         over = result.state != "interrupted"
@@ -439,7 +441,7 @@ class SweepDriver(Driver):
         packed = self._packs[pack]
         keys, packed.keys = packed.keys, set()
         for key in keys:
-            self._places.pop(key, None)
+            self._leave(key)
         if self.interrupted:  # `settle` says how its trials stand
             return {}
         decisions: schedulers.Answers = []
@@ -469,26 +471,40 @@ class SweepDriver(Driver):
             self._settle_entry(entry, "failed", reason)
         return self._answers(decisions)
 
+    def _leave(self, key: str) -> None:
+        """A trial is in no pack any more."""
+        self._places.pop(key, None)
+        self._resting.pop(key, None)
+
     def _answers(self, decisions: schedulers.Answers) -> dict[str, Answer]:
-        """Decisions as answers to the packs where their trials are."""
+        """Decisions as answers to the packs where their trials rest.
+
+        Who has gone back to an earlier checkpoint meanwhile comes by the same score, and the same
+        decision, again.
+        """
         answers: dict[str, Answer] = {}
         for key, decision in decisions:
-            if key in self._places:
-                answer = answers.setdefault(self._places[key], Answer())
-                answer.verdicts[key] = self._verdict(key, decision)
+            rests_at = self._resting.get(key)
+            if rests_at is None:
+                continue
+            if isinstance(decision, schedulers.Inherit) and decision.g_step != rests_at:
+                continue
+            del self._resting[key]
+            answer = answers.setdefault(self._places[key], Answer())
+            answer.verdicts[key] = self._verdict(key, decision)
         return answers
 
     def _verdict(self, key: str, decision: schedulers.Decision) -> Verdict:
         match decision:
             case schedulers.Inherit():
                 entry = self._plan.entries[key]
-                entry.lineage.append(
-                    {
-                        "g_step": entry.g_steps,
-                        "from": decision.donor,
-                        "settings": dict(decision.settings),
-                    }
-                )
+                before = [each for each in entry.lineage if each["g_step"] < decision.g_step]
+                step = {
+                    "g_step": decision.g_step,
+                    "from": decision.donor,
+                    "settings": dict(decision.settings),
+                }
+                entry.lineage = [*before, step]  # it may come by it again, and by later ones
                 self._save(entry)
                 tags = {
                     "lineage": json.dumps(entry.lineage),
