@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from mlflow.tracking import MlflowClient
 
+import gansweep.tracking.mlflow.courier
 from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore, noted_run
 from gansweep.tracking.mlflow.delivery import NOTE
 from gansweep.tracking.mlflow.uri import sqlite_file
@@ -315,6 +316,62 @@ def test_a_spool_that_is_forgotten_is_left_to_another_courier(
     assert other.drain() == NOTHING
     assert _history(uri, run_id, "a/b") == [(s, float(s)) for s in range(8)]
     assert _pictures(uri, run_id) == [("samples~ema", 0), ("samples~ema", 4)]
+
+
+def test_a_spool_is_forgotten_once_nothing_of_it_is_on_its_way(
+    uri: str, run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another courier begins then, and delivers the rest alone."""
+    calls, go_on = threading.Event(), threading.Event()
+    real = MlflowClient.log_image
+
+    def slow(self: MlflowClient, *args: Any, **rest: Any) -> None:
+        calls.set()
+        assert go_on.wait(20)
+        real(self, *args, **rest)
+
+    monkeypatch.setattr(MlflowClient, "log_image", slow)
+    courier, other = make(), make()
+    tracker = SpoolTracker(trial)
+    _log(tracker, range(40))
+    tracker.flush()
+    courier.add(run_id, trial)
+    assert calls.wait(20)
+    forgetting = threading.Thread(target=courier.forget, args=(trial,))
+    forgetting.start()
+    forgetting.join(0.5)
+    assert forgetting.is_alive()
+    go_on.set()
+    forgetting.join(20)
+    assert not forgetting.is_alive()
+    assert len(_pictures(uri, run_id)) <= 1
+    other.add(run_id, trial)
+    assert other.drain() == NOTHING
+    assert _pictures(uri, run_id) == [("samples~ema", step) for step in range(0, 40, 4)]
+    assert _history(uri, run_id, "a/b") == [(s, float(s)) for s in range(40)]
+
+
+def test_a_store_that_hangs_is_not_waited_for_to_forget(
+    run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, go_on = threading.Event(), threading.Event()
+
+    def hangs(self: MlflowClient, *args: Any, **rest: Any) -> None:
+        calls.set()
+        assert go_on.wait(20)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", hangs)
+    monkeypatch.setattr(gansweep.tracking.mlflow.courier, "_CLOSE_SECONDS", 0.2)
+    courier = make()
+    tracker = SpoolTracker(trial)
+    _log(tracker, range(4))
+    tracker.flush()
+    courier.add(run_id, trial)
+    assert calls.wait(20)
+    began = time.monotonic()
+    courier.forget(trial)
+    assert 0.1 < time.monotonic() - began < 5
+    go_on.set()
 
 
 # --- once, and in order

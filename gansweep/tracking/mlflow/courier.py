@@ -71,6 +71,7 @@ class Courier:
         self._interval = interval_s
         self._artifact_patience = artifact_patience_s
         self._deliveries: dict[Path, Delivery] = {}
+        self._at: Delivery | None = None  # which the thread is delivering
         self._changed = threading.Condition()
         self._wake = threading.Event()
         self._stop = False
@@ -99,9 +100,15 @@ class Courier:
                 self._thread.start()
 
     def forget(self, folder: Path) -> None:
-        """Leave the spool in the trial's folder to someone else."""
+        """Leave the spool in the trial's folder to someone else.
+
+        What is on its way now arrives first, but for a store that does not answer.
+        """
         with self._changed:
-            self._deliveries.pop(folder, None)
+            forgotten = self._deliveries.pop(folder, None)
+            if forgotten:
+                forgotten.forgotten = True
+                self._changed.wait_for(lambda: self._at is not forgotten, _CLOSE_SECONDS)
 
     def release(self, folder: Path) -> None:
         """The trial will not go on: once its end is delivered, nobody looks at its spool again."""
@@ -189,24 +196,41 @@ class Courier:
 
     def _advance(self, delivery: Delivery) -> None:
         """Deliver a part of one spool, or find that it is not possible now."""
+        with self._changed:
+            if delivery.forgotten:
+                return
+            self._at = delivery
         try:
-            if self._client is None:
-                self._client = self._open()
-            begun = time.monotonic()
-            for _ in delivery.advance(self._client):
-                self._dealt_with(delivery)
-                if self._stop:
-                    return
-            self._spent += time.monotonic() - begun
+            self._deliver(delivery)
+            failed: Exception | None = None
         except Exception as error:
-            if not self._reason:
-                _log.info("MLflow run %s: will try again: %s", delivery.run_id, error)
-            self._reason = reason(error)
-            delivery.delay = _doubled(delivery.delay)
-            delivery.retry_at = time.monotonic() + delivery.delay
-            if not isinstance(error, ArtifactsAwayError):  # likely the same for every run
-                self._wait(self._delay)
-                self._delay = _doubled(self._delay)
+            failed = error
+        with self._changed:
+            self._at = None
+            self._changed.notify_all()
+        if failed:
+            self._take_note(failed, delivery)
+
+    def _deliver(self, delivery: Delivery) -> None:
+        if self._client is None:
+            self._client = self._open()
+        begun = time.monotonic()
+        for _ in delivery.advance(self._client):
+            self._dealt_with(delivery)
+            if self._stop or delivery.forgotten:
+                return
+        self._spent += time.monotonic() - begun
+
+    def _take_note(self, error: Exception, delivery: Delivery) -> None:
+        """It was not possible: it comes later, and so do all where it is the store's trouble."""
+        if not self._reason:
+            _log.info("MLflow run %s: will try again: %s", delivery.run_id, error)
+        self._reason = reason(error)
+        delivery.delay = _doubled(delivery.delay)
+        delivery.retry_at = time.monotonic() + delivery.delay
+        if not isinstance(error, ArtifactsAwayError):  # likely the same for every run
+            self._wait(self._delay)
+            self._delay = _doubled(self._delay)
 
     def _open(self) -> Any:
         path = sqlite_file(self.uri)

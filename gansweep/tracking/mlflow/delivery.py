@@ -41,6 +41,7 @@ class Delivery:
         self.trial: Final = folder
         self.folder: Final = folder / FOLDER
         self.released = False  # nothing is written to it any more
+        self.forgotten = False  # it is someone else's
         self.retry_at = 0.0  # by the monotonic clock
         self.delay = 0.0
         self._lines = self.folder / LINES
