@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import time
 import warnings
@@ -111,8 +112,12 @@ class Pack:
         try:
             self._place(self._jobs)
             if self.live:
+                trainer = self._trainer()
+                if _is_someones(signal.SIGTERM):  # whoever it is: Lightning would exit beside it
+                    connector: Any = trainer._signal_connector
+                    connector.register_signal_handlers = lambda: None
                 with _quiet_lightning():
-                    self._trainer().fit(self._module, train_dataloaders=_Ticks(self))
+                    trainer.fit(self._module, train_dataloaders=_Ticks(self))
         except (KeyboardInterrupt, SystemExit) as error:
             # Lightning ignores SIGINT from the first on, and exits in place of raising it.
             keyboard = isinstance(error, KeyboardInterrupt) or isinstance(
@@ -421,6 +426,11 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def _is_someones(number: signal.Signals) -> bool:
+    """Whether a handler of this program's own listens to a signal."""
+    return callable(signal.getsignal(number))
 
 
 @contextmanager
