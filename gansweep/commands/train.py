@@ -94,7 +94,7 @@ def _train(
         else:
             result = run_trial(config, MemoryTracker(), report, folder=own)
         interrupts.nothing_is_left()
-    if left.records:
+    if left.is_something:
         console.print(what_is_left(left, home, sweep.name), style="yellow", markup=False)
     scores = [
         f"{name} {value:.4g}" for name, value in result.metrics.items() if name.startswith("score/")
@@ -108,7 +108,7 @@ def _train(
         console.print(f"compare    gansweep ui {sweep.name}")
     if result.state == "interrupted":
         console.print("[yellow]interrupted[/]: the same command goes on")
-    if result.state == "interrupted" or left.records:
+    if result.state == "interrupted" or left.is_something:
         return INTERRUPTED
     return FAILED if result.state == "failed" else OK
 

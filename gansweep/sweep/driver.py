@@ -34,7 +34,7 @@ from gansweep.sweep.spending import SPENT_FILE, Spending
 from gansweep.sweep.trials import Trial
 from gansweep.sweep.tune import Driver
 from gansweep.sweep.worker import Answer, Assigned, Broken, Ended, Message, PackAssigned, Report
-from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore, is_refusal
+from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore, is_refusal, reason
 from gansweep.tracking.spool import spools
 
 log = logging.getLogger("gansweep")
@@ -548,22 +548,29 @@ class SweepDriver(Driver):
         if not self._workers_deliver:
             self._courier.release(trial_folder(self._folder, entry.key))
 
-    def settle(self) -> None:
+    def settle(self, unread: str = "") -> None:
         """After the workers are gone: every run begun gets the status that its trial ended with.
 
         First of all, what the trials recorded is delivered. Where the store is away, the plan alone
-        is settled; who delivers the rest settles the runs.
+        is settled; who delivers the rest settles the runs. unread: why records that may be there
+        are not in the sweep's folder, if it is so.
         """
-        for folder in spools(trials_folder(self._folder)):
-            if folder.name in self._begun:
-                self._courier.add(self._plan.entries[folder.name].run_id, folder)
+        try:
+            for folder in spools(trials_folder(self._folder)):
+                if folder.name in self._begun:
+                    self._courier.add(self._plan.entries[folder.name].run_id, folder)
+        except OSError as error:
+            log.exception("not all records could be looked at")
+            unread = unread or reason(error)
         try:
             self.backlog = self._courier.drain(
                 within_s=INTERRUPTED_DRAIN_SECONDS if self.interrupted else math.inf
             )
         except KeyboardInterrupt:  # someone has waited for long enough
             self.backlog = self._courier.backlog()
-        reachable = not self.backlog.records
+        if unread:
+            self.backlog = self.backlog.beside(1, unread)
+        reachable = not self.backlog.is_something
         open_ones = [key for key in self._begun if self._plan.entries[key].state == "running"]
         told = self._told() if open_ones and reachable else {}
         for key in self._begun:

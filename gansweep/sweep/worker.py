@@ -249,7 +249,7 @@ class Worker:
         """
         for uri in {trial.uri for trial in self._assigned.trials}:
             left = _courier(uri).drain()
-            if left.records:
+            if left.is_something:
                 log.warning(
                     "%d records of %d trials are not in %s and lie on this machine: %s",
                     left.records,

@@ -820,6 +820,33 @@ def test_where_the_store_is_away_the_plan_alone_is_settled(impatient: bool, tmp_
     assert [saved[key].state for key in (a, b)] == ["interrupted"] * 2
 
 
+@pytest.mark.parametrize("what", ["spools", "add", "elsewhere", "left"])
+def test_what_could_not_be_looked_at_is_not_said_to_have_arrived(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No run is settled before its records have arrived; the plan is."""
+    one = Sweeping(tmp_path, workers_deliver=True, resources={"pack": 2})
+    a, b = one.begin("p")
+    one.end("p", a)
+    SpoolTracker(trial_folder(tmp_path, a))
+
+    def stale(*arguments: Any, **rest: Any) -> Any:
+        raise OSError(116, "Stale file handle")
+
+    if what == "spools":
+        monkeypatch.setattr(driver, "spools", stale)
+    elif what == "add":
+        monkeypatch.setattr(one.courier, "add", stale)
+    elif what == "left":
+        one.courier.left = Backlog(reason="Stale file handle", unread=1)
+    before = {run: list(found) for run, found in one.store.statuses.items()}
+    one.driver.settle("Stale file handle" if what == "elsewhere" else "")
+    assert one.driver.backlog == Backlog(reason="Stale file handle", unread=1)
+    assert one.store.statuses == before
+    assert Plan.load(one.plan.path, one.sweep.name).entries[a].state == "completed"
+    assert Plan.load(one.plan.path, one.sweep.name).entries[b].state == "interrupted"
+
+
 # --- schedulers
 
 

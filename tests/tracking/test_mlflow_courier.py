@@ -20,6 +20,7 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from mlflow.tracking import MlflowClient
 
 import gansweep.tracking.mlflow.courier
+import gansweep.tracking.mlflow.delivery
 from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore, noted_run
 from gansweep.tracking.mlflow.delivery import NOTE
 from gansweep.tracking.mlflow.uri import sqlite_file
@@ -237,6 +238,68 @@ def test_a_look_that_a_shared_disk_refuses_ends_no_delivery(
     _wait(lambda: _history(uri, run_id, "loss/d") == [(1, 1.0)])
     assert looks
     tracker.finish("FINISHED")
+
+
+@pytest.mark.parametrize("what", ["complete_bytes", "count_records"])
+@pytest.mark.parametrize("for_good", [True, False])
+def test_what_cannot_be_looked_at_is_not_said_to_have_arrived(
+    what: str,
+    for_good: bool,
+    run_id: str,
+    trial: Path,
+    make: MakeCourier,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the end; a passing refusal is waited for."""
+    real = getattr(gansweep.tracking.mlflow.delivery, what)
+    refused: list[Path] = []
+
+    def stale(lines: Path, *rest: Any) -> Any:
+        in_thread = threading.current_thread().name == "courier"
+        if not in_thread and (for_good or (what == "complete_bytes" and len(refused) < 2)):
+            refused.append(lines)
+            raise OSError(116, "Stale file handle")
+        return real(lines, *rest)
+
+    courier = make(interval_s=0.02)
+    courier.add(run_id, trial)
+    tracker = SpoolTracker(trial)
+    tracker.log_metrics({"loss/d": 1.0}, step=1)
+    tracker.flush()
+    monkeypatch.setattr(gansweep.tracking.mlflow.delivery, what, stale)
+    left = courier.drain(0.5)
+    if for_good and what == "count_records":  # which tells in the end
+        assert left == Backlog(reason="Stale file handle", unread=1)
+        assert left.is_something
+    else:
+        assert left == NOTHING
+        assert not left.is_something
+    assert bool(refused) == (for_good or what == "complete_bytes")
+
+
+def test_a_last_look_that_is_refused_ends_no_delivery(
+    uri: str, run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a spool that is over: another time it is removed."""
+    looks: list[Path] = []
+    real = gansweep.tracking.mlflow.delivery.is_ended
+
+    def stale(lines: Path) -> bool:
+        looks.append(lines)
+        if len(looks) == 1:
+            raise OSError(116, "Stale file handle")
+        return real(lines)
+
+    monkeypatch.setattr(gansweep.tracking.mlflow.delivery, "is_ended", stale)
+    courier = make(interval_s=0.02)
+    courier.add(run_id, trial)
+    courier.release(trial)
+    tracker = SpoolTracker(trial)
+    tracker.log_metrics({"loss/d": 1.0}, step=1)
+    tracker.finish("FINISHED")
+    _wait(lambda: not (trial / FOLDER).exists())
+    assert len(looks) == 2
+    assert _status(uri, run_id) == "FINISHED"
 
 
 def test_many_lines_are_few_calls(

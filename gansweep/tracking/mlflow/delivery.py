@@ -59,7 +59,7 @@ class Delivery:
 
     @property
     def complete(self) -> int:
-        """Bytes of the complete lines."""
+        """Bytes of the complete lines; OSError where the disk refuses to tell, as in `waiting`."""
         return complete_bytes(self._lines)
 
     @property
@@ -79,8 +79,11 @@ class Delivery:
         return count_records(self._lines, self._offset)
 
     def remove_if_over(self) -> bool:
-        """Remove a spool whose end was delivered; whether it was."""
-        over = 0 < self._offset == self.size and is_ended(self._lines)
+        """Remove a spool whose end was delivered; whether it was, as far as the disk tells."""
+        try:
+            over = 0 < self._offset == self.size and is_ended(self._lines)
+        except OSError:
+            return False
         if over:
             shutil.rmtree(self.folder, ignore_errors=True)
         return over
