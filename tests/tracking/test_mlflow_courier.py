@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mlflow.exceptions import MlflowException
@@ -802,6 +803,54 @@ def test_an_unreadable_line_or_picture_costs_only_itself(
     assert caplog.text.count("dropped") == 1
 
 
+def test_a_picture_that_a_shared_disk_refuses_once_is_not_lost(
+    uri: str, run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Any] = []
+    real = np.load
+
+    def stale(*arguments: Any, **rest: Any) -> Any:
+        reads.append(arguments)
+        if len(reads) == 1:
+            raise OSError(116, "Stale file handle")
+        return real(*arguments, **rest)
+
+    monkeypatch.setattr(np, "load", stale)
+    tracker = SpoolTracker(trial)
+    _log(tracker, range(8))
+    tracker.finish("FINISHED")
+    courier = make()
+    courier.add(run_id, trial)
+    assert courier.drain() == NOTHING
+    assert _pictures(uri, run_id) == [("samples~ema", 0), ("samples~ema", 4)]
+    assert len(reads) == 3
+
+
+def test_pictures_that_the_run_may_have_are_not_sent_before_that_is_known(
+    uri: str, run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process was killed before its note, and the artifacts are away as the next one begins."""
+    tracker = SpoolTracker(trial)
+    _log(tracker, range(8))
+    tracker.flush()
+    kept = {path: path.read_bytes() for path in (trial / FOLDER).glob("*")}
+    first = make()
+    first.add(run_id, trial)
+    first.drain()
+    first.close()
+    for path, data in kept.items():
+        path.write_bytes(data)
+    (trial / FOLDER / NOTE).unlink()
+    listings = _fails_first(monkeypatch, "list_artifacts", 2)
+    second = make()
+    second.add(run_id, trial)
+    assert second.drain() == NOTHING
+    monkeypatch.undo()
+    assert len(listings) == 3
+    assert _pictures(uri, run_id) == [("samples~ema", 0), ("samples~ema", 4)]
+    assert _history(uri, run_id, "a/b") == [(s, float(s)) for s in range(8)]
+
+
 @pytest.mark.parametrize("gone", ["deleted", "unknown"])
 def test_a_run_that_is_gone_holds_up_no_other(
     gone: str,
@@ -909,8 +958,8 @@ def test_artifacts_wait_while_the_store_itself_is_away(
     assert courier.drain() == NOTHING
     tracker.log_image("x", torch.zeros(1, 2, 2).byte(), step=1)
     with monkeypatch.context() as patch:
-        tries = _fails_first(patch, "log_image", math.inf)
-        _fails_first(patch, "get_run", math.inf)
+        _fails_first(patch, "log_image", math.inf)
+        tries = _fails_first(patch, "get_run", math.inf)
         tracker.flush()
         assert courier.drain(0.5).records == 1
         assert len(tries) > 1
