@@ -6,6 +6,7 @@ import json
 import logging
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -277,7 +278,8 @@ class Replica:
     def finish(self) -> TrialResult:
         """End the record; call it once, when training is over."""
         if self._folder is not None and self.outcome.state == "completed":  # it is whole
-            previous(self._folder / CHECKPOINT).unlink(missing_ok=True)
+            with suppress(OSError):
+                previous(self._folder / CHECKPOINT).unlink()
         self.tracker.set_tags({"gansweep.g_steps": str(self.g_step)})
         self.result = finish(
             self.outcome, self.tracker, g_steps=self.g_step, seconds=self.clock.seconds
@@ -436,7 +438,8 @@ class Replica:
             write_checkpoint(path, self._state())
         if name == generation_file(self.g_step):  # nobody is further behind than one generation
             before_last = generation_file(self.g_step - 2 * self._generation)
-            (self._folder / before_last).unlink(missing_ok=True)
+            with suppress(OSError):
+                (self._folder / before_last).unlink()
 
     def _state(self) -> dict[str, Any]:
         """What a checkpoint holds; tensors may share memory with the networks."""
