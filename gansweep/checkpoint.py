@@ -77,6 +77,18 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     return state
 
 
+def on_host(state: Any) -> Any:
+    """A copy of a state (dictionaries, lists, tensors, plain values) in this machine's memory."""
+    match state:
+        case torch.Tensor():
+            return state.detach().to("cpu", copy=True)
+        case dict():
+            return {name: on_host(value) for name, value in state.items()}
+        case list() | tuple():
+            return type(state)(on_host(value) for value in state)
+    return state
+
+
 def previous(path: Path) -> Path:
     """Where `keep_previous` puts the checkpoint at `path`."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import time
 import warnings
@@ -25,7 +26,7 @@ from gansweep.modules.data_parallel import DataParallel
 from gansweep.modules.engine import Engine
 from gansweep.modules.ranks import Ranks
 from gansweep.progress import Continue, Exploit, Outcome, Progress, TrialResult, Verdict
-from gansweep.replica import Common, Job, Replica, fail, finish
+from gansweep.replica import BEST, Common, Job, Replica, fail, finish
 
 log = logging.getLogger("gansweep")
 
@@ -111,8 +112,12 @@ class Pack:
         try:
             self._place(self._jobs)
             if self.live:
+                trainer = self._trainer()
+                if _is_someones(signal.SIGTERM):  # whoever it is: Lightning would exit beside it
+                    connector: Any = trainer._signal_connector
+                    connector.register_signal_handlers = lambda: None
                 with _quiet_lightning():
-                    self._trainer().fit(self._module, train_dataloaders=_Ticks(self))
+                    trainer.fit(self._module, train_dataloaders=_Ticks(self))
         except (KeyboardInterrupt, SystemExit) as error:
             # Lightning ignores SIGINT from the first on, and exits in place of raising it.
             keyboard = isinstance(error, KeyboardInterrupt) or isinstance(
@@ -214,6 +219,10 @@ class Pack:
         replica.engine = self._choice.to_dict()
         self._engine.put(slot, replica.module)
         replica.start()
+        progress = replica.progress()
+        if self._conductor.waits(progress):  # it was put aside or killed before its verdict came
+            self._held.add(slot)
+            self._conductor.report({replica.key: progress})
 
     def batches(self) -> dict[int, Batch]:
         """The data of one generator step of each trial that trains."""
@@ -288,13 +297,19 @@ class Pack:
         due = {slot: self._replicas[slot].checkpoints_due() for slot in slots}
         self._flush([slot for slot, names in due.items() if names])
         for slot, names in due.items():
-            try:
-                for name in names:
-                    self._replicas[slot].save(name)
-            except OSError as error:
-                self._replicas[slot].unsaved(error)
-            except Exception as error:
-                self._fail(slot, error)
+            for name in names:
+                self._save_one(slot, name)
+
+    def _save_one(self, slot: int, name: str) -> None:
+        replica = self._replicas[slot]
+        if replica.outcome.over and name != BEST:  # by what could not be written before it
+            return
+        try:
+            replica.save(name)
+        except OSError as error:
+            replica.unsaved(name, error)
+        except Exception as error:
+            self._fail(slot, error)
 
     def _flush(self, slots: Sequence[int]) -> None:
         """All at a time: each waits for the disk. Who is refused hears so again when it saves."""
@@ -308,13 +323,7 @@ class Pack:
     def _obey(self, verdicts: Mapping[str, Verdict]) -> None:
         slots = {replica.key: slot for slot, replica in self._replicas.items()}
         self._flush([slots[k] for k, v in verdicts.items() if k in slots and v != Continue()])
-        exploits = [v.donor for v in verdicts.values() if isinstance(v, Exploit)]
-        # Before anyone changes: a donor's state is that of the generation.
-        states = {
-            key: deepcopy(self._replicas[slots[key]].module.training_state())
-            for key in exploits
-            if key in slots and slots[key] in self._held
-        }
+        states = self._states_of_donors(slots, verdicts)  # before anyone changes
         for key, verdict in verdicts.items():
             if key not in slots:
                 continue
@@ -331,6 +340,20 @@ class Pack:
                 self._fail(slot, error)
             if replica.at_end:
                 self._end(slot)
+
+    def _states_of_donors(
+        self, slots: Mapping[str, int], verdicts: Mapping[str, Verdict]
+    ) -> dict[str, Any]:
+        """By key, of the donors that rest here at the generation of those who exploit them."""
+        states: dict[str, Any] = {}
+        for key, verdict in verdicts.items():
+            if not isinstance(verdict, Exploit) or not {key, verdict.donor} <= slots.keys():
+                continue
+            place = slots[verdict.donor]
+            donor, exploiter = self._replicas[place], self._replicas[slots[key]]
+            if place in self._held and donor.g_step == exploiter.g_step:
+                states[verdict.donor] = deepcopy(donor.module.training_state())
+        return states
 
     def _end(self, slot: int) -> None:
         """The trial in `slot` is over: its record is ended while the others train on."""
@@ -403,6 +426,11 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def _is_someones(number: signal.Signals) -> bool:
+    """Whether a handler of this program's own listens to a signal."""
+    return callable(signal.getsignal(number))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import json
 import logging
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -32,6 +33,7 @@ from gansweep.callbacks.samples import SampleGrid
 from gansweep.callbacks.scores import Scores
 from gansweep.checkpoint import (
     keep_previous,
+    on_host,
     previous,
     read_checkpoint,
     read_newest,
@@ -188,6 +190,8 @@ class Replica:
         self._order = BatchOrder(len(common.samples), stream_seed(config.run.seed, "data"))
         self.clock = Clock()
         self._scored = False
+        self._best_at = -1  # g_step of the last best step that was written
+        self._refused: tuple[int, dict[str, Any]] = (-1, {})  # a later one, and the state there
         self._scores = Scores(
             common.evaluation,
             self.tracker,
@@ -219,6 +223,8 @@ class Replica:
         if self.saved:
             self.module.load_training_state(self.saved["module"])
             self._order.load_state_dict(self.saved["order"])
+            # It stands at a score, whose verdict it may not have heard.
+            self._scored = 0 < self.g_step < self.budget and self._scores_at(self.g_step)
             self.outcome.metrics.update(self.saved["metrics"])
             if "scores" in self.saved:  # older versions kept no best values
                 self._scores.load_state_dict(self.saved["scores"])
@@ -272,7 +278,8 @@ class Replica:
     def finish(self) -> TrialResult:
         """End the record; call it once, when training is over."""
         if self._folder is not None and self.outcome.state == "completed":  # it is whole
-            previous(self._folder / CHECKPOINT).unlink(missing_ok=True)
+            with suppress(OSError):
+                previous(self._folder / CHECKPOINT).unlink()
         self.tracker.set_tags({"gansweep.g_steps": str(self.g_step)})
         self.result = finish(
             self.outcome, self.tracker, g_steps=self.g_step, seconds=self.clock.seconds
@@ -319,20 +326,25 @@ class Replica:
         fatal = self._diagnosis.fatal
         if fatal and not last and not self.outcome.over:
             self.obey(Stop(fatal.reason))
-        self._scored = last or g_step % self.config.score_every == 0
+        self._scored = last or self._scores_at(g_step)
         return self._scored and not self.outcome.over
+
+    def _scores_at(self, g_step: int) -> bool:
+        return g_step % self.config.score_every == 0
 
     def checkpoints_due(self) -> list[str]:
         """The files to be written after this generator step."""
-        if self._folder is None or self.outcome.over:
+        if self._folder is None:
             return []
-        names = []
-        if self._scores.improved_at == self.g_step:
-            names.append(BEST)  # before the checkpoint, which says that it is there
-        if self.g_step >= self.budget or self.g_step % self.config.checkpoint.every == 0:
-            names.append(CHECKPOINT)
+        improved = self._scores.improved_at == self.g_step
+        names = [BEST] if self._best_is_due and (improved or self.outcome.over) else []
+        if self.outcome.over:
+            return names
+        # What a checkpoint says is there comes before it: who goes on from it comes by no more.
         if self._generation and self.g_step % self._generation == 0:
             names.append(generation_file(self.g_step))
+        if self.g_step >= self.budget or self.g_step % self.config.checkpoint.every == 0:
+            names.append(CHECKPOINT)
         return names
 
     def progress(self) -> Progress:
@@ -371,18 +383,28 @@ class Replica:
 
     def _exploit(self, exploit: Exploit, state: Mapping[str, Any] | None) -> None:
         """The donor's networks and optimizers under new settings; streams and counts stay."""
-        log.info("trial %s goes on from %s", self.key, exploit.donor)
         if state is None:
-            name = generation_file(self.g_step)  # the donor may stand at the next one already
-            saved = read_checkpoint(Path(exploit.folder) / name)
-            if saved is None:
-                raise FileNotFoundError(f"{exploit.donor} left no {name} in {exploit.folder}")
-            state = saved["module"]
+            try:
+                state = self._left_by(exploit)
+            except OSError as error:  # a shared disk that is away, say
+                reason = f"{exploit.donor}'s state at g_step {self.g_step} cannot be read: {error}"
+                self._put_aside("interrupted", reason)
+                return
+        log.info("trial %s goes on from %s", self.key, exploit.donor)
         own = self.module.training_state()
         kept = ("rng", "dropout_rng", "device", "meters", "g_step", "d_step", "images_seen")
         self.module.load_training_state({**state, **{name: own[name] for name in kept}})
         self._diagnosis.forget()
         self._go_on_under(exploit.tree)
+
+    def _left_by(self, exploit: Exploit) -> Mapping[str, Any]:
+        """The donor's training state at this generation; it may stand at the next one already."""
+        name = generation_file(self.g_step)
+        saved = read_checkpoint(Path(exploit.folder) / name)
+        if saved is None:
+            raise LookupError(f"{exploit.donor} left no {name} in {exploit.folder}")
+        state: Mapping[str, Any] = saved["module"]
+        return state
 
     def _go_on_under(self, tree: Mapping[str, Any]) -> None:
         """Other settings than those that the trial began with, from now on."""
@@ -399,13 +421,29 @@ class Replica:
     def save(self, name: str = CHECKPOINT) -> None:
         """Write a checkpoint, with everything that the next step depends on.
 
+        Where the best one is not written yet, it comes first: a checkpoint says that it is there.
+
         Raises:
             OSError: the disk is full, say; the last checkpoint is as it was.
         """
         if self._folder is None:
             return
         self.tracker.flush()  # a trial that goes on from here does not log these steps again
-        state = {
+        path = self._folder / name
+        if name in (BEST, CHECKPOINT):
+            self._save_best(self._folder / BEST)
+        if name == CHECKPOINT:
+            keep_previous(path)
+        if name != BEST:
+            write_checkpoint(path, self._state())
+        if name == generation_file(self.g_step):  # nobody is further behind than one generation
+            before_last = generation_file(self.g_step - 2 * self._generation)
+            with suppress(OSError):
+                (self._folder / before_last).unlink()
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint holds; tensors may share memory with the networks."""
+        return {
             "key": self.key,
             "module": self.module.training_state(),
             "order": self._order.state_dict(),
@@ -417,18 +455,32 @@ class Replica:
             "verdict": self.outcome.diagnosis,
             "tree": None if self._tree is None else json.dumps(self._tree),
         }
-        path = self._folder / name
-        if name == CHECKPOINT:
-            keep_previous(path)
-        write_checkpoint(path, state)
-        if name == generation_file(self.g_step):  # nobody is further behind than one generation
-            before_last = generation_file(self.g_step - 2 * self._generation)
-            (self._folder / before_last).unlink(missing_ok=True)
 
-    def unsaved(self, error: OSError) -> None:
-        """A checkpoint that was due could not be written: the next one may be."""
-        log.warning("%s: no checkpoint at g_step %d: %s", self.key, self.g_step, error)
-        if self.g_step >= self.budget:  # there is no next one
+    @property
+    def _best_is_due(self) -> bool:
+        """Whether there was a better step than the one whose state was last written as the best."""
+        return self._scores.improved_at > self._best_at
+
+    def _save_best(self, path: Path) -> None:
+        if self._best_is_due:
+            g_step, state = self._refused
+            best_at = self._scores.improved_at
+            write_checkpoint(path, state if g_step == best_at else self._state())
+            self._best_at, self._refused = best_at, (-1, {})
+
+    def unsaved(self, name: str, error: OSError) -> None:
+        """A file that was due could not be written: the next one may be.
+
+        The state of the best step is kept for it, since training leaves it. A generation is for
+        others, who would ask for it in vain: nobody hears of it, and the trial is to go on later.
+        """
+        log.warning("%s: no %s at g_step %d: %s", self.key, name, self.g_step, error)
+        if self._best_is_due and self._scores.improved_at == self.g_step:
+            self._refused = (self.g_step, on_host(self._state()))
+        if name.startswith(GENERATION):
+            self.outcome.end("interrupted", f"{name} could not be written: {error}")
+        is_last = self.g_step >= self.budget and not self.outcome.over
+        if is_last or self.outcome.state == "diverged":  # there is no next one
             self.outcome.end("interrupted", f"its last checkpoint could not be written: {error}")
 
     def _read(self) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from gansweep.checkpoint import (
     FORMAT,
     DamagedCheckpointError,
     keep_previous,
+    on_host,
     previous,
     read_checkpoint,
     read_newest,
@@ -182,3 +183,15 @@ def test_another_format_is_refused(tmp_path, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(ConfigError, match=f"has checkpoint format 99, this version reads {FORMAT}"):
         read_checkpoint(path)
+
+
+def test_a_copy_on_the_host_shares_nothing():
+    state = {"a": torch.zeros(2, 3), "b": [{"c": torch.ones(4)[1:3]}, (1, "x")], "d": None}
+    copy = on_host(state)
+    state["a"] += 1
+    state["b"][0]["c"] += 1
+    state["b"].append(2)
+    assert copy["a"].sum() == 0
+    assert copy["b"][0]["c"].tolist() == [1, 1]
+    assert copy["b"][0]["c"].untyped_storage().nbytes() == 8  # of the view alone
+    assert (copy["b"][1:], copy["d"]) == ([(1, "x")], None)

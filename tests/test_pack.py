@@ -16,6 +16,7 @@ from trees import small
 import gansweep.checkpoint
 import gansweep.engines
 import gansweep.pack
+from gansweep.callbacks.best import Best
 from gansweep.callbacks.scores import Scores
 from gansweep.checkpoint import read_checkpoint, write_checkpoint
 from gansweep.modules.alternating import AlternatingModule
@@ -346,12 +347,12 @@ def test_a_full_disk_harms_only_what_could_not_be_saved_at_the_end(
     """The checkpoint of step `when` cannot be written; an earlier one's step is done again."""
     configs = alike(2, budget={"g_steps": 8}, checkpoint={"every": 4})
 
-    def write(path, state):
-        if state["module"]["g_step"] == when and path.parent.name == "1":
+    def save(self, *name, real=Replica.save):
+        if self.g_step == when and self.key == configs[1].key:
             raise OSError(28, "No space left on device")
-        write_checkpoint(path, state)
+        real(self, *name)
 
-    monkeypatch.setattr("gansweep.replica.write_checkpoint", write)
+    monkeypatch.setattr(Replica, "save", save)
     ran = pack(configs, tmp_path)
     assert ran.states == ["completed", state]
     if state == "interrupted":
@@ -494,6 +495,27 @@ def test_a_verdict_at_the_end_is_too_late(tmp_path):
     assert ran.states == ["completed"] * 2
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_trial_that_was_put_aside_before_its_verdict_came_hears_it_later(engine, tmp_path):
+    """It stands at the score: nothing is trained, logged or judged past it meanwhile."""
+    first = pack(alike(2), tmp_path, engine=engine, rests=True, verdicts={(0, 4): Interrupt()})
+    assert first.states == ["interrupted", "completed"]
+    stop = {(0, 4): Stop("too bad")}
+    second = pack(alike(2), tmp_path, engine=engine, rests=True, verdicts=stop)
+    assert second.script.seen == [(0, 4, True)]
+    assert second.result(0).state == "stopped"
+    assert second.result(0).reason == "too bad at g_step 4"
+    assert (second.result(0).metrics, second.trackers[0].metrics) == (first.result(0).metrics, [])
+
+
+@pytest.mark.usefixtures("every_step")
+@pytest.mark.parametrize(("at", "seen"), [(3, 4), (5, 6), (12, 13)])
+def test_one_that_stands_elsewhere_waits_for_nobody(at, seen, tmp_path):
+    pack(alike(1, budget={"g_steps": at}, score={"every": 8}), tmp_path)
+    ran = pack(alike(1, budget={"g_steps": 16}, score={"every": 8}), tmp_path, rests=True)
+    assert ran.script.seen[0] == (0, seen, False)
+
+
 # --- populations
 
 NEW = {"lr": 0.02, "alpha": 0.5}
@@ -605,12 +627,107 @@ def test_an_exploited_trial_is_resumed_under_its_new_settings(engine, tmp_path):
         assert equal(second.left(i, first), straight.left(i))
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_members_that_were_put_aside_before_the_verdict_exploit_later(engine, generation, tmp_path):
+    expected, _ = generation(engine)
+    configs = population()
+    exploit = Exploit(configs[0].key, str(tmp_path / "nowhere"), explored(configs[1]))
+    options = {"engine": engine, "rests": True}
+    first = pack(configs, tmp_path / "ran", **options, verdicts={4: Interrupt()})
+    second = pack(configs, tmp_path / "ran", **options, verdicts={(1, 4): exploit})
+    for i in range(2):
+        assert equal(second.left(i, first), expected[i])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_donor_that_rests_at_another_step_is_read_from_its_generation(engine, tmp_path):
+    """It goes on from an earlier checkpoint than the one that exploits it, in one pack with it."""
+    configs = [small("wgan", "mlp", "ring8", seed=i, score={"every": 2}) for i in range(2)]
+    options = {"engine": engine, "rests": True, "generation": 4}
+    whole = pack(configs, tmp_path / "whole", **options, verdicts={8: Interrupt()})
+    exploit = Exploit(configs[0].key, str(whole.folders[0]), explored(configs[1]))
+    straight = pack(configs, tmp_path / "whole", **options, verdicts={(1, 8): exploit})
+    pack(configs, tmp_path / "ran", **options, verdicts={(0, 6): Interrupt(), (1, 8): Interrupt()})
+    late = {(0, 6): 2}
+    ran = pack(configs, tmp_path / "ran", **options, verdicts={(1, 8): exploit}, late=late)
+    assert ran.states == ["completed"] * 2
+    assert equal(state(ran.folders[1]), state(straight.folders[1]))
+
+
 def test_a_donor_that_left_nothing_fails_the_one_that_needs_it(tmp_path):
     configs = alike(2)
     exploit = Exploit("a" * 16, str(tmp_path / "nowhere"), explored(configs[1]))
     ran = pack(configs, tmp_path / "ran", rests=True, verdicts={(1, 4): exploit})
     assert ran.states == ["completed", "failed"]
     assert f"left no {generation_file(4)}" in ran.result(1).reason
+
+
+@pytest.mark.parametrize("refused", [BEST, CHECKPOINT, generation_file(4)])
+def test_a_generation_that_the_disk_refused_is_told_to_nobody(refused, tmp_path, monkeypatch):
+    """The donor is to go on later, before that step: it leaves its state there then."""
+    configs = alike(2, score={"every": 2}, budget={"g_steps": 8})
+
+    def write(path, state):
+        if path == tmp_path / "0" / refused and state["module"]["g_step"] == 4:
+            raise OSError(28, "No space left on device")
+        write_checkpoint(path, state)
+
+    options = {"rests": True, "generation": 4}
+    with monkeypatch.context() as patch:
+        patch.setattr("gansweep.replica.write_checkpoint", write)
+        patch.setattr(Best, "offer", lambda *_, **__: True)
+        ran = pack(configs, tmp_path, **options)
+    if refused != generation_file(4):
+        assert ran.result(1).state == "completed"
+        assert (0, 4, True) in ran.script.seen
+        assert (tmp_path / "0" / generation_file(4)).exists()
+        return
+    assert ran.states == ["interrupted", "completed"]
+    assert "generation-4.pt could not be written: [Errno 28] No space" in ran.result(0).reason
+    assert [each for each in ran.script.seen if each[0] == 0] == [(0, 1, False), (0, 2, True)]
+    later = pack(configs, tmp_path, **options)
+    assert later.states == ["completed"] * 2
+    assert (0, 4, True) in later.script.seen
+    assert read_checkpoint(tmp_path / "0" / generation_file(4))["module"]["g_step"] == 4
+
+
+def test_a_kill_between_a_generation_and_its_checkpoint_loses_neither(tmp_path, monkeypatch):
+    for killed_at in (1, 2):
+        folder, count = tmp_path / str(killed_at), iter(range(1, 100))
+
+        def write(path, state, count=count, killed_at=killed_at):
+            if path.name != BEST and next(count) == killed_at:
+                raise SystemExit
+            write_checkpoint(path, state)
+
+        options = {"rests": True, "generation": 4}
+        with monkeypatch.context() as patch:
+            patch.setattr("gansweep.replica.write_checkpoint", write)
+            with pytest.raises(SystemExit):
+                pack(alike(1, budget={"g_steps": 8}), folder, **options)
+        ran = pack(alike(1, budget={"g_steps": 8}), folder, **options)
+        assert (0, 4, True) in ran.script.seen
+        assert (folder / "0" / generation_file(4)).exists()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_who_cannot_read_its_donor_goes_on_later(engine, generation, tmp_path, monkeypatch):
+    """A shared disk that is away is no fault of the trial's."""
+    expected, donor = generation(engine)
+    configs = [population()[1], small("wgan", "mlp", "ring8", seed=5, ema={"decay": 0.9})]
+    exploit = Exploit(population()[0].key, str(donor), explored(configs[0]))
+
+    def stale(path):
+        raise OSError(116, "Stale file handle")
+
+    options = {"engine": engine, "rests": True, "verdicts": {(0, 4): exploit}}
+    with monkeypatch.context() as patch:
+        patch.setattr("gansweep.replica.read_checkpoint", stale)
+        first = pack(configs, tmp_path / "ran", **options)
+    assert first.states == ["interrupted", "completed"]
+    assert "Stale file handle" in first.result(0).reason
+    second = pack(configs, tmp_path / "ran", **options)
+    assert equal(second.left(0, first), expected[1])
 
 
 @pytest.mark.usefixtures("every_step")

@@ -205,6 +205,18 @@ def test_settings_that_make_no_trial_are_refused(tmp_path: Path) -> None:
         one.obey(Exploit("x", str(tmp_path), tree), one.module.training_state())
 
 
+def test_a_checkpoint_that_cannot_be_removed_ends_nothing_else(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    """The trial is whole, and its record ends: what was in the way goes at another time."""
+    one = stepped(replica(tmp_path), 3)
+    one.save()
+    stepped(one, 1).save()
+    monkeypatch.setattr(Path, "unlink", full)
+    assert one.finish().state == "completed"
+    assert one.tracker.status == "FINISHED"  # type: ignore[attr-defined]
+
+
 def test_a_failure_is_told_in_one_line_and_kept_whole() -> None:
     one = replica()
     one.fail(RuntimeError("x" * 600 + "\nsecond line"))

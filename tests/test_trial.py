@@ -9,11 +9,14 @@ import signal
 import numpy as np
 import pytest
 import torch
-from records import equal, record, state
+from records import equal, record, state, steady
 from trees import small
 
 import gansweep.pack
-from gansweep.checkpoint import read_checkpoint
+from gansweep.callbacks.best import Best
+from gansweep.callbacks.diagnosis import Diagnosis
+from gansweep.callbacks.scores import Scores
+from gansweep.checkpoint import read_checkpoint, write_checkpoint
 from gansweep.modules.catalogue import VARIANTS
 from gansweep.networks.catalogue import ARCHITECTURES
 from gansweep.progress import Continue, Interrupt, Stop
@@ -677,6 +680,144 @@ def test_the_best_step_survives_a_resume(stop, tmp_path, every_step):
     one, other = (read_checkpoint(tmp_path / name / "best.pt") for name in ("whole", "parts"))
     del one["seconds"], other["seconds"], one["metrics"], other["metrics"]
     assert equal(one, other)
+
+
+class Killed(SystemExit):
+    """The process ends in the midst of a write."""
+
+
+def faulty_disk(monkeypatch, *, refused=(), killed_at=None):
+    """Let these writes of checkpoints fail, counted from 0; the list names those that were done.
+
+    No checkpoint may be there without the best one that it speaks of.
+    """
+    done, count = [], iter(range(10**6))
+
+    def write(path, state):
+        number = next(count)
+        if number == killed_at:
+            raise Killed
+        if number in refused:
+            raise OSError(28, "No space left on device")
+        write_checkpoint(path, state)
+        done.append(path.name)
+        if path.name == "checkpoint.pt":
+            best = read_checkpoint(path.with_name("best.pt"))
+            value, step = state["scores"]["best"]["swd"]
+            assert (best["module"]["g_step"], best["metrics"]["score/swd"]) == (step, value)
+
+    monkeypatch.setattr("gansweep.replica.write_checkpoint", write)
+    return done
+
+
+def improving(self, score, value, g_step, *, mode):
+    """In the place of `Best.offer`: these steps are the best so far, whatever their values."""
+    better = g_step in (2, 3, 7, 10)
+    if better:
+        self._best[score] = (value, g_step)
+    return better
+
+
+@pytest.fixture
+def at_times(monkeypatch):
+    monkeypatch.setattr(Best, "offer", improving)
+
+
+def lasting(folder):
+    """What two folders of equal training have in common."""
+    found = [read_checkpoint(folder / name) for name in ("checkpoint.pt", "best.pt")]
+    for each in found:
+        del each["seconds"]
+        each["metrics"] = steady(each["metrics"])
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A trial that nothing disturbed, and what it wrote."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Best, "offer", improving)
+        done = faulty_disk(patch)
+        trained(OFTEN_SCORED, folder)
+    best, checkpoint = "best.pt", "checkpoint.pt"
+    assert done == [best, best, checkpoint, best, best, checkpoint, checkpoint]
+    return folder, done
+
+
+OFTEN_SCORED = small("gan", "mlp", "ring8", score={"every": 1}, checkpoint={"every": 5})
+
+
+@pytest.mark.usefixtures("at_times")
+@pytest.mark.parametrize("long", [1, 2, 1000])
+def test_a_best_step_that_the_disk_refused_is_written_once_it_has_room(
+    long, whole, tmp_path, monkeypatch
+):
+    """Training has gone on by then; a trial that could not be told whole is to go on later."""
+    straight, writes = whole
+    ends = []
+    for first in range(len(writes)):
+        folder = tmp_path / str(first)
+        with monkeypatch.context() as patch:
+            faulty_disk(patch, refused=range(first, first + long))
+            ends.append(trained(OFTEN_SCORED, folder)[0].state)
+        if ends[-1] == "interrupted":
+            assert trained(OFTEN_SCORED, folder)[0].state == "completed"
+        assert equal(lasting(folder), lasting(straight)), first
+    assert len(ends) == len(writes)
+    assert ends[0] == ("completed" if long < 1000 else "interrupted")
+    assert ends[-1] == "interrupted"  # its last checkpoint
+
+
+@pytest.mark.usefixtures("at_times")
+@pytest.mark.parametrize("refused", [0, 1, 2])
+def test_a_kill_beside_what_the_disk_refused_changes_no_byte(refused, whole, tmp_path, monkeypatch):
+    straight, writes = whole
+    killed = 0
+    for at_write in range(len(writes) + refused):
+        folder = tmp_path / str(at_write)
+        with monkeypatch.context() as patch:
+            lost = range(at_write - refused, at_write)
+            faulty_disk(patch, refused=lost, killed_at=at_write)
+            try:
+                trained(OFTEN_SCORED, folder)
+            except SystemExit:
+                killed += 1
+            faulty_disk(patch)
+            trained(OFTEN_SCORED, folder)
+        assert trained(OFTEN_SCORED, folder)[0].state == "completed"
+        assert equal(lasting(folder), lasting(straight)), at_write
+    assert killed >= len(writes) - 1
+
+
+@pytest.mark.parametrize("end", ["stopped", "diverged"])
+@pytest.mark.parametrize("room", [True, False])
+def test_a_best_step_that_ends_the_trial_is_kept(room, end, tmp_path, monkeypatch):
+    """A rule stops it there, or a value that is not finite; it has not ended before it is kept."""
+    now = [0]
+
+    def act(self, module, g_step, real=Scores.act):
+        real(self, module, g_step)
+        now[0] = g_step
+        if end == "diverged" and g_step == 8:
+            self._outcome.record({"loss/d": math.nan}, g_step=g_step)
+
+    def fatal(self):
+        return Stop("doomed") if end == "stopped" and now[0] == 8 else None
+
+    def write(path, state):
+        if not room and state["module"]["g_step"] == 8:
+            raise OSError(28, "No space left on device")
+        write_checkpoint(path, state)
+
+    monkeypatch.setattr(Scores, "act", act)
+    monkeypatch.setattr(Diagnosis, "fatal", property(fatal))
+    monkeypatch.setattr("gansweep.replica.write_checkpoint", write)
+    score = {"every": 4, "names": ["swd", "own_parts:Later"], "best": "later"}
+    result, tracker = trained(small("gan", "mlp", "ring8", score=score), tmp_path)
+    assert (result.state, result.g_steps) == (end if room else "interrupted", 8)
+    assert tracker.history("best_step/score/later")[-1] == (8, 8)
+    assert read_checkpoint(tmp_path / "best.pt")["module"]["g_step"] == (8 if room else 4)
 
 
 def test_which_score_decides(tmp_path):

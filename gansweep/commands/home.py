@@ -10,19 +10,25 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path, PurePosixPath
 from typing import final
 
+from gansweep.checkpoint import previous
 from gansweep.commands.folders import LOG_FILE, PLAN_FILE, SHEET_FILE, sweep_folder
 from gansweep.commands.scope import Whole, standing
+from gansweep.drafts import replacing
 from gansweep.ownership import sole_use
+from gansweep.replica import BEST, CHECKPOINT
 from gansweep.storage import Bucket, Copy, Mirror, StorageError, is_url, scratch
 from gansweep.sweep.changes import changes_file
 from gansweep.sweep.judge import JOURNAL_FILE
 from gansweep.sweep.pace import PACES_FILE
-from gansweep.sweep.plan import Plan, trial_folder, trials_folder
+from gansweep.sweep.plan import Plan, alone, trial_folder, trials_folder
 from gansweep.sweep.spending import SPENT_FILE
 from gansweep.sweep.trial_copy import trial_copy
 from gansweep.tracking.spool import FOLDER as SPOOL
 
 CHANGES_FILE = changes_file(Path(PLAN_FILE)).name
+
+CHECKPOINTS = (BEST, CHECKPOINT, previous(Path(CHECKPOINT)).name)
+"""What a trial goes on from, the best one before those that say that it is there."""
 
 LAST_SECONDS = 15.0
 """How long a command that ends tries to store what it wrote: a stop has a minute in all."""
@@ -98,8 +104,11 @@ class Home(ABC):
         return f"{self}/{trial_folder(Path(), key).as_posix()}"
 
     @abstractmethod
-    def trial(self, key: str) -> AbstractContextManager[Path]:
-        """The folder of a trial that trains here; its checkpoints are there for good."""
+    def trial_alone(self, key: str) -> AbstractContextManager[Path]:
+        """The folder of a trial that trains here by itself; its checkpoints are there for good.
+
+        It begins where the sweep's own trial stands, which it leaves as it is.
+        """
 
 
 @final
@@ -140,8 +149,15 @@ class _Folder(Home):
     def drop_spools(self) -> None:
         pass
 
-    def trial(self, key: str) -> AbstractContextManager[Path]:
-        return nullcontext(trial_folder(self.folder, key))
+    def trial_alone(self, key: str) -> AbstractContextManager[Path]:
+        own, folder = trial_folder(self.folder, key), trial_folder(self.folder, alone(key))
+        if not _has_begun(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in CHECKPOINTS:
+                if (own / name).exists():
+                    with replacing(folder / name) as draft:
+                        shutil.copyfile(own / name, draft)
+        return nullcontext(folder)
 
 
 @final
@@ -224,9 +240,12 @@ class _Store(Home):
                     self._fetched.remove(name)
 
     @contextmanager
-    def trial(self, key: str) -> Iterator[Path]:
-        copy = trial_copy(self.trial_place(key))
+    def trial_alone(self, key: str) -> Iterator[Path]:
+        copy = trial_copy(self.trial_place(alone(key)))
         copy.fetch()
+        if not _has_begun(copy.folder):
+            own = Bucket(self.trial_place(key))
+            own.fetch([name for name in own.names() if name in CHECKPOINTS], copy.folder)
         mirror = Mirror()
         mirror.add(copy)
         try:
@@ -235,6 +254,11 @@ class _Store(Home):
             mirror.close()
             copy.settle()
             copy.clear()
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether a trial has a state there to go on from."""
+    return any((folder / name).exists() for name in CHECKPOINTS[1:])
 
 
 def _is_of_spool(name: str) -> bool:

@@ -8,7 +8,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import final
 
@@ -419,9 +418,12 @@ class _Run:
             self.grace.workers_ended()
             self.spending.end()
             ray.watch(None)
-            with suppress(StorageError):  # else the next command delivers them
+            unread = ""
+            try:
                 self.home.fetch_spools()  # of workers that died
-            driver.settle()
+            except StorageError as error:  # the next command delivers them
+                unread = reason(error)
+            driver.settle(unread)
             self.home.drop_spools()
             ray.stop()
         self.backlog = driver.backlog
@@ -467,7 +469,7 @@ class _Run:
     def _conclude(self, trouble: str) -> int:
         """Table, best point, where everything is; the status of the sweep's run; the exit code."""
         own = self.entries
-        with self.scope.concluding(self.plan, own, delivered=not self.backlog.records) as (
+        with self.scope.concluding(self.plan, own, delivered=not self.backlog.is_something) as (
             entries,
             is_last,
         ):
@@ -481,7 +483,7 @@ class _Run:
             code = FAILED if failed else OK
             if trouble or to_go or spent:
                 code = SPENT if out_of_budget else INTERRUPTED
-            if self.backlog.records:  # the store is away
+            if self.backlog.is_something:  # the store is away, say
                 line = what_is_left(self.backlog, self.home, self.sweep.name)
                 self.console.print(line, style="yellow", markup=False)
                 code = INTERRUPTED

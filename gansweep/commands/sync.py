@@ -21,6 +21,7 @@ from gansweep.tracking.mlflow import (
     MlflowStore,
     TrialRecord,
     noted_run,
+    reason,
     tracking_uri,
 )
 from gansweep.tracking.spool import spools
@@ -61,7 +62,7 @@ def sync_command(name: str, *, uri: str | None, root: Path | str) -> int:
             synced = deliver_spools(store, courier, home, plan)
         finally:
             courier.close()
-        if plan.entries and not (synced.left.records or synced.elsewhere):
+        if plan.entries and not (synced.left.is_something or synced.elsewhere):
             with suppress(ConfigError):  # an experiment of another store, all of it delivered
                 store.end_sweep(name, sweep_status(plan.entries.values(), of=plan.size))
     if synced.records:
@@ -69,9 +70,9 @@ def sync_command(name: str, *, uri: str | None, root: Path | str) -> int:
     if synced.elsewhere:
         line = f"{_trials(synced.elsewhere)} recorded to another store: name it"
         console.print(line, style="yellow")
-    if synced.left.records:
+    if synced.left.is_something:
         console.print(what_is_left(synced.left, home, name), style="yellow", markup=False)
-    if synced.elsewhere or synced.left.records:
+    if synced.elsewhere or synced.left.is_something:
         return 1
     if not synced.records:
         console.print(f"{name}: everything is in MLflow")
@@ -80,11 +81,20 @@ def sync_command(name: str, *, uri: str | None, root: Path | str) -> int:
 
 def what_is_left(left: Backlog, home: Home, name: str) -> str:
     """One line for a person."""
-    reason = f" ({left.reason})" if left.reason else ""
-    return (
-        f"{left.records} records of {_trials(left.runs)} are not in MLflow yet{reason}; they lie "
-        f"in {home}, and the same command again or `gansweep sync {name}` delivers them"
-    )
+    why = f" ({left.reason})" if left.reason else ""
+    again = f"the same command again or `gansweep sync {name}`"
+    lines = []
+    if left.records:
+        lines.append(
+            f"{left.records} records of {_trials(left.runs)} are not in MLflow yet{why}; they lie "
+            f"in {home}, and {again} delivers them"
+        )
+    if left.unread:
+        lines.append(
+            f"records in {home} cannot be read{why}: whether MLflow has all of them is not "
+            f"known; {again} finds out"
+        )
+    return "\n".join(lines)
 
 
 def deliver_spools(
@@ -100,7 +110,7 @@ def deliver_spools(
     of: the keys of the trials in question; None: all.
     """
     store.warm_up()  # here, lest two threads import MLflow at a time
-    elsewhere = 0
+    elsewhere, refused, why = 0, 0, ""
     found = spools(trials_folder(home.folder))
     waiting = [trial for trial in found if of is None or trial.name in of]
     runs = _records(store, plan) if waiting else {}
@@ -108,18 +118,23 @@ def deliver_spools(
         entry = plan.entries.get(trial.name)
         run_id = entry.run_id if entry and entry.run_id else noted_run(trial)
         if run_id in runs:
-            courier.add(run_id, trial)
+            try:
+                courier.add(run_id, trial)
+            except OSError as error:
+                refused, why = refused + 1, reason(error)
         else:
             elsewhere += 1
     before = courier.backlog()
-    left = courier.drain()
+    left = courier.drain().beside(refused, why)
     home.drop_spools()
-    if not left.records:
+    if not left.is_something:
         for run_id, record in _records(store, plan).items():
             entry = plan.entries.get(record.key)
             if entry and entry.run_id == run_id and not is_settled(record, entry):
                 settle_run(store, entry)
-    return Synced(before.records - left.records, before.runs - left.runs, left, elsewhere)
+    return Synced(
+        max(0, before.records - left.records), max(0, before.runs - left.runs), left, elsewhere
+    )
 
 
 def _records(store: MlflowStore, plan: Plan) -> dict[str, TrialRecord]:

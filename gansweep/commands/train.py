@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,27 +15,62 @@ from rich.console import Console
 from rich.markup import escape
 
 from gansweep.assembly import build_trial_scores, check_fit, load_samples
-from gansweep.commands.home import Home, find_home
+from gansweep.commands.home import find_home
 from gansweep.commands.sync import what_is_left
 from gansweep.config import TrialConfig, resolve
 from gansweep.errors import ConfigError, Problem
-from gansweep.progress import Continue, Progress, Report, TrialResult, Verdict
+from gansweep.progress import Continue, Interrupt, Progress, Report, TrialResult, Verdict
 from gansweep.provenance import environment_text, version_tags
 from gansweep.sweep.file import load_sweep
+from gansweep.sweep.grace import Grace, Interrupts
 from gansweep.sweep.params import trial_params
+from gansweep.sweep.plan import alone
 from gansweep.terminal import clock
 from gansweep.tracking.memory import MemoryTracker
-from gansweep.tracking.mlflow import Courier, MlflowStore, tracking_uri
+from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore, tracking_uri
 from gansweep.tracking.spool import SpoolTracker
 from gansweep.trial import run_trial
 
 LINE_SECONDS = 5.0
 
+OK, FAILED, INTERRUPTED = 0, 1, 130
+"""Exit codes, as those of `gansweep run`."""
+
+INTERRUPTED_DRAIN_SECONDS = 15.0
+"""How long a trial that was put aside delivers; the same command, or `sync`, brings the rest."""
+
 
 def train_command(
     path: Path, overrides: Sequence[str], *, uri: str | None, root: Path | str, record: bool
 ) -> int:
-    """Train the file's `trial:`; the space does not matter. Goes on from its checkpoint."""
+    """Train the file's `trial:`; the space does not matter. Goes on from its checkpoint.
+
+    Its folder and its run are its own, apart from those of a sweep of that file; it begins where
+    the sweep's trial stands. The first SIGINT, SIGTERM or SIGUSR1 puts it aside.
+    """
+    console = Console(soft_wrap=True)
+    grace = Grace(end_workers=_end_training, end_all=_end_at_once)
+    interrupts = Interrupts(grace.begin)
+    try:
+        with interrupts.listening():
+            return _train(path, overrides, interrupts, console, uri=uri, root=root, record=record)
+    except KeyboardInterrupt:
+        console.print("[yellow]ended at once[/]: the same command goes on")
+        return INTERRUPTED
+    finally:
+        grace.over()
+
+
+def _train(
+    path: Path,
+    overrides: Sequence[str],
+    interrupts: Interrupts,
+    console: Console,
+    *,
+    uri: str | None,
+    root: Path | str,
+    record: bool,
+) -> int:
     sweep = load_sweep(path, overrides, one_trial=True)
     problems: list[Problem] = []
     config = resolve(sweep.trial, problems)
@@ -42,7 +79,6 @@ def train_command(
     spec = load_samples(config).spec
     advice = check_fit(config, spec)
     build_trial_scores(config, spec)
-    console = Console(soft_wrap=True)
     for line in advice:
         console.print(f"[yellow]note[/]: {escape(line)}")
     home = find_home(root, sweep.name)
@@ -50,8 +86,16 @@ def train_command(
     store = MlflowStore(tracking_uri(uri)) if record else None
     if store:
         store.check()
-    with home.sole_use(_end_at_once), home.trial(config.key) as own:
-        result = _trained(config, sweep.name, home, own, store, console)
+    left = Backlog()
+    with home.sole_use(_end_at_once), home.trial_alone(config.key) as own:
+        report = _printer(console, interrupts)
+        if store:
+            result, left = _recorded(config, sweep.name, own, store, report, interrupts)
+        else:
+            result = run_trial(config, MemoryTracker(), report, folder=own)
+        interrupts.nothing_is_left()
+    if left.is_something:
+        console.print(what_is_left(left, home, sweep.name), style="yellow", markup=False)
     scores = [
         f"{name} {value:.4g}" for name, value in result.metrics.items() if name.startswith("score/")
     ]
@@ -59,51 +103,64 @@ def train_command(
         f"{result.state} at g_step {result.g_steps} after {clock(result.seconds)} "
         f"{' '.join(scores)} {escape(result.reason or result.diagnosis)}".rstrip()
     )
-    console.print(f"checkpoint {home.trial_place(config.key)}/checkpoint.pt")
+    console.print(f"checkpoint {home.trial_place(alone(config.key))}/checkpoint.pt")
     if record:
         console.print(f"compare    gansweep ui {sweep.name}")
-    return 1 if result.state == "failed" else 0
+    if result.state == "interrupted":
+        console.print("[yellow]interrupted[/]: the same command goes on")
+    if result.state == "interrupted" or left.is_something:
+        return INTERRUPTED
+    return FAILED if result.state == "failed" else OK
+
+
+def _end_training() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def _end_at_once() -> None:
-    """Another command has the folder: not one more checkpoint of ours may be written."""
-    os._exit(130)
+    """As where another command has the folder: not one more checkpoint of ours may be written."""
+    os._exit(INTERRUPTED)
 
 
-def _trained(
+def _recorded(
     config: TrialConfig,
     name: str,
-    home: Home,
     own: Path,
-    store: MlflowStore | None,
-    console: Console,
-) -> TrialResult:
-    """The trial, recorded in `store` where there is one, in its `own` folder."""
-    report = _printer(console)
-    if store is None:
-        return run_trial(config, MemoryTracker(), report, folder=own)
+    store: MlflowStore,
+    report: Report,
+    interrupts: Interrupts,
+) -> tuple[TrialResult, Backlog]:
+    """The trial in its `own` folder, recorded in `store`, and what of that has not arrived."""
     experiment = store.experiment(name)
     # A point of its own: `show` must not average it with other trials.
     point = json.dumps({"trial": config.key})
     tags = {**version_tags(Path.cwd()), "seed": str(config.run.seed), "point": point}
     run_name = f"{config.model.name} {config.key[:6]}"
-    run_id = store.trial_run(experiment, None, config.key, run_name, trial_params(config, {}), tags)
+    params = trial_params(config, {})
+    run_id = store.trial_run(experiment, None, alone(config.key), run_name, params, tags)
     tree = yaml.safe_dump({"trial": config.to_dict()}, sort_keys=False)
     store.log_text(run_id, tree, "config.yaml")
     store.log_text(run_id, environment_text(), "environment.txt")
     courier = Courier(store.uri)
     courier.add(run_id, own)
     try:
-        return run_trial(config, SpoolTracker(own), report, folder=own)
+        result = run_trial(config, SpoolTracker(own), report, folder=own)
+        interrupts.nothing_is_left()
+        return result, _delivered(courier, in_haste=interrupts.stopping)
     finally:
-        left = courier.drain()
         courier.close()
-        if left.records:
-            line = what_is_left(left, home, name)
-            console.print(line, style="yellow", markup=False)
 
 
-def _printer(console: Console) -> Report:
+def _delivered(courier: Courier, *, in_haste: bool) -> Backlog:
+    """What has not arrived by the end."""
+    try:
+        return courier.drain(within_s=INTERRUPTED_DRAIN_SECONDS if in_haste else math.inf)
+    except KeyboardInterrupt:  # someone has waited for long enough
+        return courier.backlog()
+
+
+def _printer(console: Console, interrupts: Interrupts) -> Report:
+    """Prints progress, and puts the trial aside once that is asked for."""
     last = [time.monotonic() - LINE_SECONDS]
 
     def report(progress: Progress) -> Verdict:
@@ -117,6 +174,6 @@ def _printer(console: Console) -> Report:
             }
             words = " ".join(f"{name} {value:.4g}" for name, value in values.items())
             console.print(f"g_step {progress.g_steps}/{progress.budget} {words}")
-        return Continue()
+        return Interrupt() if interrupts.stopping else Continue()
 
     return report

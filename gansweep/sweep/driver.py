@@ -34,7 +34,7 @@ from gansweep.sweep.spending import SPENT_FILE, Spending
 from gansweep.sweep.trials import Trial
 from gansweep.sweep.tune import Driver
 from gansweep.sweep.worker import Answer, Assigned, Broken, Ended, Message, PackAssigned, Report
-from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore, is_refusal
+from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore, is_refusal, reason
 from gansweep.tracking.spool import spools
 
 log = logging.getLogger("gansweep")
@@ -120,6 +120,7 @@ class SweepDriver(Driver):
         self._begun: dict[str, None] = {}  # keys, in their order
         self._trials: dict[str, Trial] = {}  # of those that have not ended
         self._places: dict[str, str] = {}  # the pack where a trial trains, by its key
+        self._resting: dict[str, int] = {}  # where a trial waits for a verdict, by its key
         self._packs: dict[str, _Packed] = {}
         self._returned: deque[tuple[Trial, int]] = deque()  # with the size of their next pack
         self._deaths: dict[str, int] = defaultdict(int)
@@ -381,6 +382,7 @@ class SweepDriver(Driver):
             entry.fingerprints.update(progress.fingerprints)
             entry.diagnosis = progress.diagnosis
             if progress.scored and progress.g_steps < progress.budget:
+                self._resting[key] = progress.g_steps
                 objective = self._objective(progress.metrics)
                 decisions += self._scheduler.report(key, progress.g_steps, objective)
         return self._answers(decisions)
@@ -396,7 +398,7 @@ class SweepDriver(Driver):
         entry.diagnosis = result.diagnosis
         packed = self._packs[pack]
         packed.keys.discard(entry.key)
-        self._places.pop(entry.key, None)
+        self._leave(entry.key)
         self._learn_pace(result, self._trials[entry.key])
         self._settle_entry(entry, result.state, result.reason)
         over = result.state != "interrupted"
@@ -439,7 +441,7 @@ class SweepDriver(Driver):
         packed = self._packs[pack]
         keys, packed.keys = packed.keys, set()
         for key in keys:
-            self._places.pop(key, None)
+            self._leave(key)
         if self.interrupted:  # `settle` says how its trials stand
             return {}
         decisions: schedulers.Answers = []
@@ -469,26 +471,40 @@ class SweepDriver(Driver):
             self._settle_entry(entry, "failed", reason)
         return self._answers(decisions)
 
+    def _leave(self, key: str) -> None:
+        """A trial is in no pack any more."""
+        self._places.pop(key, None)
+        self._resting.pop(key, None)
+
     def _answers(self, decisions: schedulers.Answers) -> dict[str, Answer]:
-        """Decisions as answers to the packs where their trials are."""
+        """Decisions as answers to the packs where their trials rest.
+
+        Who has gone back to an earlier checkpoint meanwhile comes by the same score, and the same
+        decision, again.
+        """
         answers: dict[str, Answer] = {}
         for key, decision in decisions:
-            if key in self._places:
-                answer = answers.setdefault(self._places[key], Answer())
-                answer.verdicts[key] = self._verdict(key, decision)
+            rests_at = self._resting.get(key)
+            if rests_at is None:
+                continue
+            if isinstance(decision, schedulers.Inherit) and decision.g_step != rests_at:
+                continue
+            del self._resting[key]
+            answer = answers.setdefault(self._places[key], Answer())
+            answer.verdicts[key] = self._verdict(key, decision)
         return answers
 
     def _verdict(self, key: str, decision: schedulers.Decision) -> Verdict:
         match decision:
             case schedulers.Inherit():
                 entry = self._plan.entries[key]
-                entry.lineage.append(
-                    {
-                        "g_step": entry.g_steps,
-                        "from": decision.donor,
-                        "settings": dict(decision.settings),
-                    }
-                )
+                before = [each for each in entry.lineage if each["g_step"] < decision.g_step]
+                step = {
+                    "g_step": decision.g_step,
+                    "from": decision.donor,
+                    "settings": dict(decision.settings),
+                }
+                entry.lineage = [*before, step]  # it may come by it again, and by later ones
                 self._save(entry)
                 tags = {
                     "lineage": json.dumps(entry.lineage),
@@ -532,22 +548,29 @@ class SweepDriver(Driver):
         if not self._workers_deliver:
             self._courier.release(trial_folder(self._folder, entry.key))
 
-    def settle(self) -> None:
+    def settle(self, unread: str = "") -> None:
         """After the workers are gone: every run begun gets the status that its trial ended with.
 
         First of all, what the trials recorded is delivered. Where the store is away, the plan alone
-        is settled; who delivers the rest settles the runs.
+        is settled; who delivers the rest settles the runs. unread: why records that may be there
+        are not in the sweep's folder, if it is so.
         """
-        for folder in spools(trials_folder(self._folder)):
-            if folder.name in self._begun:
-                self._courier.add(self._plan.entries[folder.name].run_id, folder)
+        try:
+            for folder in spools(trials_folder(self._folder)):
+                if folder.name in self._begun:
+                    self._courier.add(self._plan.entries[folder.name].run_id, folder)
+        except OSError as error:
+            log.exception("not all records could be looked at")
+            unread = unread or reason(error)
         try:
             self.backlog = self._courier.drain(
                 within_s=INTERRUPTED_DRAIN_SECONDS if self.interrupted else math.inf
             )
         except KeyboardInterrupt:  # someone has waited for long enough
             self.backlog = self._courier.backlog()
-        reachable = not self.backlog.records
+        if unread:
+            self.backlog = self.backlog.beside(1, unread)
+        reachable = not self.backlog.is_something
         open_ones = [key for key in self._begun if self._plan.entries[key].state == "running"]
         told = self._told() if open_ones and reachable else {}
         for key in self._begun:

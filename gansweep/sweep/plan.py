@@ -199,3 +199,8 @@ def trials_folder(folder: Path) -> Path:
 def trial_folder(folder: Path, key: str) -> Path:
     """Where a trial of the sweep in `folder` keeps its checkpoint and its spool."""
     return trials_folder(folder) / key
+
+
+def alone(key: str) -> str:
+    """Name of a trial's folder and run where it trains by itself, apart from the sweep's own."""
+    return f"{key}-alone"

@@ -272,6 +272,7 @@ class TreeParzen(Proposals):
         self._untold: dict[int, set[str]] = {}  # the trial keys that a point waits for
         self._ended: dict[str, Entry] = {}
         self._waiting = _Queue()
+        self._put_aside: set[str] = set()  # of those that wait, by an earlier run
         self._finished = finished
         self._asked = 0
         self.keys = set()
@@ -284,12 +285,18 @@ class TreeParzen(Proposals):
     def take(self, most: int, *, shape: str | None = None) -> list[Trial]:
         while len(self._waiting) < most and self._asked < self._sweep.search.samples:
             self._ask()
-        return self._waiting.take(most, shape)
+        taken = self._waiting.take(most, shape)
+        self._put_aside.difference_update(trial.key for trial in taken)
+        return taken
 
     @property
     def waiting(self) -> int:
         to_ask = self._sweep.search.samples - self._asked
         return len(self._waiting) + to_ask * len(self._sweep.seeds)
+
+    @property
+    def unlisted(self) -> int:
+        return self.waiting - len(self._put_aside)
 
     def _ask(self) -> None:
         """Ask for one point; its trials that earlier runs finished are told at once."""
@@ -311,6 +318,8 @@ class TreeParzen(Proposals):
                 self.tell(trial, entry)
             elif len(numbers) == 1:  # else it trains already: TPE chose the point twice
                 self._waiting.append(trial)
+                if trial.key in self._earlier:
+                    self._put_aside.add(trial.key)
 
     def tell(self, trial: Trial, entry: Entry) -> None:
         self._ended[trial.key] = entry

@@ -23,6 +23,7 @@ import ray
 from gansweep.errors import ConfigError
 from gansweep.processes import below, kill
 from gansweep.sweep.file import Resources, peek_resources
+from gansweep.sweep.grace import TERMINATE_SIGNALS
 
 OBJECT_STORE_BYTES = 128 * 1024**2
 """Shared memory of a local Ray: trials exchange small results only."""
@@ -39,9 +40,6 @@ WATCH_SECONDS = 1.0
 
 LOCAL_START_SECONDS = 300.0
 """For a local Ray to be up, which takes seconds; Ray itself gives up on some parts sooner."""
-
-TERMINATE_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""What batch systems send some time before they kill."""
 
 THREAD = "ray"
 """Name of the thread that a Ray lives by."""

@@ -5,11 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import signal
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -19,8 +16,7 @@ from ray.tune.search import Searcher
 
 from gansweep.memory import OUT_OF_MEMORY, ray_says_so
 from gansweep.redaction import guard_log
-from gansweep.sweep.grace import WORKERS_SECONDS
-from gansweep.sweep.startup import TERMINATE_SIGNALS
+from gansweep.sweep.grace import Interrupts
 from gansweep.sweep.worker import Answer, Ended, Message, PackAssigned, Worker
 
 if TYPE_CHECKING:
@@ -30,8 +26,6 @@ log = logging.getLogger("gansweep")
 
 SCRATCH = "ray"
 """Folder of Tune's own files within the sweep's; none outlives a run."""
-
-STOP_SIGNALS = (signal.SIGINT, *TERMINATE_SIGNALS)
 
 NODE_LABEL = "ray.io/node-id"
 """Ray's own label of each node."""
@@ -271,7 +265,7 @@ def run_packs(
     The first SIGINT, SIGTERM or SIGUSR1 puts the running trials aside; they write checkpoints. So
     they do once `is_due`, which is asked ten times a second and more.
     """
-    interrupts = _Interrupts(on_interrupt, is_due)
+    interrupts = Interrupts(on_interrupt, is_due)
     os.environ.update(
         TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
         TUNE_GLOBAL_CHECKPOINT_S="86400",  # the plan is the durable state
@@ -297,8 +291,8 @@ def run_packs(
             storage_path=str(folder),
             failure_config=tune.FailureConfig(max_failures=0),  # the driver packs them anew
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            callbacks=[_Watch(driver, set_up=interrupts.listen)],
-            stop=interrupts,
+            callbacks=[_Watch(driver, set_up=interrupts.listen)],  # Tune takes SIGUSR1
+            stop=_Stopper(interrupts),
             verbose=0,
         ),
     )
@@ -310,63 +304,15 @@ def run_packs(
 
 
 @final
-class _Interrupts(tune.Stopper):  # type: ignore[misc]
-    """Ends the sweep gracefully at the first signal; a second SIGINT or SIGTERM ends it at once.
+class _Stopper(tune.Stopper):  # type: ignore[misc]
+    """Ends Tune's work once a graceful stop has begun."""
 
-    So it does once `is_due`; the first signal then changes nothing, for as long as a graceful stop
-    may take.
-    """
-
-    def __init__(
-        self, note: Callable[[], None], is_due: Callable[[], bool] = lambda: False
-    ) -> None:
-        self._note = note
-        self._is_due = is_due
-        self._seen = False
-        self._ending_since: float | None = None  # by the monotonic clock
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # as the driver's, and for the same reason
+    def __init__(self, interrupts: Interrupts) -> None:
+        self._interrupts = interrupts
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
         """Asked by Tune between its events."""
-        if self._ending_since is None and self._is_due():
-            self._end()
-        return self._ending_since is not None
-
-    def _end(self) -> None:
-        if self._ending_since is None:
-            self._ending_since = time.monotonic()
-            self._note()
-
-    @property
-    def _is_late(self) -> bool:
-        """Whether the stop has taken too long: `Grace` sends one signal then, whatever began it."""
-        since = self._ending_since
-        return since is not None and time.monotonic() - since >= WORKERS_SECONDS
-
-    def _on_signal(self, number: int, frame: Any) -> None:
-        if (self._seen or self._is_late) and number != signal.SIGUSR1:
-            raise KeyboardInterrupt
-        if not self._seen:
-            self._seen = True
-            self._end()
-
-    def listen(self) -> None:
-        """Put our handlers in place; Tune puts one of its own for SIGUSR1 as it begins."""
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._on_signal)
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Our handlers in place until the block ends."""
-        before = [signal.getsignal(number) for number in STOP_SIGNALS]
-        self.listen()
-        try:
-            yield
-        finally:
-            for number, handler in zip(STOP_SIGNALS, before, strict=True):
-                signal.signal(number, handler)
+        return self._interrupts.stopping

@@ -135,6 +135,7 @@ class Worker:
         self._answer = Answer()
         self._open = 0  # places of ended trials of which the driver has not spoken yet
         self._keys = {trial.key for trial in pack.trials}
+        self._delivered: dict[str, tuple[str, Path]] = {}  # by key: to which store, from where
         self._copies: dict[str, Copy] = {}  # of the trials whose folders are in an object store
         self._generation = pack.trials[0].generation
         self._interrupted = False
@@ -241,10 +242,14 @@ class Worker:
         return self._team.together(device=job.config.run.device, ceiling=self._assigned.ceiling)
 
     def _deliver(self) -> None:
-        """Let the records arrive: nobody else may see this machine's disk."""
+        """Let the records arrive: nobody else may see this machine's disk.
+
+        Those of trials that have not ended are left to the process that goes on with them, which
+        may be another: one alone delivers a spool at a time. So are all whose folders go from here.
+        """
         for uri in {trial.uri for trial in self._assigned.trials}:
             left = _courier(uri).drain()
-            if left.records:
+            if left.is_something:
                 log.warning(
                     "%d records of %d trials are not in %s and lie on this machine: %s",
                     left.records,
@@ -252,6 +257,9 @@ class Worker:
                     redact(uri),
                     left.reason,
                 )
+        for key, (uri, folder) in self._delivered.items():
+            if key in self._keys or key in self._copies:
+                _courier(uri).forget(folder)
 
     def _job(self, trial: Assigned) -> Job | None:
         problems: list[Problem] = []
@@ -263,6 +271,7 @@ class Worker:
             tracker = SpoolTracker(folder)
             if self._assigned.delivers:
                 _courier(trial.uri).add(trial.run_id, folder)
+                self._delivered[trial.key] = (trial.uri, folder)
         except Exception as error:
             log.exception("the trial %s cannot be begun", trial.key)
             state: State = "interrupted" if _passes(error) else "failed"
@@ -287,11 +296,15 @@ class Worker:
                 if key in self._copies and self._generation and progress.scored:
                     self._copies[key].settle()  # others may go on from it
         except OSError as error:
-            log.warning("the population cannot go on without its store: %s", error)
-            with self._changed:
-                self._interrupted = True
+            self._without_store(error)
             return
         self._say(Report(dict(reports)), urgent=any(map(self.waits, reports.values())))
+
+    def _without_store(self, error: OSError) -> None:
+        """Its trials are to go on later: what others need, or what they need of others, is away."""
+        log.warning("the population cannot go on without its store: %s", error)
+        with self._changed:
+            self._interrupted = True
 
     def waits(self, progress: Progress) -> bool:
         return self._assigned.waits and progress.scored
@@ -303,7 +316,11 @@ class Worker:
             if self._interrupted:
                 return {key: Interrupt() for key in self._keys}
             verdicts, self._answer.verdicts = self._answer.verdicts, {}
-        return {key: self._within_reach(key, verdict) for key, verdict in verdicts.items()}
+        try:
+            return {key: self._within_reach(key, verdict) for key, verdict in verdicts.items()}
+        except OSError as error:
+            self._without_store(error)
+            return {key: Interrupt() for key in self._keys}
 
     def _within_reach(self, key: str, verdict: Verdict) -> Verdict:
         """The same, with the donor's states here where they are in a store."""

@@ -175,8 +175,16 @@ class SpoolTracker:
 
 
 def spools(folder: Path) -> list[Path]:
-    """The folders of the trials below `folder` that have a spool."""
-    return sorted(path.parent.parent for path in folder.glob(f"*/{FOLDER}/{LINES}"))
+    """The folders of the trials below `folder` that have a spool.
+
+    Raises:
+        OSError: the disk refuses to tell.
+    """
+    try:
+        trials = sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+    return [trial for trial in trials if (trial / FOLDER / LINES).exists()]
 
 
 def is_ended(lines: Path) -> bool:

@@ -144,9 +144,39 @@ def test_who_looks_has_no_older_plan_than_its_changes(
 
 
 def test_a_trial_that_trained_here_is_in_the_store_alone(home: Home) -> None:
-    with home.trial("k") as folder:
+    with home.trial_alone("k") as folder:
         (folder / "checkpoint.pt").write_text("1")
     assert not folder.exists()
-    with home.trial("k") as folder:
+    with home.trial_alone("k") as folder:
         assert (folder / "checkpoint.pt").read_text() == "1"
-    assert Bucket(home.trial_place("k")).names() == ["checkpoint.pt"]
+    assert Bucket(home.trial_place("k-alone")).names() == ["checkpoint.pt"]
+    assert Bucket(home.trial_place("k")).names() == []
+
+
+@pytest.mark.parametrize("in_store", [True, False])
+def test_a_trial_that_trains_alone_begins_where_the_sweeps_own_stands(
+    in_store: bool, home: Home, tmp_path: Path
+) -> None:
+    """And leaves that as it is; afterwards it goes on by itself."""
+    if not in_store:
+        home = find_home(tmp_path / "runs", "small")
+    names = ("best.pt", "checkpoint.pt", "spool/records.jsonl")
+
+    def put(text: str) -> None:
+        for name in names:
+            if in_store:
+                Bucket(home.trial_place("k")).write(name, text.encode())
+            else:
+                path = Path(home.trial_place("k")) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+
+    put("theirs")
+    with home.trial_alone("k") as folder:
+        found = {path.name: path.read_text() for path in folder.glob("*") if path.is_file()}
+        assert found == {"best.pt": "theirs", "checkpoint.pt": "theirs"}
+        (folder / "checkpoint.pt").write_text("own")
+    put("later")
+    with home.trial_alone("k") as folder:
+        assert (folder / "checkpoint.pt").read_text() == "own"
+        assert (folder / "best.pt").read_text() == "theirs"

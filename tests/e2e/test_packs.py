@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from records import equal
+
+from gansweep.checkpoint import read_checkpoint
 
 from .command import Place, wait_for
 from .conftest import CLUSTER
@@ -108,6 +112,56 @@ def test_a_population_exploits_and_records_its_lineage(
             assert run.tags["gansweep.donor"] == record.trials[donor].id
             ran += 1
     assert ran >= 1
+
+
+def test_a_population_that_is_broken_off_decides_and_trains_alike(
+    new_place: Callable[..., Place],
+) -> None:
+    """Amid generations that some members have reported and others have not, in two packs."""
+    undisturbed, broken = new_place("undisturbed"), new_place("broken")
+    words = ("run", "population.yaml", *BROKEN_OFF)
+    for place in (undisturbed, broken):
+        (place.folder / "population.yaml").write_text(POPULATION)
+    undisturbed.run(*words)
+    journal = broken.folder / "runs" / "population" / "decisions.jsonl"
+
+    def reports() -> int:
+        return journal.read_text().count('"report"') if journal.exists() else 0
+
+    ends = 0
+    for number in (signal.SIGTERM, signal.SIGKILL) * 3:
+        until = reports() + 7
+        driver = broken.start(*words)
+        wait_for(
+            lambda until=until, driver=driver: reports() >= until or driver.poll() is not None,
+            seconds=120,
+            what=f"{until} reports",
+        )
+        driver.send_signal(number)
+        code = driver.wait(timeout=60)
+        assert code in (0, 130, -signal.SIGKILL), broken.log()
+        ends += code != 0
+    assert ends >= 4
+    broken.run(*words)
+    for one, other in zip(plan(undisturbed, "population"), plan(broken, "population"), strict=True):
+        for name in ("key", "state", "g_steps", "lineage"):
+            assert one[name] == other[name], name
+        saved = [
+            read_checkpoint(place.folder / "runs/population/trials" / str(one["key"]) / name)
+            for name in ("checkpoint.pt", "best.pt")
+            for place in (undisturbed, broken)
+        ]
+        for first, second in (saved[:2], saved[2:]):
+            assert first is not None
+            assert second is not None
+            for part in ("module", "order", "scores", "tree", "diagnosis"):
+                assert equal(first[part], second[part]), part
+
+
+BROKEN_OFF = (
+    "budget.g_steps=400", "search.interval=40", "score.every=20", "checkpoint.every=20",
+    "resources.engine=interleaved", "resources.pack=3", "samples.every=400",
+)  # fmt: skip
 
 
 def test_a_population_that_has_no_room_is_refused(

@@ -820,6 +820,33 @@ def test_where_the_store_is_away_the_plan_alone_is_settled(impatient: bool, tmp_
     assert [saved[key].state for key in (a, b)] == ["interrupted"] * 2
 
 
+@pytest.mark.parametrize("what", ["spools", "add", "elsewhere", "left"])
+def test_what_could_not_be_looked_at_is_not_said_to_have_arrived(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No run is settled before its records have arrived; the plan is."""
+    one = Sweeping(tmp_path, workers_deliver=True, resources={"pack": 2})
+    a, b = one.begin("p")
+    one.end("p", a)
+    SpoolTracker(trial_folder(tmp_path, a))
+
+    def stale(*arguments: Any, **rest: Any) -> Any:
+        raise OSError(116, "Stale file handle")
+
+    if what == "spools":
+        monkeypatch.setattr(driver, "spools", stale)
+    elif what == "add":
+        monkeypatch.setattr(one.courier, "add", stale)
+    elif what == "left":
+        one.courier.left = Backlog(reason="Stale file handle", unread=1)
+    before = {run: list(found) for run, found in one.store.statuses.items()}
+    one.driver.settle("Stale file handle" if what == "elsewhere" else "")
+    assert one.driver.backlog == Backlog(reason="Stale file handle", unread=1)
+    assert one.store.statuses == before
+    assert Plan.load(one.plan.path, one.sweep.name).entries[a].state == "completed"
+    assert Plan.load(one.plan.path, one.sweep.name).entries[b].state == "interrupted"
+
+
 # --- schedulers
 
 
@@ -980,6 +1007,55 @@ def test_a_broken_pack_is_answered_no_more(tmp_path: Path) -> None:
     answers = one.score("q", 20, dict.fromkeys(packs["q"], 2.0))
     assert set(answers) == {"q"}
     assert set(answers["q"].verdicts) == set(packs["q"])
+
+
+def test_a_verdict_is_for_who_waits_for_it(tmp_path: Path) -> None:
+    """Not for members that go on before that step, or rest at another: they come by it again."""
+    one = Sweeping(tmp_path, workers=2, **POPULATION)
+    packs = {name: one.begin(name) for name in "pq"}
+    (a, b), (c, d) = packs.values()
+    assert one.score("q", 20, {c: 3.0, d: 4.0}) == {}
+    one.driver.over("q", "killed")
+    assert one.begin("q") == [c, d]
+    assert one.score("q", 10, {d: 5.0}) == {"q": Answer(verdicts={d: Continue()})}
+    one.score("q", 10, {c: 5.0})
+    one.driver.hear("q", report(11, {d: 5.0}, scored=False))
+    answers = one.score("p", 20, {a: 1.0, b: 2.0})
+    assert answers == {"p": Answer(verdicts={a: Continue(), b: Continue()})}
+    assert one.plan.entries[d].lineage == []
+    answers = one.score("q", 20, {d: 4.0})
+    assert isinstance(answers["q"].verdicts[d], Exploit)
+    assert [step["g_step"] for step in one.plan.entries[d].lineage] == [20]
+
+
+def test_a_member_that_rests_elsewhere_is_not_told_of_a_generation(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, workers=2, **POPULATION)
+    (a, b), (c, d) = (one.begin(name) for name in "pq")
+    one.score("q", 20, {c: 3.0, d: 4.0})
+    one.driver.over("q", "killed")
+    one.begin("q")
+    one.score("p", 20, {a: 1.0})
+    # In one message: d rests at 10, and the generation of 20 is decided.
+    at_10 = report(10, {d: 5.0}).progress
+    answers = one.driver.hear("q", Report({**at_10, **report(20, {b: 2.0}).progress}))
+    assert answers["q"].verdicts == {d: Continue()}
+
+
+def test_what_a_member_explored_is_told_once_however_often_it_comes_by(tmp_path: Path) -> None:
+    """From an earlier checkpoint it hears what it was told there, and not what came later."""
+    one = Sweeping(tmp_path, **POPULATION)
+    packs = {"p": one.begin("p")}
+    told = {}
+    for g_steps in (20, 40, 60):
+        told[g_steps] = generation(one, packs, g_steps)["p"].verdicts
+    *_, d = packs["p"]
+    lineage = list(one.plan.entries[d].lineage)
+    assert [step["g_step"] for step in lineage] == [20, 40, 60]
+    one.driver.over("p", "killed")
+    one.begin("p")
+    for g_steps in (20, 40, 60):
+        assert one.score("p", g_steps, {d: 9.0})["p"].verdicts == {d: told[g_steps][d]}
+    assert one.plan.entries[d].lineage == lineage
 
 
 def test_a_broken_pack_of_a_population_comes_again_whole(tmp_path: Path) -> None:

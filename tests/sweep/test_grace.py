@@ -1,14 +1,16 @@
-"""The upper limit of a stop."""
+"""A stop: what begins it, and its upper limit."""
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
 
 import pytest
 
 from gansweep.sweep import grace
-from gansweep.sweep.grace import Grace
+from gansweep.sweep.grace import Grace, Interrupts
 
 Made = Callable[[], tuple[Grace, list[tuple[str, float]]]]
 
@@ -62,3 +64,71 @@ def test_what_ends_by_itself_is_let_alone(make: Made) -> None:
     other, nothing = make()  # no signal came
     other.over()
     assert (ended, nothing) == ([], [])
+
+
+# --- what begins it
+
+
+def test_first_signal_asks_the_second_ends() -> None:
+    notes: list[str] = []
+    before = [signal.getsignal(number) for number in grace.STOP_SIGNALS]
+    count = 0
+    for number in grace.STOP_SIGNALS:
+        interrupts = Interrupts(lambda: notes.append("note"))
+        with interrupts.listening():
+            assert not interrupts.stopping
+            os.kill(os.getpid(), number)
+            assert interrupts.stopping
+            os.kill(os.getpid(), signal.SIGUSR1)  # a warning: it is heeded already
+            for second in (signal.SIGINT, signal.SIGTERM):
+                with pytest.raises(KeyboardInterrupt):
+                    os.kill(os.getpid(), second)
+        count += 1
+    assert notes == ["note"] * count == ["note"] * 3
+    after = [signal.getsignal(number) for number in grace.STOP_SIGNALS]
+    assert after == before
+
+
+def test_what_is_due_ends_it_as_a_signal_does_and_the_first_signal_then_changes_nothing() -> None:
+    notes: list[str] = []
+    due: list[bool] = []
+    interrupts = Interrupts(lambda: notes.append("note"), lambda: bool(due))
+    with interrupts.listening():
+        assert not interrupts.stopping
+        due.append(True)
+        assert interrupts.stopping
+        os.kill(os.getpid(), signal.SIGTERM)  # a batch system's: the checkpoints are being written
+        due.clear()
+        assert interrupts.stopping
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert notes == ["note"]
+
+
+def test_grace_ends_workers_that_hang_after_what_was_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its one signal is the first that comes."""
+    monkeypatch.setattr(grace, "WORKERS_SECONDS", 0.2)
+    watch = grace.Grace(
+        end_workers=lambda: os.kill(os.getpid(), signal.SIGINT), end_all=lambda: None
+    )
+    interrupts = Interrupts(watch.begin, lambda: True)
+    try:
+        with interrupts.listening():
+            assert interrupts.stopping
+            with pytest.raises(KeyboardInterrupt):
+                time.sleep(3)  # the workers hang
+    finally:
+        watch.over()
+
+
+def test_where_nothing_is_left_the_first_signal_ends_it() -> None:
+    notes: list[str] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        interrupts = Interrupts(lambda: notes.append("note"))
+        with interrupts.listening():
+            interrupts.nothing_is_left()
+            assert not interrupts.stopping
+            os.kill(os.getpid(), signal.SIGUSR1)
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), number)
+    assert notes == []

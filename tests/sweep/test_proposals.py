@@ -381,6 +381,29 @@ def test_tpe_is_asked_for_no_more_than_is_to_be_taken(tmp_path: Path) -> None:
     assert proposals.waiting == 0
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_what_tpe_has_not_drawn_is_counted_among_those_to_go(tmp_path: Path, workers: int) -> None:
+    """As `gansweep run` counts its plan: the entries, and the trials that are in none yet."""
+    sweep = tpe(tmp_path, LR, samples=8, seeds=[4, 9])
+    plan = Plan(tmp_path / "p", "s")
+
+    def size() -> int:
+        proposals = TreeParzen(sweep, list(plan.entries.values()), finished=done)
+        return len(plan.entries) + proposals.unlisted
+
+    assert size() == 16
+    first = search(sweep, plan, workers=workers, stop=5)
+    assert (len(plan.entries), size()) == (5, 16)
+    plan.entries[first[-1].key].state = "interrupted"
+    assert size() == 16
+    proposals = TreeParzen(sweep, list(plan.entries.values()), finished=done)
+    assert proposals.waiting == 16 - 4
+    assert proposals.take(1)[0].key == first[-1].key
+    assert proposals.unlisted == 16 - 5
+    search(sweep, plan, workers=workers)
+    assert (len(plan.entries), size()) == (16, 16)
+
+
 def test_tpe_finds_the_bottom(tmp_path: Path) -> None:
     trained = search(tpe(tmp_path, LR, samples=40), Plan(tmp_path / "p", "s"))
     assert 36 <= len(trained) <= 40  # near the bottom it may choose a rounded value twice

@@ -16,7 +16,16 @@ from gansweep.checkpoint import read_checkpoint, write_checkpoint
 from gansweep.config import TrialConfig
 from gansweep.progress import Exploit
 from gansweep.storage import Bucket, StorageError
-from gansweep.sweep.worker import Answer, Assigned, Ended, Message, PackAssigned, Report, Worker
+from gansweep.sweep.worker import (
+    Answer,
+    Assigned,
+    Broken,
+    Ended,
+    Message,
+    PackAssigned,
+    Report,
+    Worker,
+)
 from gansweep.tracking.memory import MemoryTracker
 from gansweep.trial import run_trial
 from sweep.test_worker import closing, drive
@@ -211,3 +220,36 @@ def test_a_member_goes_on_from_a_donor_on_another_node(
     alone = state(tmp_path / "alone")["module"]
     assert not equal(mine["generator"], alone["generator"])
     assert not equal(mine["generator"], donors["generator"])  # its own data since
+
+
+def test_a_member_whose_donor_cannot_be_fetched_goes_on_later(
+    s3: str, on_node: Callable[[str], Path], impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And hears the same verdict then."""
+    fetch, away = Bucket.fetch, [True]
+
+    def fetched(self: Bucket, names: Any, folder: Path) -> None:
+        if folder.name == ".donor" and away[0]:
+            raise StorageError("the store is away")
+        fetch(self, names, folder)
+
+    monkeypatch.setattr(Bucket, "fetch", fetched)
+    one, other = (small("gan", "mlp", "ring8", seed=seed) for seed in (0, 1))
+    train(s3, one, generation=4)
+    told: list[int] = []
+
+    def answers(message: Message) -> Answer | None:
+        assert not isinstance(message, Broken)
+        answer = closing(message)
+        if answer and other.key in answer.verdicts:
+            (progress,) = message.progress.values()  # type: ignore[union-attr]
+            if progress.g_steps == 8:
+                told.append(8)
+                answer.verdicts[other.key] = Exploit(one.key, place(s3, one), other.to_dict())
+        return answer
+
+    result = train(s3, other, answers=answers, generation=4)[other.key]
+    assert (result.state, result.g_steps) == ("interrupted", 8)
+    away[0] = False
+    assert train(s3, other, answers=answers, generation=4)[other.key].state == "completed"
+    assert told == [8, 8]

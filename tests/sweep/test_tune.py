@@ -7,83 +7,30 @@ import os
 import pickle
 import signal
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from gansweep.sweep import grace, tune
+from gansweep.sweep import tune
 from gansweep.sweep.cards import Takes
+from gansweep.sweep.grace import Interrupts
 from gansweep.sweep.worker import Answer, Assigned, PackAssigned
 
 # --- interrupts
 
 
-def test_first_signal_asks_the_second_ends() -> None:
-    notes: list[str] = []
-    before = [signal.getsignal(number) for number in tune.STOP_SIGNALS]
-    count = 0
-    for number in tune.STOP_SIGNALS:
-        interrupts = tune._Interrupts(lambda: notes.append("note"))
-        with interrupts.listening():
-            assert not interrupts.stop_all()
-            os.kill(os.getpid(), number)
-            assert interrupts.stop_all()
-            assert interrupts("trial", {}) is False  # no single trial is stopped by it
-            os.kill(os.getpid(), signal.SIGUSR1)  # a warning: it is heeded already
-            for second in (signal.SIGINT, signal.SIGTERM):
-                with pytest.raises(KeyboardInterrupt):
-                    os.kill(os.getpid(), second)
-        count += 1
-    assert notes == ["note"] * count == ["note"] * 3
-    after = [signal.getsignal(number) for number in tune.STOP_SIGNALS]
-    assert after == before
-
-
-def test_what_is_due_ends_it_as_a_signal_does_and_the_first_signal_then_changes_nothing() -> None:
-    notes: list[str] = []
-    due: list[bool] = []
-    interrupts = tune._Interrupts(lambda: notes.append("note"), lambda: bool(due))
-    with interrupts.listening():
-        assert not interrupts.stop_all()
-        due.append(True)
-        assert interrupts.stop_all()
-        os.kill(os.getpid(), signal.SIGTERM)  # a batch system's: the checkpoints are being written
-        due.clear()
-        assert interrupts.stop_all()
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGTERM)
-    assert notes == ["note"]
-
-
-def test_grace_ends_workers_that_hang_after_what_was_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its one signal is the first that comes."""
-    for module in (grace, tune):
-        monkeypatch.setattr(module, "WORKERS_SECONDS", 0.2)
-    watch = grace.Grace(
-        end_workers=lambda: os.kill(os.getpid(), signal.SIGINT), end_all=lambda: None
-    )
-    interrupts = tune._Interrupts(watch.begin, lambda: True)
-    try:
-        with interrupts.listening():
-            assert interrupts.stop_all()
-            with pytest.raises(KeyboardInterrupt):
-                time.sleep(3)  # the workers hang
-    finally:
-        watch.over()
-
-
 def test_tune_leaves_us_sigusr1() -> None:
     """It takes it as it begins, before it sets its callbacks up."""
     notes: list[str] = []
-    interrupts = tune._Interrupts(lambda: notes.append("note"))
+    interrupts = Interrupts(lambda: notes.append("note"))
+    assert tune._Stopper(interrupts)("trial", {}) is False  # no single trial is stopped by it
     with interrupts.listening():
         before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         tune._Watch(Note(), set_up=interrupts.listen).setup(stop=None, num_samples=-1)
         os.kill(os.getpid(), signal.SIGUSR1)
-        assert interrupts.stop_all()
+        assert tune._Stopper(interrupts).stop_all()
         assert before is not None
     assert notes == ["note"]
 
@@ -91,8 +38,8 @@ def test_tune_leaves_us_sigusr1() -> None:
 def test_stopper_and_driver_can_be_pickled() -> None:
     """Tune insists, and a note may hold threads and locks."""
     lock = threading.Lock()
-    interrupts = tune._Interrupts(lambda: lock.release())
-    assert pickle.dumps(interrupts)
+    interrupts = Interrupts(lambda: lock.release())
+    assert pickle.dumps([tune._Stopper(interrupts), interrupts.listen])
 
 
 # --- what the searcher and the watch pass on

@@ -403,6 +403,40 @@ class Deliveries:
         self.told.append("drain")
         return self.left
 
+    def forget(self, folder: Path) -> None:
+        self.told.append(f"forget {folder.name}")
+
+
+def test_a_broken_pack_leaves_its_records_to_who_goes_on_with_its_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once all is delivered, and before the driver hears of it; what has ended stays its own."""
+    courier = Deliveries(Backlog())
+    monkeypatch.setattr(gansweep.sweep.worker, "_courier", lambda uri: courier)
+    monkeypatch.setattr(gansweep.engines, "_steps", {})
+    short, *others = [
+        small(
+            "gan", "own_parts:Fragile", "ring8",
+            seed=seed, network={"fail_at": 40}, budget={"g_steps": 5 if seed == 0 else 100},
+        )
+        for seed in range(3)
+    ]  # fmt: skip
+    say = Worker._say
+
+    def said(self: Worker, message: Message, **rest: Any) -> None:
+        courier.told.append(type(message).__name__)
+        say(self, message, **rest)
+
+    monkeypatch.setattr(Worker, "_say", said)
+    given = tuple(assigned(config, tmp_path) for config in (short, *others))
+    one = Worker(PackAssigned(given, engine="stacked", waits=False, delivers=True))
+    heard = drive(one)
+    assert ends(heard) == {short.key: "completed"}
+    assert isinstance(heard[-1], Broken)
+    assert courier.told[-4] == "drain"
+    assert sorted(courier.told[-3:-1]) == sorted(f"forget {config.key}" for config in others)
+    assert courier.told[-1] == "Broken"
+
 
 @pytest.mark.parametrize("left", [Backlog(), Backlog(7, 2, "the server is away")])
 def test_where_the_driver_cannot_see_the_disk_a_worker_delivers(

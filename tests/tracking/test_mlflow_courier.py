@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from mlflow.tracking import MlflowClient
 
+import gansweep.tracking.mlflow.courier
+import gansweep.tracking.mlflow.delivery
 from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore, noted_run
 from gansweep.tracking.mlflow.delivery import NOTE
 from gansweep.tracking.mlflow.uri import sqlite_file
@@ -238,6 +241,68 @@ def test_a_look_that_a_shared_disk_refuses_ends_no_delivery(
     tracker.finish("FINISHED")
 
 
+@pytest.mark.parametrize("what", ["complete_bytes", "count_records"])
+@pytest.mark.parametrize("for_good", [True, False])
+def test_what_cannot_be_looked_at_is_not_said_to_have_arrived(
+    what: str,
+    for_good: bool,
+    run_id: str,
+    trial: Path,
+    make: MakeCourier,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the end; a passing refusal is waited for."""
+    real = getattr(gansweep.tracking.mlflow.delivery, what)
+    refused: list[Path] = []
+
+    def stale(lines: Path, *rest: Any) -> Any:
+        in_thread = threading.current_thread().name == "courier"
+        if not in_thread and (for_good or (what == "complete_bytes" and len(refused) < 2)):
+            refused.append(lines)
+            raise OSError(116, "Stale file handle")
+        return real(lines, *rest)
+
+    courier = make(interval_s=0.02)
+    courier.add(run_id, trial)
+    tracker = SpoolTracker(trial)
+    tracker.log_metrics({"loss/d": 1.0}, step=1)
+    tracker.flush()
+    monkeypatch.setattr(gansweep.tracking.mlflow.delivery, what, stale)
+    left = courier.drain(0.5)
+    if for_good and what == "count_records":  # which tells in the end
+        assert left == Backlog(reason="Stale file handle", unread=1)
+        assert left.is_something
+    else:
+        assert left == NOTHING
+        assert not left.is_something
+    assert bool(refused) == (for_good or what == "complete_bytes")
+
+
+def test_a_last_look_that_is_refused_ends_no_delivery(
+    uri: str, run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a spool that is over: another time it is removed."""
+    looks: list[Path] = []
+    real = gansweep.tracking.mlflow.delivery.is_ended
+
+    def stale(lines: Path) -> bool:
+        looks.append(lines)
+        if len(looks) == 1:
+            raise OSError(116, "Stale file handle")
+        return real(lines)
+
+    monkeypatch.setattr(gansweep.tracking.mlflow.delivery, "is_ended", stale)
+    courier = make(interval_s=0.02)
+    courier.add(run_id, trial)
+    courier.release(trial)
+    tracker = SpoolTracker(trial)
+    tracker.log_metrics({"loss/d": 1.0}, step=1)
+    tracker.finish("FINISHED")
+    _wait(lambda: not (trial / FOLDER).exists())
+    assert len(looks) == 2
+    assert _status(uri, run_id) == "FINISHED"
+
+
 def test_many_lines_are_few_calls(
     uri: str, run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,6 +380,62 @@ def test_a_spool_that_is_forgotten_is_left_to_another_courier(
     assert other.drain() == NOTHING
     assert _history(uri, run_id, "a/b") == [(s, float(s)) for s in range(8)]
     assert _pictures(uri, run_id) == [("samples~ema", 0), ("samples~ema", 4)]
+
+
+def test_a_spool_is_forgotten_once_nothing_of_it_is_on_its_way(
+    uri: str, run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another courier begins then, and delivers the rest alone."""
+    calls, go_on = threading.Event(), threading.Event()
+    real = MlflowClient.log_image
+
+    def slow(self: MlflowClient, *args: Any, **rest: Any) -> None:
+        calls.set()
+        assert go_on.wait(20)
+        real(self, *args, **rest)
+
+    monkeypatch.setattr(MlflowClient, "log_image", slow)
+    courier, other = make(), make()
+    tracker = SpoolTracker(trial)
+    _log(tracker, range(40))
+    tracker.flush()
+    courier.add(run_id, trial)
+    assert calls.wait(20)
+    forgetting = threading.Thread(target=courier.forget, args=(trial,))
+    forgetting.start()
+    forgetting.join(0.5)
+    assert forgetting.is_alive()
+    go_on.set()
+    forgetting.join(20)
+    assert not forgetting.is_alive()
+    assert len(_pictures(uri, run_id)) <= 1
+    other.add(run_id, trial)
+    assert other.drain() == NOTHING
+    assert _pictures(uri, run_id) == [("samples~ema", step) for step in range(0, 40, 4)]
+    assert _history(uri, run_id, "a/b") == [(s, float(s)) for s in range(40)]
+
+
+def test_a_store_that_hangs_is_not_waited_for_to_forget(
+    run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, go_on = threading.Event(), threading.Event()
+
+    def hangs(self: MlflowClient, *args: Any, **rest: Any) -> None:
+        calls.set()
+        assert go_on.wait(20)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", hangs)
+    monkeypatch.setattr(gansweep.tracking.mlflow.courier, "_CLOSE_SECONDS", 0.2)
+    courier = make()
+    tracker = SpoolTracker(trial)
+    _log(tracker, range(4))
+    tracker.flush()
+    courier.add(run_id, trial)
+    assert calls.wait(20)
+    began = time.monotonic()
+    courier.forget(trial)
+    assert 0.1 < time.monotonic() - began < 5
+    go_on.set()
 
 
 # --- once, and in order
@@ -682,6 +803,54 @@ def test_an_unreadable_line_or_picture_costs_only_itself(
     assert caplog.text.count("dropped") == 1
 
 
+def test_a_picture_that_a_shared_disk_refuses_once_is_not_lost(
+    uri: str, run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Any] = []
+    real = np.load
+
+    def stale(*arguments: Any, **rest: Any) -> Any:
+        reads.append(arguments)
+        if len(reads) == 1:
+            raise OSError(116, "Stale file handle")
+        return real(*arguments, **rest)
+
+    monkeypatch.setattr(np, "load", stale)
+    tracker = SpoolTracker(trial)
+    _log(tracker, range(8))
+    tracker.finish("FINISHED")
+    courier = make()
+    courier.add(run_id, trial)
+    assert courier.drain() == NOTHING
+    assert _pictures(uri, run_id) == [("samples~ema", 0), ("samples~ema", 4)]
+    assert len(reads) == 3
+
+
+def test_pictures_that_the_run_may_have_are_not_sent_before_that_is_known(
+    uri: str, run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process was killed before its note, and the artifacts are away as the next one begins."""
+    tracker = SpoolTracker(trial)
+    _log(tracker, range(8))
+    tracker.flush()
+    kept = {path: path.read_bytes() for path in (trial / FOLDER).glob("*")}
+    first = make()
+    first.add(run_id, trial)
+    first.drain()
+    first.close()
+    for path, data in kept.items():
+        path.write_bytes(data)
+    (trial / FOLDER / NOTE).unlink()
+    listings = _fails_first(monkeypatch, "list_artifacts", 2)
+    second = make()
+    second.add(run_id, trial)
+    assert second.drain() == NOTHING
+    monkeypatch.undo()
+    assert len(listings) == 3
+    assert _pictures(uri, run_id) == [("samples~ema", 0), ("samples~ema", 4)]
+    assert _history(uri, run_id, "a/b") == [(s, float(s)) for s in range(8)]
+
+
 @pytest.mark.parametrize("gone", ["deleted", "unknown"])
 def test_a_run_that_is_gone_holds_up_no_other(
     gone: str,
@@ -789,8 +958,8 @@ def test_artifacts_wait_while_the_store_itself_is_away(
     assert courier.drain() == NOTHING
     tracker.log_image("x", torch.zeros(1, 2, 2).byte(), step=1)
     with monkeypatch.context() as patch:
-        tries = _fails_first(patch, "log_image", math.inf)
-        _fails_first(patch, "get_run", math.inf)
+        _fails_first(patch, "log_image", math.inf)
+        tries = _fails_first(patch, "get_run", math.inf)
         tracker.flush()
         assert courier.drain(0.5).records == 1
         assert len(tries) > 1

@@ -326,6 +326,21 @@ def test_the_spools_below_a_folder(tmp_path: Path) -> None:
     assert spools(tmp_path / "none") == []
 
 
+@pytest.mark.parametrize("error", [PermissionError(13, "no"), OSError(116, "Stale file handle")])
+def test_a_folder_that_cannot_be_looked_at_is_not_taken_for_an_empty_one(
+    error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SpoolTracker(tmp_path / "a")
+
+    def refuse(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(type(error)):
+        spools(tmp_path)
+
+
 def test_it_imports_neither_ray_nor_mlflow() -> None:
     script = "import sys, gansweep.tracking.spool; print({'mlflow', 'ray'} & set(sys.modules))"
     answer = subprocess.run(

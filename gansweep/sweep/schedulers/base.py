@@ -22,7 +22,9 @@ class Inherit:
     """The trial goes on from another's state and with other settings."""
 
     donor: str
-    """Key of the trial whose state at the same g_step is copied."""
+    """Key of the trial whose state is copied."""
+    g_step: int
+    """Where both stand then."""
     settings: Mapping[str, Any]
     """The new values of the swept settings, by dotted key."""
 

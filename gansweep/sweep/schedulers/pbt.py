@@ -84,7 +84,8 @@ class PBT(Scheduler):
             return [(key, Continue())]
         if key in self._decided[g_steps]:
             decision = self._decided[g_steps][key]
-            self._take_over(key, decision)
+            if not any(key in later for g, later in self._decided.items() if g > g_steps):
+                self._take_over(key, decision)
             return [(key, decision)]
         self._reported[g_steps][key] = self._sign * value
         self._furthest[key] = max(g_steps, self._furthest.get(key, 0))
@@ -154,7 +155,7 @@ class PBT(Scheduler):
             else:
                 value = axis.domain.perturb(_present(axis, settings), rng)
             explored.update(flatten(axis.assign(value)))
-        return Inherit(donor, explored)
+        return Inherit(donor, g_step, explored)
 
     def _rng(self, g_step: int, *names: str) -> random.Random:
         return random.Random(stream_seed(self._seed, "pbt", g_step, *names))

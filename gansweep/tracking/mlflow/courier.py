@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -26,6 +27,7 @@ _FIRST_DELAY_SECONDS = 0.1
 _LONGEST_DELAY_SECONDS = 5.0
 _LONGEST_REST_SECONDS = 10.0
 _CLOSE_SECONDS = 5.0
+_LOOK_SECONDS = 0.2
 
 _MOST_OF_THE_TIME = 0.05
 """What part of its time a courier delivers, where nobody waits for it: many lines at a time cost
@@ -35,11 +37,24 @@ little more than one, and training may need the core."""
 @final
 @dataclass(frozen=True)
 class Backlog:
-    """What has not arrived: lines of spools, the runs that they are for, and why, if known."""
+    """What has not arrived: lines of spools, the runs that they are for, and why, if known.
+
+    unread: spools, or folders of them, that cannot be looked at; they may have more.
+    """
 
     records: int = 0
     runs: int = 0
     reason: str = ""
+    unread: int = 0
+
+    @property
+    def is_something(self) -> bool:
+        """Whether something has not arrived, as far as is known, or may not have."""
+        return bool(self.records or self.unread)
+
+    def beside(self, unread: int, reason: str) -> Backlog:
+        """The same, and so many more that cannot be looked at, for `reason`."""
+        return replace(self, unread=self.unread + unread, reason=self.reason or reason)
 
 
 @final
@@ -71,6 +86,7 @@ class Courier:
         self._interval = interval_s
         self._artifact_patience = artifact_patience_s
         self._deliveries: dict[Path, Delivery] = {}
+        self._at: Delivery | None = None  # which the thread is delivering
         self._changed = threading.Condition()
         self._wake = threading.Event()
         self._stop = False
@@ -99,9 +115,15 @@ class Courier:
                 self._thread.start()
 
     def forget(self, folder: Path) -> None:
-        """Leave the spool in the trial's folder to someone else."""
+        """Leave the spool in the trial's folder to someone else.
+
+        What is on its way now arrives first, but for a store that does not answer.
+        """
         with self._changed:
-            self._deliveries.pop(folder, None)
+            forgotten = self._deliveries.pop(folder, None)
+            if forgotten:
+                forgotten.forgotten = True
+                self._changed.wait_for(lambda: self._at is not forgotten, _CLOSE_SECONDS)
 
     def release(self, folder: Path) -> None:
         """The trial will not go on: once its end is delivered, nobody looks at its spool again."""
@@ -111,8 +133,18 @@ class Courier:
 
     def backlog(self) -> Backlog:
         """What lies undelivered now."""
-        counts = [count for each in self._all() if (count := each.waiting)]
-        return Backlog(sum(counts), len(counts), self._reason if counts else "")
+        records = runs = unread = 0
+        why = self._reason
+        for each in self._all():
+            try:
+                count = each.waiting
+            except OSError as error:  # of a shared disk
+                unread += 1
+                why = why or reason(error)
+            else:
+                records += count
+                runs += bool(count)
+        return Backlog(records, runs, why if runs or unread else "", unread)
 
     def drain(self, patience_s: float = PATIENCE_SECONDS, *, within_s: float = math.inf) -> Backlog:
         """Wait until all that is written by now is delivered; what is not, in the end.
@@ -120,16 +152,16 @@ class Courier:
         It gives up after `patience_s` seconds without progress, and after `within_s` seconds.
         Spools that have ended and are delivered are removed.
         """
-        wanted = deque((each, each.complete) for each in self._all())
+        wanted = deque(_Wanted(each) for each in self._all())
         begun = time.monotonic()
-        for each, _ in wanted:
-            each.retry_at = 0.0
+        for each in wanted:
+            each.delivery.retry_at = 0.0
         self._awaited = True
         self._wake.set()
         with self._changed:
             try:
                 while True:
-                    while wanted and wanted[0][0].offset >= wanted[0][1]:
+                    while wanted and wanted[0].has_arrived:
                         wanted.popleft()
                     if not wanted:
                         break
@@ -137,7 +169,7 @@ class Courier:
                     left = end - time.monotonic()
                     if left <= 0:
                         break
-                    self._changed.wait(left)
+                    self._changed.wait(left if wanted[0].is_known else min(left, _LOOK_SECONDS))
             finally:
                 self._awaited = False
         self._remove(self._all())
@@ -189,24 +221,41 @@ class Courier:
 
     def _advance(self, delivery: Delivery) -> None:
         """Deliver a part of one spool, or find that it is not possible now."""
+        with self._changed:
+            if delivery.forgotten:
+                return
+            self._at = delivery
         try:
-            if self._client is None:
-                self._client = self._open()
-            begun = time.monotonic()
-            for _ in delivery.advance(self._client):
-                self._dealt_with(delivery)
-                if self._stop:
-                    return
-            self._spent += time.monotonic() - begun
+            self._deliver(delivery)
+            failed: Exception | None = None
         except Exception as error:
-            if not self._reason:
-                _log.info("MLflow run %s: will try again: %s", delivery.run_id, error)
-            self._reason = reason(error)
-            delivery.delay = _doubled(delivery.delay)
-            delivery.retry_at = time.monotonic() + delivery.delay
-            if not isinstance(error, ArtifactsAwayError):  # likely the same for every run
-                self._wait(self._delay)
-                self._delay = _doubled(self._delay)
+            failed = error
+        with self._changed:
+            self._at = None
+            self._changed.notify_all()
+        if failed:
+            self._take_note(failed, delivery)
+
+    def _deliver(self, delivery: Delivery) -> None:
+        if self._client is None:
+            self._client = self._open()
+        begun = time.monotonic()
+        for _ in delivery.advance(self._client):
+            self._dealt_with(delivery)
+            if self._stop or delivery.forgotten:
+                return
+        self._spent += time.monotonic() - begun
+
+    def _take_note(self, error: Exception, delivery: Delivery) -> None:
+        """It was not possible: it comes later, and so do all where it is the store's trouble."""
+        if not self._reason:
+            _log.info("MLflow run %s: will try again: %s", delivery.run_id, error)
+        self._reason = reason(error)
+        delivery.delay = _doubled(delivery.delay)
+        delivery.retry_at = time.monotonic() + delivery.delay
+        if not isinstance(error, ArtifactsAwayError):  # likely the same for every run
+            self._wait(self._delay)
+            self._delay = _doubled(self._delay)
 
     def _open(self) -> Any:
         path = sqlite_file(self.uri)
@@ -221,6 +270,30 @@ class Courier:
             self._reason = ""
             self._progress = time.monotonic()
             self._changed.notify_all()
+
+
+@final
+class _Wanted:
+    """What of a spool is written by now, or by the first look that its disk allows."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.delivery: Final = delivery
+        self._end: int | None = None
+        self._look()
+
+    def _look(self) -> None:
+        with contextlib.suppress(OSError):
+            self._end = self.delivery.complete
+
+    @property
+    def is_known(self) -> bool:
+        return self._end is not None
+
+    @property
+    def has_arrived(self) -> bool:
+        if self._end is None:
+            self._look()
+        return self._end is not None and self.delivery.offset >= self._end
 
 
 def _doubled(delay: float) -> float:

@@ -41,6 +41,7 @@ class Delivery:
         self.trial: Final = folder
         self.folder: Final = folder / FOLDER
         self.released = False  # nothing is written to it any more
+        self.forgotten = False  # it is someone else's
         self.retry_at = 0.0  # by the monotonic clock
         self.delay = 0.0
         self._lines = self.folder / LINES
@@ -58,7 +59,7 @@ class Delivery:
 
     @property
     def complete(self) -> int:
-        """Bytes of the complete lines."""
+        """Bytes of the complete lines; OSError where the disk refuses to tell, as in `waiting`."""
         return complete_bytes(self._lines)
 
     @property
@@ -78,8 +79,11 @@ class Delivery:
         return count_records(self._lines, self._offset)
 
     def remove_if_over(self) -> bool:
-        """Remove a spool whose end was delivered; whether it was."""
-        over = 0 < self._offset == self.size and is_ended(self._lines)
+        """Remove a spool whose end was delivered; whether it was, as far as the disk tells."""
+        try:
+            over = 0 < self._offset == self.size and is_ended(self._lines)
+        except OSError:
+            return False
         if over:
             shutil.rmtree(self.folder, ignore_errors=True)
         return over

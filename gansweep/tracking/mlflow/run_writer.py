@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -51,7 +50,8 @@ class RunWriter:
     def __init__(self, run_id: str, folder: Path, *, artifact_patience_s: float) -> None:
         self.run_id: Final = run_id
         self._folder = folder
-        self._steps: dict[str, int] | None = None  # last one of each metric and series, once known
+        self._steps: dict[str, int] | None = None  # last one of each metric, once known
+        self._series: dict[str, int] | None = None  # and of each series of images
         self._latest = 0  # time of the last metric
         self._gone = False
         self._patience = artifact_patience_s
@@ -125,30 +125,32 @@ class RunWriter:
             self._send(client, atoms[middle:])
 
     def _send_image(self, client: Any, image: Image) -> None:
-        import numpy as np
-
-        assert self._steps is not None
-        series = _series(image.key)
-        if image.step <= self._steps.get(series, -1):
-            return
-        try:
-            pixels = np.load(self._folder / image.file, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            self._note_drop(error, image)
-            return
-
         def call() -> None:
+            if self._series is None:
+                self._series = self._last_pictures(client)
+            if image.step <= self._series.get(series, -1):
+                return
             client.log_image(
                 self.run_id,
-                pixels,
+                self._pixels(image),
                 key=image.key,
                 step=image.step,
                 timestamp=max(self._latest, image.milliseconds),
                 synchronous=True,
             )
+            self._series[series] = image.step
 
-        if self._attempt(client, call, image):
-            self._steps[series] = image.step
+        series = _series(image.key)
+        self._attempt(client, call, image)
+
+    def _pixels(self, image: Image) -> Any:
+        """Raises ValueError where they are lost; OSError where the disk refuses them now."""
+        import numpy as np
+
+        try:
+            return np.load(self._folder / image.file, allow_pickle=False)
+        except (FileNotFoundError, EOFError) as error:
+            raise ValueError(str(error)) from error
 
     def _attempt(self, client: Any, call: Callable[[], None], what: object) -> bool:
         """Whether it is stored; else it is refused, and dropped unless `what` is None."""
@@ -198,7 +200,7 @@ class RunWriter:
             return is_refusal(error)
 
     def _last_steps(self, client: Any) -> dict[str, int]:
-        """The last step of each metric and of each series of images in the run."""
+        """The last step of each metric in the run."""
         try:
             run = client.get_run(self.run_id)
         except Exception as error:
@@ -207,12 +209,22 @@ class RunWriter:
             raise
         steps = {metric.key: metric.step for metric in run.data._metric_objs}
         self._latest = max((metric.timestamp for metric in run.data._metric_objs), default=0)
-        with contextlib.suppress(Exception):  # artifacts may lie where nobody answers now
-            for artifact in client.list_artifacts(self.run_id, "images"):
-                series, _, rest = artifact.path.partition("+step+")
-                step = rest.partition("+")[0]
-                if step.isdigit() and artifact.path.endswith(".png"):
-                    steps[series] = max(int(step), steps.get(series, -1))
+        return steps
+
+    def _last_pictures(self, client: Any) -> dict[str, int]:
+        """The last step of each series of images in the run."""
+        steps: dict[str, int] = {}
+        try:
+            found = client.list_artifacts(self.run_id, "images")
+        except Exception as error:
+            if not is_refusal(error):  # artifacts may lie where nobody answers now
+                raise
+            found = []
+        for artifact in found:
+            series, _, rest = artifact.path.partition("+step+")
+            step = rest.partition("+")[0]
+            if step.isdigit() and artifact.path.endswith(".png"):
+                steps[series] = max(int(step), steps.get(series, -1))
         return steps
 
     def _note_drop(self, reason: object, what: object) -> None:

@@ -381,3 +381,17 @@ def test_a_report_costs_no_look_at_the_whole_population(
     answered = [len(pbt.report(key, 10, float(place))) for place, key in enumerate(keys)]
     assert answered == [0] * (size - 1) + [size]
     assert looks <= size
+
+
+def test_who_comes_by_an_earlier_generation_again_keeps_its_later_settings() -> None:
+    """A donor's settings are those that it trains under as the others get there."""
+    (straight, broken) = (population() for _ in range(2))
+    for pbt in (straight, broken):
+        begin_four(pbt)
+        generation(pbt, {"a": 4.0, "b": 3.0, "c": 2.0, "d": 1.0}, 10)
+        generation(pbt, {"a": 4.0, "b": 3.0, "c": 1.0, "d": 2.0}, 20)
+        assert pbt.report("a", 30, 0.0) == []
+    ((_, again),) = broken.report("a", 10, 4.0)
+    assert isinstance(again, Inherit)
+    rest = {"b": 1.0, "c": 2.0, "d": 3.0}
+    assert generation(broken, rest, 30) == generation(straight, rest, 30)
