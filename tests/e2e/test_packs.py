@@ -114,6 +114,7 @@ def test_a_population_exploits_and_records_its_lineage(
     assert ran >= 1
 
 
+@pytest.mark.timeout(900)
 def test_a_population_that_is_broken_off_decides_and_trains_alike(
     new_place: Callable[..., Place],
 ) -> None:
@@ -129,8 +130,8 @@ def test_a_population_that_is_broken_off_decides_and_trains_alike(
         return journal.read_text().count('"report"') if journal.exists() else 0
 
     ends = 0
-    for number in (signal.SIGTERM, signal.SIGKILL) * 3:
-        until = reports() + 7
+    for number in (signal.SIGTERM, signal.SIGKILL) * 2:
+        until = reports() + 11
         driver = broken.start(*words)
         wait_for(
             lambda until=until, driver=driver: reports() >= until or driver.poll() is not None,
@@ -141,7 +142,7 @@ def test_a_population_that_is_broken_off_decides_and_trains_alike(
         code = driver.wait(timeout=60)
         assert code in (0, 130, -signal.SIGKILL), broken.log()
         ends += code != 0
-    assert ends >= 4
+    assert ends >= 3
     broken.run(*words)
     for one, other in zip(plan(undisturbed, "population"), plan(broken, "population"), strict=True):
         for name in ("key", "state", "g_steps", "lineage"):
