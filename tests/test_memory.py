@@ -135,7 +135,8 @@ def refused(size, patience=0):
 
 before = _own()
 pieces = [torch.ones(MB, dtype=torch.uint8) for _ in range(400)]
-print("use", 400 * MB <= _own() - before < 450 * MB)
+# The kernel adds up a process's pages core by core, in batches: its sum is behind by some of them.
+print("use", 398 * MB <= _own() - before < 450 * MB)
 del pieces
 try:
     with Ceiling(host=300 * MB).held():

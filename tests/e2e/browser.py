@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,19 @@ LOADED = """([step, count]) => {
     return grids.length === count && grids.every(image => image.complete && image.naturalWidth);
 }"""
 SLOW = 90_000  # ms; the first page compiles a lot of script on a busy machine
+
+
+FRAME = "new Promise(drawn => requestAnimationFrame(() => setTimeout(drawn)))"
+AT_ONCE, IN_A_ROW = 0.5, 3  # s and frames: charts that come into sight take a minute on a busy one
+
+
+def settled(page: Any) -> None:
+    """Wait until the page has drawn what is in sight: till then it hears no key and no click."""
+    quick = 0
+    while quick < IN_A_ROW:
+        began = time.monotonic()
+        page.evaluate(FRAME)
+        quick = quick + 1 if time.monotonic() - began < AT_ONCE else 0
 
 
 def screenshots(folder: Path) -> Path:

@@ -17,7 +17,7 @@ from s3 import environment
 
 from gansweep.tracking.mlflow import MlflowStore
 
-from .browser import LOADED, SLOW, comparison, screenshots
+from .browser import LOADED, SLOW, comparison, screenshots, settled
 from .command import REPOSITORY, Ended, Place, answers, wait_for
 from .conftest import free_port
 from .postgres import Postgres, what_is_missing
@@ -148,6 +148,7 @@ def test_the_page_shows_the_curves_and_the_pictures(
     assert address.startswith(f"{recorded.uri}/#/experiments/{record.experiment}/runs?")
     with comparison(chromium, address, record) as page:
         page.set_viewport_size({"width": 1600, "height": 9000})
+        settled(page)
         slider = page.get_by_role("slider").first
         slider.focus()
         for _ in range(20, G_STEPS + 1, 20):

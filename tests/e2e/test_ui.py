@@ -9,7 +9,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from .browser import LOADED, SLOW, comparison, screenshots
+import pytest
+
+from .browser import LOADED, SLOW, comparison, screenshots, settled
 from .conftest import free_port
 from .story import LONGER, NAME, Story
 
@@ -37,6 +39,7 @@ def served(story: Story, port: int) -> Iterator[str]:
         ui.kill()
 
 
+@pytest.mark.timeout(600)
 def test_the_comparison_shows_names_curves_and_sample_grids(
     story: Story, chromium: str, tmp_path: Path
 ) -> None:
@@ -50,6 +53,7 @@ def test_the_comparison_shows_names_curves_and_sample_grids(
             page.screenshot(path=shots / "comparison.png")
             # Charts out of sight are not drawn.
             page.set_viewport_size({"width": 1600, "height": 9000})
+            settled(page)
             text = page.inner_text("body")
             for group in ("loss", "d", "score", "time"):
                 assert re.search(rf"^{group}\s+\(\d+\)", text, re.MULTILINE), f"{group}: {text}"
