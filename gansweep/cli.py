@@ -406,7 +406,7 @@ def settings(
 
 def main() -> None:
     """The console script: a person's mistake is one screen on stderr and exit code 2."""
-    from gansweep.errors import ConfigError
+    from gansweep.errors import ConfigError, is_full_disk
     from gansweep.redaction import guard_log, redact
     from gansweep.storage import StorageError
 
@@ -430,6 +430,10 @@ def main() -> None:
     except SystemExit as ended:  # so ends every command
         _exit(ended.code)
     except Exception as error:  # MLflow's, say, which name the server with its password
+        if is_full_disk(error):
+            words = f"{redact(str(error))}: make room, and the same command goes on"
+            print(f"gansweep: {words}", file=sys.stderr)
+            _exit(INTERRUPTED)
         from gansweep.tracking.mlflow.client import is_away, reason
 
         if is_away(error):

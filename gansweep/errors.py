@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -58,3 +59,8 @@ def nearest(word: str, choices: Sequence[str]) -> str:
 def in_one_line(error: BaseException) -> str:
     """What was raised, as a reason that may be recorded: one line without secrets."""
     return redact(f"{type(error).__name__}: {error}".splitlines()[0])[:500]
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether it says that a disk, or someone's part of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

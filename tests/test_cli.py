@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 
@@ -93,4 +94,21 @@ def test_a_store_that_is_away_is_no_traceback(
     assert caught.value.code == 130
     assert capsys.readouterr().err == (
         "gansweep: the MLflow store does not serve: Connection refused: the same command goes on\n"
+    )
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    def broken() -> None:
+        raise OSError(number, "No room", "runs/mine/draft")
+
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == (
+        f"gansweep: [Errno {number}] No room: 'runs/mine/draft': make room, and the same command "
+        "goes on\n"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import gc
 import logging
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from gansweep.config import resolve
 from gansweep.engines import Choice, EngineName
-from gansweep.errors import ConfigError, Problem, in_one_line
+from gansweep.errors import ConfigError, Problem, in_one_line, is_full_disk
 from gansweep.memory import Ceiling, gpu_ran_out, ran_out
 from gansweep.modules.ranks import LostRankError, Ranks
 from gansweep.pack import Pack
@@ -390,8 +389,7 @@ def _mirror() -> Mirror:
 
 def _passes(error: Exception) -> bool:
     """Whether what keeps a trial from its beginning is no fault of the trial."""
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return full or isinstance(error, StorageError)
+    return is_full_disk(error) or isinstance(error, StorageError)
 
 
 @functools.cache
