@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, final
+from typing import Any, Final, final
 
 from gansweep import __version__
 from gansweep.config import KEY_FORMAT, TrialConfig
@@ -224,6 +224,10 @@ class Streamed(Proposals):
         return found
 
 
+OLD_POINTS_IN_A_ROW: Final = 50
+"""Choices of TPE after which a space of few points is taken to have no other."""
+
+
 @final
 class TreeParzen(Proposals):
     """Points from Optuna's TPE sampler (Bergstra et al. 2011), each trained with every seed.
@@ -279,12 +283,12 @@ class TreeParzen(Proposals):
         for each in again:
             self._study.enqueue_trial(each)
             self._ask()
-        fresh = sweep.search.samples - len(again)
-        self.total = len(self._waiting) + fresh * len(sweep.seeds)
+        if again and not len(self._waiting):  # it may have been at its end
+            self._fill(1)
+        self.total = self.waiting
 
     def take(self, most: int, *, shape: str | None = None) -> list[Trial]:
-        while len(self._waiting) < most and self._asked < self._sweep.search.samples:
-            self._ask()
+        self._fill(most)
         taken = self._waiting.take(most, shape)
         self._put_aside.difference_update(trial.key for trial in taken)
         return taken
@@ -298,9 +302,23 @@ class TreeParzen(Proposals):
     def unlisted(self) -> int:
         return self.waiting - len(self._put_aside)
 
-    def _ask(self) -> None:
-        """Ask for one point; its trials that earlier runs finished are told at once."""
-        self._asked += 1
+    def _fill(self, most: int) -> None:
+        """Ask until so many trials wait, or the search is at its end.
+
+        A point that TPE chooses again is none of the sweep's number: another run of it would know
+        of the first choice alone, and go on. Where it chooses old ones only, there are no others.
+        """
+        in_vain = 0
+        while len(self._waiting) < most and self._asked < self._sweep.search.samples:
+            in_vain = 0 if self._ask() else in_vain + 1
+            if in_vain == OLD_POINTS_IN_A_ROW:
+                self._asked = self._sweep.search.samples
+
+    def _ask(self) -> bool:
+        """Ask for one point; whether it is a new one.
+
+        Its trials that have ended, in this run or an earlier one, are told at once.
+        """
         asked = self._study.ask()
         point = self._sweep.space.suggest(asked)
         problems: list[Any] = []
@@ -309,7 +327,9 @@ class TreeParzen(Proposals):
             raise ConfigError(problems)
         self._values[asked.number] = []
         self._untold[asked.number] = {trial.key for trial in trials}
-        self.keys.update(trial.key for trial in trials)
+        is_new = not self._untold[asked.number] <= self.keys
+        self._asked += is_new
+        self.keys.update(self._untold[asked.number])
         for trial in trials:
             numbers = self._open.setdefault(trial.key, [])
             numbers.append(asked.number)
@@ -320,6 +340,7 @@ class TreeParzen(Proposals):
                 self._waiting.append(trial)
                 if trial.key in self._earlier:
                     self._put_aside.add(trial.key)
+        return is_new
 
     def tell(self, trial: Trial, entry: Entry) -> None:
         self._ended[trial.key] = entry

@@ -16,6 +16,7 @@ from gansweep.sweep.file import Sweep
 from gansweep.sweep.plan import Entry, Plan
 from gansweep.sweep.proposals import (
     LOOKED_AT,
+    OLD_POINTS_IN_A_ROW,
     Listed,
     Proposals,
     Streamed,
@@ -406,8 +407,7 @@ def test_what_tpe_has_not_drawn_is_counted_among_those_to_go(tmp_path: Path, wor
 
 def test_tpe_finds_the_bottom(tmp_path: Path) -> None:
     trained = search(tpe(tmp_path, LR, samples=40), Plan(tmp_path / "p", "s"))
-    assert 36 <= len(trained) <= 40  # near the bottom it may choose a rounded value twice
-    assert len({trial.key for trial in trained}) == len(trained)
+    assert len({trial.key for trial in trained}) == len(trained) == 40
     late = [bowl(trial) for trial in trained[20:]]
     early = [bowl(trial) for trial in trained[:10]]
     assert sum(late) / len(late) < 0.5 * sum(early) / 10
@@ -546,7 +546,7 @@ def test_point_chosen_twice_trains_once(tmp_path: Path) -> None:
     for trial in (first, second):
         proposals.tell(trial, ended(plan, trial, trial.point["model.clip"]))
     study = proposals._study.trials
-    assert len(study) == 8
+    assert len(study) == 2 + OLD_POINTS_IN_A_ROW
     assert {(t.state.name, t.value) for t in study} == {("COMPLETE", 0.1), ("COMPLETE", 0.2)}
 
 
@@ -557,4 +557,25 @@ def test_point_chosen_again_after_it_ended_is_told_at_once(tmp_path: Path) -> No
     assert trial is not None
     proposals.tell(trial, ended(Plan(tmp_path / "p", "s"), trial, 0.5))
     assert following(proposals) is None
-    assert [t.value for t in proposals._study.trials] == [0.5] * 4
+    assert [t.value for t in proposals._study.trials] == [0.5] * (1 + OLD_POINTS_IN_A_ROW)
+
+
+COARSE = {"optimizer.lr": {"quniform": [1e-3, 8e-3, 1e-3]}}
+"""Eight points, of which TPE soon prefers those near the bottom."""
+
+
+def test_points_chosen_twice_are_none_of_the_number(tmp_path: Path) -> None:
+    sweep = tpe(tmp_path, COARSE, samples=6)
+    plan = Plan(tmp_path / "p", "s")
+    trained = search(sweep, plan)
+    assert len({trial.key for trial in trained}) == len(trained) == 6
+    assert TreeParzen(sweep, plan.entries.values(), finished=done).total == 0
+    assert search(sweep, plan) == []
+
+
+def test_a_search_that_has_seen_all_points_trains_nothing_again(tmp_path: Path) -> None:
+    sweep = tpe(tmp_path, {"optimizer.lr": {"choice": [1e-3, 2e-3, 4e-3]}}, samples=16)
+    plan = Plan(tmp_path / "p", "s")
+    assert len(search(sweep, plan)) == 3
+    assert TreeParzen(sweep, plan.entries.values(), finished=done).total == 0
+    assert search(sweep, plan) == []
