@@ -214,7 +214,7 @@ def test_a_checkpoint_that_cannot_be_removed_ends_nothing_else(
     stepped(one, 1).save()
     monkeypatch.setattr(Path, "unlink", full)
     assert one.finish().state == "completed"
-    assert one.tracker.status == "FINISHED"  # type: ignore[attr-defined]
+    assert one.tracker.status == "FINISHED"
 
 
 def test_a_failure_is_told_in_one_line_and_kept_whole() -> None:

@@ -203,7 +203,7 @@ def test_a_member_goes_on_from_a_donor_on_another_node(
     def answers(message: Message) -> Answer | None:
         answer = closing(message)
         if answer and other.key in answer.verdicts:
-            (progress,) = message.progress.values()  # type: ignore[union-attr]
+            (progress,) = message.progress.values()
             if progress.g_steps == 8:
                 # What others may go on from is there before a scheduler hears of it.
                 seen.append("generation-8.pt" in there(s3, other))
@@ -242,7 +242,7 @@ def test_a_member_whose_donor_cannot_be_fetched_goes_on_later(
         assert not isinstance(message, Broken)
         answer = closing(message)
         if answer and other.key in answer.verdicts:
-            (progress,) = message.progress.values()  # type: ignore[union-attr]
+            (progress,) = message.progress.values()
             if progress.g_steps == 8:
                 told.append(8)
                 answer.verdicts[other.key] = Exploit(one.key, place(s3, one), other.to_dict())
