@@ -100,7 +100,8 @@ def submit_command(
             "GANSWEEP_STATE=FOLDER names another folder for the records of jobs",
         )
         raise _taken_back(launcher, submitted, unrecorded) from None
-    for line in sorted({line for lines in advice.values() for line in lines}):
+    of_trials = {line for lines in advice.values() for line in lines}
+    for line in [*launcher.notes(job), *sorted(of_trials)]:
         console.print(f"[yellow]note[/]: {escape(line)}")
     console.print(f"submitted [bold]{submitted.id}[/] to {name}: {len(trials)} trials")
     console.print(f"follow    gansweep logs {submitted.id} --follow")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, final
+from urllib.parse import urlsplit
 
 from gansweep.errors import AwayError, ConfigError, Problem
 from gansweep.settings import setting
@@ -26,6 +27,9 @@ Phase = Literal["waiting", "running", "done", "failed", "cancelled", "forgotten"
 """forgotten: the cluster knows it no more, nor how it ended; unknown: it does not tell now."""
 
 OVER: tuple[Phase, ...] = ("done", "failed", "cancelled", "forgotten")
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Names of a machine to itself, which mean another one in a job elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,11 @@ class Job:
     uri: str
     flags: tuple[str, ...] = ()
     uri_is_named: bool = True
+
+    @property
+    def uri_is_of_this_machine(self) -> bool:
+        """Whether MLflow's store is called by a name that this machine has for itself."""
+        return urlsplit(self.uri).hostname in LOOPBACK
 
     def command(self, file: str, *, python: str, says_uri: bool = True) -> list[str]:
         """The words of `gansweep run` over the sweep file that lies at `file` on the cluster.
@@ -129,6 +138,10 @@ class Launcher(ABC):
     @abstractmethod
     def problems(self, job: Job) -> list[Problem]:
         """What of the job, or of the profile, can be seen from here not to work there."""
+
+    def notes(self, job: Job) -> list[str]:
+        """What of the job may not work there, and cannot be told from here."""
+        return []
 
     @abstractmethod
     def render(self, job: Job) -> str:

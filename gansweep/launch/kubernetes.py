@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
-from urllib.parse import urlsplit
 
 import yaml
 
@@ -45,7 +44,6 @@ REASON_CHARACTERS = 300
 
 NAME = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
 QUANTITY = re.compile(r"\d+(\.\d+)?(m|[kMGTPE]i?)?")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 MLFLOW_CREDENTIALS = (
     "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN",
@@ -200,7 +198,7 @@ class Kubernetes(Launcher):
         if self._says_uri(job):
             if job.uri.startswith("sqlite"):
                 yield Problem("tracking uri", f"{job.uri} is a file of this machine", remedy)
-            elif urlsplit(job.uri).hostname in LOOPBACK:
+            elif job.uri_is_of_this_machine:
                 yield Problem("tracking uri", f"{job.uri} is this machine's own", remedy)
         for path in job.local_data():
             what = f"{path!r} is a relative path, which pods do not have"

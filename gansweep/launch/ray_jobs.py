@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from gansweep.errors import AwayError, ConfigError, Problem
-from gansweep.launch.base import Job, JobState, Launcher, Phase, Profile, Submitted
+from gansweep.launch.base import LOOPBACK, Job, JobState, Launcher, Phase, Profile, Submitted
 from gansweep.launch.bundle import Bundle, sweep_bundle, with_code, with_files
 from gansweep.settings import setting
 
@@ -29,9 +29,10 @@ PHASES: dict[str, Phase] = {
     "STOPPED": "cancelled",
 }
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
 REASON_CHARACTERS = 300
+
+ANSWER_SECONDS = 60.0
+"""For which a dashboard may be silent, which Ray's client would wait for without end."""
 
 
 @final
@@ -57,8 +58,9 @@ class RayJobs(Launcher):
             if own.storage is None:
                 what = "is required: the cluster keeps no files of this machine's"
                 problems.append(Problem("storage", what, "a folder that all its nodes share"))
-            if job.uri.startswith("sqlite"):
-                what = f"{job.uri} is a file of this machine"
+            is_file = job.uri.startswith("sqlite")
+            if is_file or job.uri_is_of_this_machine:
+                what = f"{job.uri} is {'a file of this machine' if is_file else 'this machine'}"
                 remedy = (
                     "start an MLflow server that the cluster reaches, and name it: tracking_uri:"
                 )
@@ -162,10 +164,14 @@ class RayJobs(Launcher):
         from ray.exceptions import RayError
         from ray.job_submission import JobSubmissionClient
 
+        class Client(JobSubmissionClient):  # type: ignore[misc]  # Ray tells no types here
+            def _do_request(self, *words: Any, **options: Any) -> Any:
+                return super()._do_request(*words, **{"timeout": ANSWER_SECONDS, **options})
+
         logging.getLogger("ray.dashboard").setLevel(logging.WARNING)
         try:
             with _environment():
-                yield JobSubmissionClient(self.profile.address)
+                yield Client(self.profile.address)
         except ConnectionError:
             raise AwayError.single(
                 self.profile.address,

@@ -175,6 +175,14 @@ class Slurm(Launcher):
                 problems.append(Problem(f"resources.{name}", what, "raise it in the profile"))
         return problems
 
+    def notes(self, job: Job) -> list[str]:
+        if not job.uri_is_of_this_machine:
+            return []
+        return [
+            f"the job looks for {job.uri} on the node that it runs on: where the server is "
+            "elsewhere, give its machine's name, and start it with --host 0.0.0.0"
+        ]
+
     def render(self, job: Job) -> str:
         bundle = sweep_bundle(job.sweep)
         return self._script(job, self._snapshot(job, bundle) / bundle.sweep)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import yaml
 from sweep_files import TEXT, text
 
 from gansweep.errors import AwayError, ConfigError
-from gansweep.launch import base
+from gansweep.launch import base, ray_jobs
 from gansweep.launch.base import JobState, Submitted
 from gansweep.launch.ray_jobs import RayJobs, _environment
 
@@ -48,7 +49,12 @@ def test_a_cluster_elsewhere_has_none_of_our_files(work: Path) -> None:
     assert launcher().problems(here) == []
     first, second = launcher(address="http://head:8265").problems(here)
     assert (first.where, second.where) == ("storage", "tracking uri")
-    assert launcher(address="http://head:8265", storage="/s").problems(job(work)) == []
+    elsewhere = launcher(address="http://head:8265", storage="/s")
+    assert elsewhere.problems(job(work, uri="http://mlflow:5000")) == []
+    for uri in ("http://127.0.0.1:5000", "http://[::1]:5000", "https://localhost"):
+        (found,) = elsewhere.problems(job(work, uri=uri))
+        assert str(found).startswith(f"tracking uri: {uri} is this machine (start an MLflow server")
+        assert launcher().problems(job(work, uri=uri)) == []
     (found,) = launcher(address="head:8265").problems(here)
     assert found.where == "address"
 
@@ -80,6 +86,24 @@ def test_no_dashboard(work: Path) -> None:
         away.state(Submitted("x"))
 
 
+def refusing(words: str) -> type:
+    """Ray's client, over a dashboard that answers with `words`."""
+
+    class Client:
+        def __init__(self, address: str) -> None:
+            raise RuntimeError(words)
+
+    return Client
+
+
+def test_a_dashboard_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_jobs, "ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        silent = launcher(address=f"http://127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(AwayError, match="timed out"):
+            silent.state(Submitted("x"))
+
+
 def test_rays_variables_are_ours_for_the_time_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "elsewhere:1")
     monkeypatch.delenv("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", raising=False)
@@ -103,10 +127,7 @@ def test_an_answer_that_may_be_another_one_soon(
 ) -> None:
     import ray.job_submission
 
-    def refuse(address: str) -> Any:
-        raise RuntimeError(words)
-
-    monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", refuse)
+    monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", refusing(words))
     with pytest.raises(ConfigError) as caught:
         launcher().state(Submitted("x"))
     assert type(caught.value) is kind
@@ -115,10 +136,8 @@ def test_an_answer_that_may_be_another_one_soon(
 def test_a_cluster_that_was_started_anew_knows_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray.job_submission
 
-    def refuse(address: str) -> Any:
-        raise RuntimeError("Request failed with status code 404: Job x does not exist.")
-
-    monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", refuse)
+    words = "Request failed with status code 404: Job x does not exist."
+    monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", refusing(words))
     assert list(launcher().logs(Submitted("x"), follow=True)) == []
     assert launcher().state(Submitted("x")).phase == "forgotten"
 

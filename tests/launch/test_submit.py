@@ -49,6 +49,17 @@ def test_a_dry_run_prints_the_job_and_writes_nothing(gansweep: Gansweep, work: P
     assert not (work.parent / "state").exists()
 
 
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:5000", "http://localhost:5000"])
+def test_a_server_by_a_name_that_means_another_machine_there(
+    gansweep: Gansweep, site: Path, uri: str
+) -> None:
+    code, out, err = gansweep("submit", "file.yaml", "--to", "slurm", "--tracking-uri", uri)
+    assert (code, err) == (0, "")
+    first, second, *_ = out.splitlines()
+    assert first.startswith(f"note: the job looks for {uri} on the node that it runs on")
+    assert second == "submitted 42 to slurm: 2 trials"
+
+
 def test_a_job_from_its_submission_to_its_end(gansweep: Gansweep, site: Path, work: Path) -> None:
     code, out, err = gansweep(
         "submit", "file.yaml", "seeds=2", "--to", "slurm", "--retry-failed",
