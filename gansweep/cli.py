@@ -378,8 +378,9 @@ def ui(
     allowed_hosts: Annotated[
         str | None,
         typer.Option(
-            help="Names by which browsers may reach it, with commas between them. Else its own "
-            "address alone on loopback, and MLflow's choice on another --host.",
+            help="Further names by which browsers and trials may reach it, with commas between "
+            "them. It answers to loopback's, and on another --host to this machine's own name and "
+            "to private addresses.",
             show_default=False,
         ),
     ] = None,

@@ -17,7 +17,9 @@ from gansweep.errors import ConfigError
 from gansweep.processes import below, kill
 from gansweep.redaction import redact, without_userinfo
 from gansweep.tracking.mlflow import (
+    EVERY_ADDRESS,
     MlflowStore,
+    own_name,
     server_command,
     server_environment,
     tracking_uri,
@@ -37,7 +39,7 @@ def ui_command(
     store.check()
     console = Console(soft_wrap=True)
     running = store.uri.startswith(("http://", "https://"))
-    base = without_userinfo(store.uri) if running else f"http://{host}:{port}"
+    base = without_userinfo(store.uri) if running else f"http://{own_name(host)}:{port}"
     page = _page(store, name, base) if name else base
     if running:
         console.print(page)
@@ -52,7 +54,8 @@ def ui_command(
             env={**server_environment(store.uri), **os.environ},
         )
         try:
-            _wait_until_healthy(server, words, base)
+            here = "127.0.0.1" if host in EVERY_ADDRESS else host
+            _wait_until_healthy(server, words, f"http://{here}:{port}")
             console.print(f"compare {page}")
             console.print("Ctrl-C ends it")
             return server.wait()

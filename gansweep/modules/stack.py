@@ -101,17 +101,16 @@ class Stack:
         noises = {slot: draw[1] for slot, draw in draws.items() if draw[1] is not None}
         noise = self._gathered(noises, steps) if noises else None
         indices = self._gathered({slot: batch.indices for slot, batch in batches.items()}, steps)
+        rows = (indices.shape[0], indices.shape[2])
+        chosen = indices.transpose(0, 1).flatten(1).unbind()
         batch = next(iter(batches.values()))
         example = self._module(next(iter(batches)))
         conditional = example.settings.conditional
         real, labels = None, None
         for step in range(steps):
-            chosen = indices[:, step].reshape(-1)
-            real = to_float(_taken(batch.samples.x, chosen, z))
+            real = to_float(_taken(batch.samples.x, chosen[step], rows, z))
             if conditional and batch.samples.labels is not None:
-                labels = _taken(batch.samples.labels, chosen, z)
-                labels = labels.view(*indices[:, step].shape, *labels.shape[1:])
-            real = real.view(*indices[:, step].shape, *real.shape[1:])
+                labels = _taken(batch.samples.labels, chosen[step], rows, z)
             idle = [*resting, *(slot for slot, by in late.items() if step < by)]
             with _unchanged(idle, [*self._d.changing, self._g.buffers]):
                 metrics = self._step.train_discriminator(
@@ -224,8 +223,10 @@ def _bind_optimizer(
         optimizer.state[parameter] = fresh[name]
 
 
-def _taken(data: Tensor, chosen: Tensor, like: Tensor) -> Tensor:
-    return data.index_select(0, chosen).to(like.device, non_blocking=True)
+def _taken(data: Tensor, chosen: Tensor, rows: tuple[int, int], like: Tensor) -> Tensor:
+    """[K, B, ...] of data [N, ...], where `rows` are K and B, on the device of `like`."""
+    taken = data.index_select(0, chosen).to(like.device, non_blocking=True)
+    return taken.view(*rows, *data.shape[1:])
 
 
 @contextmanager

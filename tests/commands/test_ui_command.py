@@ -40,6 +40,20 @@ def test_a_server_may_say_a_lot(
     assert "compare http://127.0.0.1:" in capsys.readouterr().out
 
 
+def test_the_address_for_others_is_this_machines_name(
+    store: MlflowStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(uri: str, *, port: int, **options: object) -> list[str]:
+        return [sys.executable, "-c", SERVER, str(port)]
+
+    monkeypatch.setattr(ui, "server_command", command)
+    monkeypatch.setattr(ui, "own_name", lambda host: "login1" if host == "0.0.0.0" else host)
+    monkeypatch.setattr(ui, "START_SECONDS", 20.0)
+    port = _free_port()
+    assert ui.ui_command(None, uri=store.uri, host="0.0.0.0", port=port) == 0
+    assert f"compare http://login1:{port}\n" in capsys.readouterr().out
+
+
 def test_a_server_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ui, "END_SECONDS", 0.3)
     server = subprocess.Popen([sys.executable, "-c", DEAF])

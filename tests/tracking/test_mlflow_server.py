@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import socket
 import sys
 
 import pytest
 from mlflow.server.security_utils import is_allowed_host_header
 
 from gansweep.errors import ConfigError
-from gansweep.tracking.mlflow import server_command, server_environment
+from gansweep.tracking.mlflow import own_name, server_command, server_environment
 
 
 def test_command_shows_a_sqlite_store_on_loopback() -> None:
@@ -34,11 +35,40 @@ def test_command_shows_a_sqlite_store_on_loopback() -> None:
 def test_command_for_a_database_server_and_names() -> None:
     command = server_command("postgresql://db/mlflow", host="0.0.0.0", allowed_hosts=["gpu1", "x"])
     assert "--artifacts-destination" not in command
-    assert command[-2:] == ["--allowed-hosts", "gpu1,x"]
+    assert answers(command, "gpu1", "gpu1:5000", "x:1", "localhost:5000", "10.1.2.3:5000")
+    assert not answers(command, "gpu2", "gpu1.evil.org", "xy:1")
 
 
-def test_on_another_address_mlflow_itself_says_who_may_ask() -> None:
-    assert "--allowed-hosts" not in server_command("postgresql://db/mlflow", host="0.0.0.0")
+def answers(command: list[str], *hosts: str) -> bool:
+    """Whether all of them are let in, or all refused."""
+    assert command[-2] == "--allowed-hosts"
+    (verdict,) = {is_allowed_host_header(command[-1].split(","), host) for host in hosts}
+    return verdict
+
+
+def test_on_every_address_the_machine_answers_to_its_own_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "login1")
+    monkeypatch.setattr(socket, "getfqdn", lambda: "login1.lab.org")
+    for host in ("0.0.0.0", "::"):
+        command = server_command("postgresql://db/mlflow", host=host)
+        assert answers(command, "login1", "login1:5000", "login1.lab.org:5000", "192.168.0.9:5000")
+        assert not answers(command, "evil.org:5000", "141.5.6.7:5000", "login1.evil.org")
+        assert own_name(host) == "login1.lab.org"
+    assert answers(server_command("postgresql://db/m", host="141.5.6.7"), "141.5.6.7:5000")
+    assert own_name("141.5.6.7") == "141.5.6.7"
+    monkeypatch.setattr(socket, "getfqdn", lambda: "localhost.localdomain")
+    assert own_name("0.0.0.0") == "login1"
+
+
+def test_what_mlflows_own_variable_allows_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "tracking.lab.org, a.org:80")
+    command = server_command("postgresql://db/mlflow")
+    assert answers(command, "tracking.lab.org", "tracking.lab.org:5000", "a.org:80")
+    assert not answers(command, "a.org", "a.org:81")
+    monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "*")
+    assert answers(server_command("postgresql://db/mlflow"), "anything")
 
 
 def test_a_password_is_in_the_environment_alone() -> None:

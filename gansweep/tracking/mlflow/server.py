@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from collections.abc import Sequence
 from types import MappingProxyType
@@ -23,6 +25,20 @@ SERVER_ENVIRONMENT: Final = MappingProxyType(
 LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
 """Names of this machine to itself."""
 
+PRIVATE: Final = ("10.*", "192.168.*", *(f"172.{n}.*" for n in range(16, 32)))
+"""Addresses of private networks (RFC 1918), which MLflow answers to by itself."""
+
+EVERY_ADDRESS: Final = ("0.0.0.0", "::", "[::]")
+"""What a server listens on to be reached by whatever address its machine has."""
+
+
+def own_name(host: str) -> str:
+    """By what name others reach a server of this machine that listens on `host`."""
+    if host not in EVERY_ADDRESS:
+        return host
+    full = socket.getfqdn()
+    return socket.gethostname() if full.startswith("localhost") else full
+
 
 def server_environment(uri: str) -> dict[str, str]:
     """Variables for `server_command` over `uri`: what everybody may read is not the place of a
@@ -38,9 +54,10 @@ def server_command(
     A `uri` with a password is not in it, since every user may list it: `server_environment` has it.
     Runs that lie in a SQLite store show their artifacts from where they are; those of trials
     that write through this server land beside the database too. There is no password: leave
-    `host` on loopback unless the network is trusted. Requests for other names than those in
-    `allowed_hosts` are refused; without any, a server on loopback answers to loopback's names, so
-    that no page of another site gets at it, and another one to private addresses as well.
+    `host` on loopback unless the network is trusted. It answers to loopback's names, so that no
+    page of another site gets at it, to those in `allowed_hosts`, and where it listens elsewhere to
+    this machine's own names and to private addresses; on any port, since it may be the other end of
+    a tunnel. Requests for other names are refused.
 
     Raises:
         ConfigError: `uri` is a server already.
@@ -54,9 +71,16 @@ def server_command(
     if path := sqlite_file(uri):
         command += ["--serve-artifacts"]
         command += ["--artifacts-destination", str(path.parent / ARTIFACT_FOLDER)]
-    if not allowed_hosts and host in LOOPBACK:
-        # On any port: it may be the other end of a tunnel.
-        allowed_hosts = [*LOOPBACK, *(f"{each.replace('[', '[[]')}:*" for each in LOOPBACK)]
-    if allowed_hosts:
-        command += ["--allowed-hosts", ",".join(allowed_hosts)]
-    return command
+    own = os.environ.get("MLFLOW_SERVER_ALLOWED_HOSTS", "")
+    names = [*LOOPBACK, *allowed_hosts, *filter(None, map(str.strip, own.split(",")))]
+    if host not in LOOPBACK:
+        names += [own_name(host), socket.gethostname()]
+    patterns = [form for name in dict.fromkeys(names) for form in _with_any_port(name)]
+    patterns += () if host in LOOPBACK else PRIVATE
+    return [*command, "--allowed-hosts", ",".join(patterns)]
+
+
+def _with_any_port(name: str) -> list[str]:
+    """The forms of a name in requests, as MLflow compares them: whole, or as a shell's pattern."""
+    has_port = "*" in name or ":" in name.rpartition("]")[2]
+    return [name] if has_port else [name, f"{name.replace('[', '[[]')}:*"]
