@@ -68,8 +68,11 @@ class _Follower:
         size = config.data.settings.batch_size
         steps = config.model.cls.d_steps(config.model.settings, module.g_step)
         batch = Batch.take(self._samples, self._order, steps=steps, size=size, device=self._device)
-        with torch.autocast(  # as Lightning does for the leader
-            self._device.type, torch.bfloat16, enabled=config.run.precision == "bf16"
+        with torch.autocast(  # as Lightning does for the leader: weights change within a step
+            self._device.type,
+            torch.bfloat16,
+            enabled=config.run.precision == "bf16",
+            cache_enabled=False,
         ):
             self._member.step(batch)
         module.meters.clear()  # it is the leader who reads them

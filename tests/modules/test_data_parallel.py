@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import subprocess
 import sys
@@ -14,18 +16,22 @@ import pytest
 import torch
 import torch.distributed as dist
 from conductor import Script
+from pytorch_lightning.plugins.precision import MixedPrecision
 from records import equal, record, state
 from torch import nn
 from trees import small
 
 from gansweep.assembly import build_module, load_samples
 from gansweep.config import TrialConfig
-from gansweep.data.batch import Batch
+from gansweep.data.batch import Batch, resident
+from gansweep.data.stream import BatchOrder
+from gansweep.follower import _Follower
 from gansweep.modules.data_parallel import Member
 from gansweep.modules.ranks import LostRankError, Ranks
 from gansweep.pack import Pack
 from gansweep.progress import Interrupt, Stop, TrialResult
 from gansweep.replica import Job
+from gansweep.seeding import stream_seed
 from gansweep.tracking.memory import MemoryTracker
 from gansweep.trial import run_trial
 
@@ -284,3 +290,40 @@ def test_a_process_that_dies_ends_the_pack_and_not_the_trial(ranks: Ranks, tmp_p
     assert (conductor.results, tracker.status) == ({}, None)
     assert state(tmp_path)["module"]["g_step"] == 8
     assert run_trial(trial, tracker, folder=tmp_path).state == "completed"
+
+
+class Alone:
+    """Stands for the ranks of a process that has no others."""
+
+    rank, count = 0, 1
+
+    def part(self, size: int) -> slice:
+        return slice(0, size)
+
+    def means(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        return tensors
+
+
+def test_a_follower_takes_a_bf16_step_as_lightning_has_its_leader_take_it() -> None:
+    """Weights change within a generator step: who kept their casts would train on old ones."""
+    trial = config("gan", precision="bf16", model={"n_critic": 3})
+    samples = resident(load_samples(trial), CPU)
+    order = BatchOrder(len(samples), stream_seed(trial.run.seed, "data"))
+    leader = build_module(trial, samples.spec)
+    leader.setup("fit")
+    leader.configure_optimizers()
+    words = io.BytesIO()
+    told = {"tree": json.dumps(trial.to_dict()), "order": order.state_dict()}
+    torch.save({**told, "module": leader.training_state()}, words)
+    ranks: Any = Alone()
+    follower = _Follower(ranks, CPU)
+    follower.begin(words.getvalue())
+    for _ in range(2):
+        follower.step()
+        batch = Batch.take(samples, order, steps=3, size=8, device=CPU)
+        with MixedPrecision("bf16-mixed", "cpu").forward_context():
+            leader.training_step(batch, 0)
+    followed = follower._member.module
+    assert followed.g_step == leader.g_step == 2
+    for mine, other in zip(leader.parameters(), followed.parameters(), strict=True):
+        assert torch.equal(mine, other)
