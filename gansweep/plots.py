@@ -71,7 +71,7 @@ def scatter(real: Tensor, fake: Tensor) -> Tensor:
         for axis in (0, 1):
             low, high = _range(real[:, axis].cpu())
             scaled = (x[:, axis].float().cpu().nan_to_num(low) - low) / (high - low)
-            pixels.append((scaled * (SIDE - 1)).round().long().clamp(0, SIDE - 1))
+            pixels.append((scaled * (SIDE - 1)).clamp(0, SIDE - 1).round().long())
         mask = torch.zeros(SIDE, SIDE, dtype=torch.bool)
         mask[SIDE - 1 - pixels[1], pixels[0]] = True
         picture = _paint(picture, mask, colour)

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 IMAGES = ["swd", "fd/digits", "kd/digits", "precision/digits", "recall/digits", "density/digits",
           "coverage/digits", "classes/digits", "class_kl/digits", "class_accuracy/digits",
           "classifier_score/digits"]  # fmt: skip
-POINTS = ["swd", "modes", "high_quality", "reverse_kl", "fd/raw", "kd/raw", "coverage/raw"]
+POINTS = ["swd", "modes", "high_quality", "reverse_kl", "fd/raw", "coverage/raw"]
 
 
 def evaluation(model, data, names, /, **sections):

@@ -36,6 +36,9 @@ def test_scatter_puts_points_where_they_are():
     for (row, column), wanted in expected.items():
         assert colour(picture, row, column) == wanted
     assert (picture != 255).any(0).sum() == len(expected) == 5
+    for value, column in ((1e30, 255), (float("inf"), 255), (-1e30, 0), (-float("inf"), 0)):
+        far = scatter(real, torch.tensor([[value, 3.0]]))
+        assert colour(far, 128 - 1, column) == FAKE, value
 
 
 def test_generated_points_lie_over_real_ones():

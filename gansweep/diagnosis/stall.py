@@ -23,7 +23,7 @@ class Stall:
 
     def after(self, distance: float, *, g_step: int) -> float:
         """`distance` is that of the reading after `g_step` generator steps, from 1 on."""
-        if self._best is None or distance < (1 - GAIN) * self._best:
+        if self._best is None or distance < self._best - GAIN * abs(self._best):
             self._best, self._at = distance, g_step
         return (g_step - self._at) / g_step
 

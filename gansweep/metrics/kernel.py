@@ -7,7 +7,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from gansweep.metrics.base import Score
+from gansweep.metrics.base import Score, Subject
+from gansweep.metrics.extractors.base import Extractor
 from gansweep.metrics.features import Features
 
 ROWS = 2048
@@ -26,6 +27,14 @@ class KernelDistance(Score):
     name = "kd"
     takes_extractor = True
     version = "1"
+
+    def __init__(self, subject: Subject, extractor: Extractor) -> None:
+        super().__init__(subject, extractor)
+        if extractor.name == "raw" and not subject.spec.is_image:
+            raise self.refuse(
+                "needs features with bounds: a cubic kernel of far-off vectors is noise",
+                "use swd or fd/raw",
+            )
 
     def statistics(self, real: Features) -> dict[str, Tensor]:
         every = torch.ones(1, len(real), dtype=torch.float64, device=real.x.device)

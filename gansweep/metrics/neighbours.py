@@ -23,12 +23,14 @@ class NeighbourScore(Score, ABC):
     """A score of the neighbourhoods of real samples R and generated ones F, in [0, 1] but density.
 
     All four share the distances. Naeem et al. 2020, whose code also says precision and recall
-    (Kynkaanniemi et al. 2019) with five neighbours; Euclidean distances, in float64.
+    (Kynkaanniemi et al. 2019) with five neighbours; Euclidean distances, in float64. Of real
+    samples that are equal one counts, as where the data are fewer than the reference: a copy is no
+    neighbour.
     """
 
     mode = "max"
     takes_extractor = True
-    version = "1"
+    version = "2"
     column: ClassVar[int]
     """Its column in `neighbour_scores`."""
 
@@ -38,7 +40,7 @@ class NeighbourScore(Score, ABC):
 
     @final
     def statistics(self, real: Features) -> dict[str, Tensor]:
-        return {"radii": real.shared("radii", lambda: squared_radii(real.x))}
+        return {"radii": real.shared("radii", lambda: squared_radii(distinct(real)))}
 
     @final
     def __call__(self, fake: Features, real: Features) -> float:
@@ -91,23 +93,37 @@ def neighbour_scores(fake: Features, real: Features, counts: Tensor) -> list[lis
     `real.statistics` has the squared radii. The largest matrices are [2048, N].
     """
     weights = counts.float().T  # [N, B]
+    x = distinct(real)
     real_radii = real.statistics["radii"]
     fake_radii = squared_radii(fake.x)
     held = torch.zeros(len(fake), device=fake.x.device)
     recalled = torch.zeros(len(counts), device=fake.x.device)
     covered = torch.zeros(len(counts), device=fake.x.device)
-    for start in range(0, len(real), ROWS):
+    for start in range(0, len(x), ROWS):
         rows = slice(start, start + ROWS)
-        distances = squared_distances(real.x[rows], fake.x)
+        distances = squared_distances(x[rows], fake.x)
         in_real = (distances < real_radii[rows, None]).float()
         held += in_real.sum(0)
         covered += (in_real @ weights > 0).sum(0)
         recalled += ((distances < fake_radii).float() @ weights > 0).sum(0)
     precision = (held > 0).float() @ weights / len(fake)
     density = held @ weights / (NEAREST * len(fake))
-    columns = (precision, recalled / len(real), density, covered / len(real))
+    columns = (precision, recalled / len(x), density, covered / len(x))
     found: list[list[float]] = torch.stack(columns, 1).tolist()
     return found
+
+
+def distinct(real: Features) -> Tensor:
+    """The features of real samples without copies, [M, d], in their order."""
+
+    def first_of_each() -> Tensor:
+        _, which = torch.unique(real.x, dim=0, return_inverse=True)
+        places = torch.arange(len(which), device=which.device)
+        first = torch.full_like(which, len(which)).scatter_reduce(0, which, places, "amin")
+        return real.x[first[first < len(which)].sort().values]
+
+    x: Tensor = real.shared("distinct", first_of_each)
+    return x
 
 
 def squared_radii(x: Tensor) -> Tensor:

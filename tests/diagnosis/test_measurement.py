@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from trees import small
 from gansweep.assembly import build_module, condition_of, load_samples
 from gansweep.data.base import Samples
 from gansweep.diagnosis.batch import FixedBatch, draw
-from gansweep.diagnosis.measurement import measure
+from gansweep.diagnosis.measurement import _variety, measure
 from gansweep.latent import Latent
 from gansweep.modules.alternating import AlternatingModule
 from tests.modules.game import make, nets
@@ -197,6 +198,16 @@ def test_variety_against_the_data() -> None:
     assert collapsed["energy_distance"] == pytest.approx(math.sqrt(2) - 1, abs=0.02)
     far = of(1.0, 100.0)
     assert far["energy_distance"] == pytest.approx(200 / (2 / math.sqrt(math.pi)) - 2, rel=0.03)
+
+
+def test_data_that_lie_far_from_0_are_as_near_to_one_another() -> None:
+    """In single precision: what is far off loses digits, but not all of them."""
+    rng = torch.Generator().manual_seed(5)
+    real, fake = torch.randn(2, 500, 1, generator=rng) + 1e4
+    on = replace(batch(real.double()), real=real)
+
+    values = _variety(fake, on)
+    assert abs(values["energy_distance"].item()) < 0.05
 
 
 def test_classes_that_are_covered() -> None:

@@ -40,3 +40,12 @@ def test_forgetting_begins_anew() -> None:
     stall.forget()
     assert stall.state_dict() == Stall().state_dict()
     assert stall.after(5.0, g_step=20) == 0
+
+
+def test_a_worse_distance_below_zero_is_no_progress() -> None:
+    """The unbiased estimate may be below 0 where G has the data's distribution."""
+    stall = Stall()
+    assert stall.after(-0.0100, g_step=10) == 0
+    assert stall.after(-0.0097, g_step=20) == 0.5
+    assert stall.after(-0.0104, g_step=40) == 0.75
+    assert stall.after(-0.0106, g_step=50) == 0

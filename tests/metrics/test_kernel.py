@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gansweep.dataspec import DataSpec
+from gansweep.errors import ConfigError
 from gansweep.metrics import kernel
+from gansweep.metrics.base import Subject
+from gansweep.metrics.extractors.raw import Raw
 from gansweep.metrics.features import Features
 from gansweep.metrics.kernel import KernelDistance
 from metrics.judged import build, judge, known
@@ -54,3 +58,14 @@ def test_bootstrap_samples_are_those_of_their_draws():
     counts = torch.tensor([[1, 1, 1, 1, 1, 1], [0, 2, 1, 0, 3, 0]])
     drawn = [pair_by_pair(fake.repeat_interleave(row, 0), real.x) for row in counts]
     assert score.resampled(Features(fake), real, counts) == pytest.approx(drawn, rel=1e-9)
+
+
+def test_vectors_without_bounds_are_refused():
+    """The cube of what lies far off is larger than any difference: the worst G would rank first."""
+    for shape, refused in (((2,), True), ((1, 8, 8), False)):
+        spec = DataSpec(shape)
+        if not refused:
+            KernelDistance(Subject(spec), Raw(spec))
+            continue
+        with pytest.raises(ConfigError, match=r"kd needs features with bounds.*use swd or fd/raw"):
+            KernelDistance(Subject(spec), Raw(spec))

@@ -86,3 +86,12 @@ def test_bootstrap_samples():
         assert values[0] == pytest.approx(whole, rel=1e-6)
         if cls in (Recall, Coverage):
             assert values[1] < whole / 2
+
+
+def test_a_copy_of_a_real_sample_is_no_neighbour_of_it():
+    """As where the data are fewer than the reference, which then takes some of them again."""
+    real, fake = points(100, 3), points(300, 3, 1)
+    again = real[torch.randint(100, (900,), generator=torch.Generator().manual_seed(2))]
+    for cls in ALL.values():
+        with_copies = judge(cls, fake, torch.cat([real, again]))
+        assert with_copies == judge(cls, fake, real) > 0.5
