@@ -130,9 +130,10 @@ KEYS = ("preset", *SECTIONS, *SCALARS)
 ROLES = ("discriminator", "generator")
 
 _DEFAULT_DATA = "mnist5k"
-_NOT_IDENTITY = (
+NOT_IDENTITY = (
     "budget", "samples", "score", "log", "checkpoint", "diagnosis", "device", "compile",
 )  # fmt: skip
+"""Parts of a trial's tree that do not decide what it learns: trials that differ in them are one."""
 
 
 @final
@@ -190,20 +191,26 @@ class TrialConfig:
         """
         return self._identity[1]
 
+    @property
+    def recipe(self) -> str:
+        """As `key`, over all but the seed: trials of one recipe differ by chance alone."""
+        return self._identity[2]
+
     @cached_property
-    def _identity(self) -> tuple[str, str]:
-        """Key and shape, of one tree."""
+    def _identity(self) -> tuple[str, str, str]:
+        """Key, shape and recipe, of one tree."""
         tree = self.to_dict()
-        kept = {name: part for name, part in tree.items() if name not in _NOT_IDENTITY}
+        kept = {name: part for name, part in tree.items() if name not in NOT_IDENTITY}
         key = _digest({"format": KEY_FORMAT, **kept})
-        del tree["seed"]
+        del tree["seed"], kept["seed"]
+        recipe = _digest({"format": KEY_FORMAT, **kept})
         tree["model"] = _without_floats(tree["model"])
         tree["ema"] = self.ema.decay > 0
         tree["optimizer"] = [
             (_without_floats(part.to_dict()), repr(part.cls(part.settings).rule))
             for part in (self.d_optimizer, self.g_optimizer)
         ]
-        return key, _digest(tree)
+        return key, _digest(tree), recipe
 
     @property
     def score_every(self) -> int:

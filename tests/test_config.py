@@ -456,3 +456,13 @@ def test_a_diagnosis_is_no_part_of_the_identity():
 )
 def test_mistakes_in_a_diagnosis(section, words):
     assert any(words in str(problem) for problem in refused(gan(diagnosis=section)))
+
+
+def test_trials_of_one_recipe_differ_in_their_seed_alone():
+    """Beside what does not decide what they learn, as in their keys."""
+    one = of_shape()
+    for change in ({"seed": 7}, {"seed": 7, "budget": {"g_steps": 9}}):
+        assert of_shape(**change).recipe == one.recipe
+        assert of_shape(**change).key != one.key
+    assert of_shape(network={"name": "mlp", "width": 99}).recipe != one.recipe
+    assert len({one.key, one.shape, one.recipe}) == 3

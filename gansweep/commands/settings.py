@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import MISSING
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from gansweep.components import Catalogue
@@ -70,6 +71,6 @@ def _table(section: str, schema: type[Any]) -> Table:
         bounds = field.metadata.get("bounds", {})
         limits = ", ".join(f"{SIGNS[name]} {bound:g}" for name, bound in bounds.items())
         kind = str(field.type).replace("Literal", "one of ").replace("'", "").replace('"', "")
-        valid = f"{kind} {limits}".strip()
-        table.add_row(field.name, shown, valid, field.metadata.get("help", ""))
+        words = (field.name, shown, f"{kind} {limits}".strip(), field.metadata.get("help", ""))
+        table.add_row(*map(escape, words))  # rich takes [a, b] for markup
     return table

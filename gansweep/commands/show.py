@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,11 @@ from typing import Any, cast, final
 from rich.console import Console
 from rich.markup import escape
 
-from gansweep.errors import ConfigError, nearest
+from gansweep.errors import ConfigError, is_full_disk, nearest
 from gansweep.metrics.fingerprint import Fingerprint, from_tags, score_of
 from gansweep.report.contact_sheet import write_contact_sheet
 from gansweep.report.groups import grouped
-from gansweep.report.ranking import Mode, check_comparable, rank
+from gansweep.report.ranking import Mode, PointResult, check_comparable, rank
 from gansweep.report.table import group_table, ranked_table
 from gansweep.tracking.mlflow import MlflowStore, TrialRecord, tracking_uri
 
@@ -40,6 +41,10 @@ class Recorded:
     def point(self) -> dict[str, Any]:
         point: dict[str, Any] = json.loads(self.record.tags.get("point", "{}"))
         return point
+
+    @property
+    def recipe(self) -> str:
+        return self.record.tags.get("recipe", "")
 
     @property
     def seed(self) -> int:
@@ -87,6 +92,25 @@ def _metric(word: str, logged: Sequence[str], *, at: str) -> str:
     raise ConfigError.single(at, f"no trial has {word!r}", nearest(word, logged))
 
 
+def _write_sheet(
+    sheet: Path, results: Sequence[PointResult], metric: str, store: MlflowStore
+) -> bool:
+    """Whether there was a grid to write."""
+    try:
+        return write_contact_sheet(sheet, results, metric=metric, picture=store.last_image)
+    except OSError as error:
+        if is_full_disk(error) or error.filename is None:
+            raise
+        what = f"cannot be written: {error.strerror}"
+        raise ConfigError.single(f"--sheet {sheet}", what, "name another file") from None
+
+
+def _of_several_files(results: Sequence[PointResult]) -> int:
+    """How many rows stand for points that have another row too, since the file was changed."""
+    points = Counter(json.dumps(result.trials[0].point, sort_keys=True) for result in results)
+    return sum(count for count in points.values() if count > 1)
+
+
 def show_command(
     name: str,
     *,
@@ -103,6 +127,8 @@ def show_command(
     scores: further metrics, parted by commas, each a column. by: keys, parted by commas; then the
     medians over the points that have the same values of these are printed instead.
     """
+    if sheet is not None and (not sheet.name or sheet.is_dir()):
+        raise ConfigError.single("--sheet", f"{sheet} is a folder", "name a .png file")
     if mode not in (None, "min", "max"):
         raise ConfigError.single("--mode", f"is {mode!r}", "min or max")
     store = MlflowStore(tracking_uri(uri))
@@ -121,9 +147,7 @@ def show_command(
         modes.setdefault(each, _mode_of(each, trials) or "min")
     keys = _listed(by)
     groups = grouped(results, keys=keys, modes=modes) if keys else []
-    written = sheet is not None and write_contact_sheet(
-        sheet, results, metric=metric, picture=store.last_image
-    )
+    written = sheet is not None and _write_sheet(sheet, results, metric, store)
     if as_json:
         tree = [
             {
@@ -168,6 +192,12 @@ def show_command(
         group_table(groups, keys=keys) if keys else ranked_table(results, metric=metric, also=also)
     )
     console.print(table)
+    if rows := _of_several_files(results):
+        console.print(
+            f"[yellow]note[/]: {rows} rows are of points that were trained under different "
+            "settings beside the swept ones, since the sweep file was changed: give a changed file "
+            "another name to keep them apart"
+        )
     if sheet:
         console.print(f"samples {escape(str(sheet))}" if written else "no trial has samples yet")
     return 0

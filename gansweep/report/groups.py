@@ -11,6 +11,9 @@ from gansweep.errors import ConfigError, nearest
 from gansweep.report.ranking import Mode, PointResult, mean_of
 from gansweep.sweep.params import flatten
 
+UNSET = "-"
+"""In a group's name, for a key that its points do not set."""
+
 
 @final
 @dataclass(frozen=True)
@@ -44,12 +47,12 @@ def grouped(
         if key not in known:
             what = f"no point sets {key!r}"
             raise ConfigError.single("--by", what, nearest(key, sorted(known)))
-    groups: dict[str, list[PointResult]] = {}
+    groups: dict[tuple[str, ...], list[PointResult]] = {}
     for result in results:
         point = flatten(result.trials[0].point)
-        name = " ".join(str(point[key]) for key in keys if key in point)
-        groups.setdefault(name, []).append(result)
-    made = [_group(name, points, modes) for name, points in groups.items()]
+        values = tuple(str(point[key]) if key in point else UNSET for key in keys)
+        groups.setdefault(values, []).append(result)
+    made = [_group(" ".join(values), points, modes) for values, points in groups.items()]
     first, mode = next(iter(modes.items()))
     return sorted(made, key=lambda group: _badness(group.medians[first], mode))
 

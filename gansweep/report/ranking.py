@@ -22,6 +22,8 @@ class Standing(Protocol):
     @property
     def point(self) -> Mapping[str, Any]: ...
     @property
+    def recipe(self) -> str: ...
+    @property
     def seed(self) -> int: ...
     @property
     def state(self) -> str: ...
@@ -95,7 +97,8 @@ def mean_of(trials: Iterable[Standing], metric: str) -> tuple[float | None, floa
     mean = sum(values) / len(values)
     if len(values) == 1:
         return mean, None
-    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    offsets = [value - mean for value in values]
+    variance = sum(each * each for each in offsets) / (len(values) - 1)  # ** would raise: too large
     return mean, math.sqrt(variance / len(values))
 
 
@@ -148,10 +151,14 @@ def rank(
 
 
 def by_point(trials: Iterable[Standing], *, metric: str) -> list[PointResult]:
-    """Points in their order, not ranked."""
-    points: dict[str, list[Standing]] = {}
+    """Points in their order, not ranked.
+
+    Trials of one point that were trained under other settings beside it are not averaged.
+    """
+    points: dict[tuple[str, str], list[Standing]] = {}
     for trial in trials:
-        points.setdefault(json.dumps(trial.point, sort_keys=True), []).append(trial)
+        point = json.dumps(trial.point, sort_keys=True)
+        points.setdefault((point, trial.recipe), []).append(trial)
     return [_result(group, metric) for group in points.values()]
 
 

@@ -304,6 +304,7 @@ class SweepDriver(Driver):
             **self._tags,
             "seed": str(trial.seed),
             "point": json.dumps(trial.point),
+            "recipe": trial.config.recipe,
             "state": "waiting",
             "reason": "",
         }

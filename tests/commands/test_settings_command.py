@@ -18,3 +18,14 @@ def test_rules_are_listed_and_shown(gansweep: Gansweep) -> None:
     assert [line.split()[0] for line in out.splitlines() if line.split()][-6:] == [
         "every", "samples", "grace", "patience", "stop", "rules",
     ]  # fmt: skip
+
+
+def test_the_words_that_a_setting_takes_are_shown(gansweep: Gansweep) -> None:
+    for section, words in {
+        "search": "one of [grid, random, tpe]",
+        "resources": "one of [auto, interleaved, stacked]",
+        "model.gan": "one of [non_saturating, minimax]",
+    }.items():
+        code, out, _ = gansweep("settings", section)
+        assert code == 0
+        assert words in " ".join(out.split()), section

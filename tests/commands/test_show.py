@@ -29,6 +29,7 @@ def record(
     seed: int = 0,
     state: str = "completed",
     grey: int | None = None,
+    recipe: str = "",
     fingerprint: dict[str, str] | None = None,
 ) -> str:
     experiment = store.experiment("s")
@@ -37,12 +38,12 @@ def record(
     run_id = store.trial_run(
         experiment,
         parent,
-        f"key-{clip}-{seed}",
+        f"key-{clip}-{seed}{recipe}",
         f"clip={clip} seed={seed}",
         {"model.clip": clip},
         {
             "point": json.dumps(point), "seed": str(seed), "state": state,
-            "g_steps": "30", "reason": "",
+            "g_steps": "30", "reason": "", "recipe": recipe,
         },
     )  # fmt: skip
     folder = Path(store.uri.removeprefix("sqlite:///")).parent / "trials" / run_id
@@ -185,6 +186,35 @@ def test_sheet(filled: MlflowStore, gansweep: Gansweep, tmp_path: Path) -> None:
     with Image.open(path) as sheet:
         found = [sheet.getpixel((MARGIN + i * (CELL + MARGIN), MARGIN))[0] for i in (0, 1)]
     assert found == [100, 200]  # the best first
+
+
+def test_trials_of_a_changed_file_are_not_averaged(store: MlflowStore, gansweep: Gansweep) -> None:
+    """One of another width, say, has the same point."""
+    record(store, {"clip": 0.1}, 0.1, recipe="before")
+    record(store, {"clip": 0.1}, 0.3, seed=1, recipe="before")
+    record(store, {"clip": 0.1}, 0.9, recipe="since")
+    record(store, {"clip": 0.2}, 0.5, recipe="other point")
+    code, out, _ = gansweep("show", "s", "--tracking-uri", store.uri)
+    assert code == 0
+    rows = [line.split() for line in out.splitlines()[1:4]]
+    assert [(row[1], row[-2]) for row in rows] == [
+        ("clip=0.1", "2"), ("clip=0.2", "1"), ("clip=0.1", "1"),
+    ]  # fmt: skip
+    assert all(value in row for row, value in zip(rows, ("0.2", "0.5", "0.9"), strict=True))
+    assert "note: 2 rows are of points that were trained under different settings" in out
+
+
+def test_a_sheet_is_a_file(filled: MlflowStore, gansweep: Gansweep, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for sheet, words in (
+        (tmp_path, "is a folder"), (Path("."), "is a folder"),
+        (tmp_path / "file" / "x.png", "cannot be written"),
+    ):  # fmt: skip
+        code, out, err = gansweep("show", "s", "--tracking-uri", filled.uri, "--sheet", sheet)
+        assert (code, out) == (2, ""), err
+        assert "--sheet" in err
+        assert words in err
+    assert sorted(p.name for p in tmp_path.parent.glob(f".{tmp_path.name}*")) == []
 
 
 def test_trials_of_train_are_not_averaged(

@@ -55,7 +55,15 @@ def test_a_point_without_a_value_is_worse_than_all() -> None:
 def test_several_keys_within_sections_and_beside_them() -> None:
     values = [(GAN, 1.0), (MINIMAX, 2.0), (WGAN, 3.0)]
     found = table(values, ["model.name", "model.loss", "model.clip"])
-    assert [name for name, *_ in found] == ["gan", "gan minimax", "wgan 0.1"]
+    assert [name for name, *_ in found] == ["gan - -", "gan minimax -", "wgan - 0.1"]
+
+
+def test_values_of_different_keys_are_no_group() -> None:
+    adam, sgd = {"optimizer.beta1": 0.5}, {"optimizer.momentum": 0.5}
+    found = table([(adam, 1.0), (sgd, 9.0)], ["optimizer.beta1", "optimizer.momentum"])
+    assert [(name, count, median) for name, count, _, median, _ in found] == [
+        ("0.5 -", 1, 1.0), ("- 0.5", 1, 9.0),
+    ]  # fmt: skip
 
 
 def test_seeds_are_averaged_first() -> None:

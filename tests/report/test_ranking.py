@@ -44,6 +44,11 @@ def test_one_seed_has_no_error_and_its_own_name() -> None:
     assert (result.mean, result.error, result.name) == (1.0, None, "clip=a seed=0")
 
 
+def test_values_whose_squares_are_no_numbers() -> None:
+    (result,) = rank([entry("a", 1e200), entry("a", -1e200, seed=1)], metric="m", mode="min")
+    assert (result.mean, result.error) == (0.0, math.inf)
+
+
 def test_min_and_max() -> None:
     entries = [entry("a", 2.0), entry("b", 1.0), entry("c", 3.0)]
     assert order(entries) == ["b", "a", "c"]

@@ -192,6 +192,7 @@ def test_a_pack_is_told_all_of_its_trials(tmp_path: Path) -> None:
         tags = one.store.tags[told.run_id]
         assert (tags["host"], tags["state"], tags["seed"]) == ("here", "waiting", "0")
         assert json.loads(tags["point"]) == trial.point
+        assert tags["recipe"] == trial.config.recipe
         assert ("warning" in tags) == (trial is one.trials[0])
     assert Plan.load(one.plan.path, one.sweep.name).entries == one.plan.entries
     assert one.states() == ["running"] * 2
