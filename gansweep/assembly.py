@@ -135,22 +135,23 @@ def advise(config: TrialConfig, discriminator: nn.Module) -> list[str]:
 def fitting(config: TrialConfig, spec: DataSpec) -> nn.Module:
     """A discriminator without memory; ConfigError where networks and data do not fit.
 
-    Builds both networks on torch's meta device and passes a batch of two through them, so that a
-    wrong shape is found before anything is launched.
+    Builds both networks on torch's meta device and passes a batch of two through them, or of one
+    where training has no more, so that a wrong shape is found before anything is launched.
     """
     _check_pac(config)
+    size = config.data.settings.batch_size
+    n, judged_at_once = min(2, size), min(2, size // config.model.settings.pac)
     where = "trial.network"
     formulation = config.model.cls.mathematics(config.model.settings)
     try:
         with torch.device("meta"):
             generator, discriminator = build_networks(config, spec)
-            labels = _example_labels(condition_of(config, spec))
-            z = torch.empty(2, config.latent.dim)
+            labels = _example_labels(condition_of(config, spec), n)
+            z = torch.empty(n, config.latent.dim)
             fake = generator(z, labels)
             _, judged = config.model.cls.play(generator, fake, z, labels)
-            logits = discriminator(
-                formulation.packed(judged.repeat_interleave(formulation.pac, 0)), labels
-            )
+            packs = judged[:judged_at_once].repeat_interleave(formulation.pac, 0)
+            logits = discriminator(formulation.packed(packs), labels)
             codes = generator.encoder(fake) if isinstance(generator, EncodingGenerator) else z
     except ConfigError:
         raise
@@ -161,15 +162,15 @@ def fitting(config: TrialConfig, spec: DataSpec) -> nn.Module:
             f"{type(error).__name__}: {error}",
         ) from error
     for what, tensor, expected in (
-        ("generator", fake, (2, *spec.shape)),
-        ("encoder", codes, (2, config.latent.dim)),
-        ("discriminator", logits, (2,)),
+        ("generator", fake, (n, *spec.shape)),
+        ("encoder", codes, (n, config.latent.dim)),
+        ("discriminator", logits, (judged_at_once,)),
     ):
         if tuple(tensor.shape) != expected:
             raise ConfigError.single(
                 where,
                 f"the {what} of {config.network.name} gives {tuple(tensor.shape)} for a batch of "
-                f"two, must give {expected}",
+                f"{'two' if expected[0] == 2 else 'one'}, must give {expected}",
             )
     return discriminator
 
@@ -205,9 +206,9 @@ def check_engine(config: TrialConfig, spec: DataSpec, *, stacked: bool) -> None:
         raise ConfigError(problems)
 
 
-def _example_labels(condition: Condition | None) -> Tensor | None:
+def _example_labels(condition: Condition | None, n: int) -> Tensor | None:
     if condition is None:
         return None
     if condition.kind == "class":
-        return torch.zeros(2, dtype=torch.int64)
-    return torch.zeros(2, condition.size)
+        return torch.zeros(n, dtype=torch.int64)
+    return torch.zeros(n, condition.size)

@@ -145,3 +145,22 @@ def test_weights_depend_on_the_seed():
 def test_samples_are_the_datas():
     samples = load_samples(small("gan", "mlp", "ring8"))
     assert samples.x.shape == (400, 2)
+
+
+def test_networks_are_tried_on_no_more_samples_than_training_has():
+    """BatchNorm cannot normalise one sample by itself, which two would hide."""
+    for data, network in (
+        ({"batch_size": 1}, {"generator_norm": "batch"}),
+        ({"batch_size": 1}, {"discriminator_norm": "batch"}),
+    ):
+        config = small("gan", "mlp", "digits", data=data, network=network)
+        with pytest.raises(ConfigError, match=r"trial\.network.*more than 1 value per channel"):
+            check_fit(config, DataSpec((1, 8, 8)))
+    norm = {"discriminator_norm": "batch"}
+    packed = {"model": {"pac": 4}, "network": norm}
+    with pytest.raises(ConfigError, match="more than 1 value per channel"):
+        check_fit(
+            small("gan", "mlp", "digits", data={"batch_size": 4}, **packed), DataSpec((1, 8, 8))
+        )
+    check_fit(small("gan", "mlp", "digits", data={"batch_size": 8}, **packed), DataSpec((1, 8, 8)))
+    check_fit(small("gan", "mlp", "digits", data={"batch_size": 1}), DataSpec((1, 8, 8)))

@@ -13,6 +13,9 @@ MOST = 20_000_000
 _NODE = 20
 """What a value counts beside its characters."""
 
+NESTED = re.compile(r"\$\{[^}]*\$\{")
+"""The beginning of an interpolation within another one, which may double at every level."""
+
 _INTERPOLATION = re.compile(r"\$\{([^${}]*)\}")
 _WORD = re.compile(r"[^\s.:,\[\]]+")
 

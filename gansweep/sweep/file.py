@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gansweep.errors import ConfigError, Problem, nearest
 from gansweep.redaction import secret_keys
 from gansweep.settings import fill, setting
-from gansweep.sweep.expansion import MOST, spelt_out
+from gansweep.sweep.expansion import MOST, NESTED, spelt_out
 from gansweep.sweep.limits import LIMITS, Limits, read_limits
 from gansweep.sweep.space import DOMAINS, Space, apply, parse_space
 
@@ -356,6 +356,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """The mapping in a YAML text; ConfigError names `where`, the line and the column."""
     try:
+        if nested := NESTED.search(text):  # whose size cannot be told
+            what = f"has an interpolation within another one: {nested[0][:60]}"
+            raise ConfigError.single(where, what, "write out the key that it leads to")
         if spelt_out(text) > MOST:
             what = "is far too large once its aliases and interpolations are spelt out"
             raise ConfigError.single(where, what, "let fewer of them refer to one another")

@@ -266,7 +266,7 @@ class TreeParzen(Proposals):
             direction="minimize" if sweep.search.mode == "min" else "maximize",
             sampler=optuna.samplers.TPESampler(
                 # Other draws than those that gave the earlier points.
-                seed=sweep.search.seed + len(again),
+                seed=(sweep.search.seed + len(again)) % 2**32,  # Optuna takes no larger ones
                 constant_liar=True,
                 n_startup_trials=10,
             ),

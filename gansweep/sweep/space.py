@@ -60,6 +60,10 @@ class Domain(ABC):
         low, high = self.probes()
         return value if isinstance(value, (int, float)) and low <= value <= high else None
 
+    def takes(self, value: Any) -> bool:
+        """Whether `value` is one of those that it has one by one, so that it may be equal to it."""
+        return False
+
     @abstractmethod
     def probes(self) -> list[Any]:
         """Values that together show every mistake in the domain: all options, or both ends."""
@@ -85,6 +89,9 @@ class _Options(Domain):
 
     def inverse(self, value: Any) -> Any:
         return self.options.index(value) if value in self.options else None
+
+    def takes(self, value: Any) -> bool:
+        return value in self.options
 
     def probes(self) -> list[Any]:
         return list(self.options)
@@ -118,6 +125,8 @@ class _Interval(Domain):
         low, high = (_number(value) for value in values)
         if not low < high:
             raise ValueError(f"needs low < high, got [{low}, {high}]")
+        if math.isinf(high - low):
+            raise ValueError(f"[{low}, {high}] is too wide for floating-point numbers")
         return cls(low, high)
 
     def perturb(self, value: float, rng: random.Random) -> float:
@@ -191,6 +200,9 @@ class RandInt(Domain):
         """At least 1 away from `value`, unless that is beyond the bounds."""
         return min(max(_moved(value, rng), self.low), self.high)
 
+    def takes(self, value: Any) -> bool:
+        return isinstance(value, int) and self.low <= value <= self.high
+
     def probes(self) -> list[Any]:
         return [self.low, self.high]
 
@@ -230,6 +242,10 @@ class QUniform(Domain):
             return None
         steps = round((value - self.low) / self.step)
         return steps if math.isclose(self._value(steps), value, abs_tol=1e-12) else None
+
+    def takes(self, value: Any) -> bool:
+        steps = self.inverse(value)
+        return steps is not None and self._value(steps) == value
 
     def probes(self) -> list[Any]:
         return [self._value(0), self._value(self._steps)]
@@ -381,11 +397,13 @@ class Space:
     def reach(self, target: Axis, turn: int = 0) -> Assignment | None:
         """A point of the axes before `target` under which it applies; None where it never does."""
         before = self.axes[: self.axes.index(target)]
-        deciding, keys = set(), list(target.when)
+        deciding: dict[str, list[Any]] = {}  # axes, with what conditions ask of them
+        conditions = dict(target.when)
         for axis in reversed(before):
-            if any(_touches(key, axis.keys) or _within(key, axis.keys) for key in keys):
-                deciding.add(axis.name)
-                keys.extend(axis.when)
+            if any(_touches(key, axis.keys) or _within(key, axis.keys) for key in conditions):
+                deciding[axis.name] = list(conditions.get(axis.name, ()))
+                for key, values in axis.when.items():
+                    conditions[key] = (*conditions.get(key, ()), *values)
         paths = self._paths({}, before, deciding, turn)
         return next((point for point in paths if self._applies(target, point)), None)
 
@@ -398,7 +416,7 @@ class Space:
         return problem
 
     def _paths(
-        self, point: Assignment, axes: Sequence[Axis], deciding: set[str], turn: int
+        self, point: Assignment, axes: Sequence[Axis], deciding: Mapping[str, list[Any]], turn: int
     ) -> Iterator[Assignment]:
         if not axes:
             yield point
@@ -407,7 +425,9 @@ class Space:
         values: list[Any] = [None]
         if self._applies(axis, point):
             values = axis.domain.probes()
-            if axis.name not in deciding:
+            if axis.name in deciding:
+                values += [each for each in deciding[axis.name] if axis.domain.takes(each)]
+            else:
                 values = [values[turn % len(values)]]
             values = [axis.assign(value) for value in values]
         for assigned in values:
@@ -490,7 +510,8 @@ def _idle_axes(space: Space) -> Iterator[Problem]:
         settable = {key for other in space.axes for key in other.keys}
         for key in axis.when:
             if not (_touches(key, settable) or lookup_tree(space.base, key) is not None):
-                what = f"nothing sets {key!r}, neither trial nor space"
+                what = f"nothing in the file sets {key!r}, neither trial nor space (what a preset "
+                what += "or a variant has by itself does not count)"
                 yield Problem(f"space.{axis.name}.when", what, nearest(key, sorted(settable)))
                 break
         else:

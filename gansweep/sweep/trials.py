@@ -11,7 +11,7 @@ from typing import Any, final
 from torch import nn
 
 from gansweep.assembly import advise, build_trial_scores, check_engine, fitting, load_samples
-from gansweep.config import ROLES, TrialConfig, resolve
+from gansweep.config import NOT_IDENTITY, ROLES, TrialConfig, resolve
 from gansweep.dataspec import DataSpec
 from gansweep.errors import ConfigError, Problem, nearest
 from gansweep.sweep.file import Sweep
@@ -126,7 +126,7 @@ def planned(sweep: Sweep, *, listed: bool | None = None) -> list[Trial]:
     if search.method == "tpe" and search.scheduler == "pbt":
         what = "tpe chooses settings by how trials end, which pbt changes in mid-training"
         raise ConfigError.single("search.method", what, "random or grid, or another scheduler")
-    problems: list[Problem] = []
+    problems = list(_vain_axes(sweep))
     listed = is_listed(sweep) if listed is None else listed
     points = _distinct(points_of(sweep)) if listed else list(space.probes()) or [{}]
     # What decides on mistakes is not the seed; a large sweep may be one of seeds alone.
@@ -149,6 +149,15 @@ def planned(sweep: Sweep, *, listed: bool | None = None) -> list[Trial]:
     if problems:
         raise ConfigError(problems)
     return trials
+
+
+def _vain_axes(sweep: Sweep) -> Iterator[Problem]:
+    """Axes over what does not decide what a trial learns: all their values are one trial."""
+    for axis in sweep.space.axes:
+        if all(key.partition(".")[0] in NOT_IDENTITY for key in axis.keys):
+            what = f"{' and '.join(sorted(axis.keys))} does not change what a trial learns, so that"
+            what += " all its values are the same trial"
+            yield Problem(f"space.{axis.name}", what, "make a sweep of each value, named apart")
 
 
 def _distinct(points: Iterable[Assignment]) -> list[Assignment]:

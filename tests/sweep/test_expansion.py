@@ -86,6 +86,17 @@ def test_a_bomb_in_an_override_is_refused(tmp_path: Path) -> None:
     assert "is far too large once" in problem
 
 
+def test_an_interpolation_within_another_is_refused(tmp_path: Path) -> None:
+    """Each level doubles what the one below has, and no size of it can be told beforehand."""
+    levels = [
+        f"v{i}: '${{${{k{i + 1}}}}}${{${{k{i + 1}}}}}'\nk{i + 1}: v{i + 1}" for i in range(40)
+    ]
+    began = time.monotonic()
+    (problem,) = mistakes(tmp_path, "\n".join([*levels, "v40: xxxxxxxxxx"]))
+    assert "has an interpolation within another one: ${${" in problem
+    assert time.monotonic() - began < 5
+
+
 def test_what_sweeps_really_hold_is_far_below(tmp_path: Path) -> None:
     files = sorted(SWEEPS.glob("*.yaml"))
     assert len(files) >= 5

@@ -429,6 +429,16 @@ def test_tpe_is_deterministic(tmp_path: Path) -> None:
     assert {t.key for t in search(other, Plan(tmp_path / "p", "s"))}.isdisjoint(t.key for t in one)
 
 
+def test_tpe_takes_any_seed_that_other_searches_take(tmp_path: Path) -> None:
+    """Optuna takes those below 2^32, and a resumed search adds its points to it."""
+    sweep = tpe(tmp_path, LR, samples=3)
+    for seed in (2**32 - 2, 2**40):
+        large = load(tmp_path, sweep.to_yaml(), [f"search.seed={seed}"])
+        plan = Plan(tmp_path / f"{seed}.json", "s")
+        assert len(search(large, plan, stop=2)) == 2
+        assert len(search(large, plan)) == 1
+
+
 @pytest.mark.parametrize("workers", [1, 4])
 def test_finished_search_trains_nothing_again(tmp_path: Path, workers: int) -> None:
     sweep = tpe(tmp_path, LR, samples=16)

@@ -169,6 +169,7 @@ REFUSED = [
     ("uniform", [0, "x"], "'x'"),
     ("uniform", [0, float("inf")], "finite"),
     ("uniform", [0, True], "finite numbers"),
+    ("uniform", [-1.7e308, 1.7e308], "too wide"),
     ("loguniform", [0, 1], "low > 0"),
     ("loguniform", [-1, 1], "low > 0"),
     ("randint", [1.5, 2], "whole"),
@@ -315,9 +316,12 @@ def test_condition_on_the_trial_and_on_a_swept_section() -> None:
 @pytest.mark.parametrize(
     ("when", "words"),
     [
-        ({"model.nmae": "wgan"}, r"nothing sets 'model.nmae'.*did you mean 'model.name'"),
+        ({"model.nmae": "wgan"}, r"nothing in the file sets 'model.nmae'.*mean 'model.name'"),
         ({"model.name": "wgna"}, r"never holds: model.name: \['wgna'\]"),
-        ({"model.name": "wgan", "network.name": "mlp"}, "nothing sets 'network.name'"),
+        (
+            {"model.name": "wgan", "network.name": "mlp"},
+            "nothing in the file sets 'network.name'.* a preset",
+        ),
         ("wgan", "must be like"),
     ],
 )
@@ -327,6 +331,27 @@ def test_condition_that_never_holds_is_refused(when: Any, words: str) -> None:
     assert len(found) == 1
     assert found[0].startswith("space.model.clip.when: ")
     assert re.search(words, found[0])
+
+
+REACHED = [
+    ({"randint": [1, 5]}, 3, True),
+    ({"randint": [1, 5]}, 6, False),
+    ({"randint": [1, 5]}, 2.5, False),
+    ({"quniform": [0, 1, 0.25]}, 0.5, True),
+    ({"quniform": [0, 1, 0.25]}, 0.3, False),
+    ({"uniform": [0, 1]}, 0.3, False),
+]
+
+
+@pytest.mark.parametrize(("body", "value", "holds"), REACHED)
+def test_condition_on_a_value_between_the_ends(body: Any, value: Any, holds: bool) -> None:
+    deciding = "model.n_critic"
+    tree = {deciding: body, "model.clip": {"choice": [7, 8], "when": {deciding: value}}}
+    third = {"model.burst_first": {"choice": [1], "when": {"model.clip": 8}}}
+    for whole in (tree, {**tree, **third}):
+        found = refusals(whole)
+        assert bool(found) is not holds, found
+        assert all("never holds: model." in each for each in found)
 
 
 def test_conditions_in_a_circle_are_refused() -> None:

@@ -252,7 +252,6 @@ FIXED = [
     ("model.clip_timing", {"grid": ["before", "after"]}, "model.clip_timing"),
     ("model.clip_normalisation", {"grid": [True, False]}, "model.clip_normalisation"),
     ("data.batch_size", {"grid": [8, 16]}, "data.batch_size"),
-    ("budget.g_steps", {"grid": [20, 40]}, "budget.g_steps"),
     ("ema.decay", {"uniform": [0, 0.9]}, "ema.decay"),
     ("precision", {"grid": [32, "bf16"]}, "precision"),
     ("pair", {"grid": [{"model.clip": n, "network.depth": n} for n in (1, 2)]}, "network.depth"),
@@ -265,6 +264,25 @@ def test_pbt_refuses_what_is_fixed(tmp_path: Path, axis: str, body: Any, key: st
     assert found.startswith(f"space.{axis}: {key} cannot change in mid-training")
     assert "take this axis out, or use another scheduler" in found
     assert pbt_mistakes(tmp_path, {axis: body}, scheduler="asha") == []
+
+
+VAIN = [
+    ("budget.g_steps", {"grid": [20, 40]}),
+    ("device", {"choice": ["cpu", "auto"]}),
+    ("how", {"grid": [{"score.samples": n, "log.every": 1} for n in (100, 200)]}),
+]
+
+
+@pytest.mark.parametrize(("axis", "body"), VAIN)
+def test_axes_whose_values_are_one_trial(tmp_path: Path, axis: str, body: Any) -> None:
+    """A key means what is learnt: of trials that differ in their budget one would be trained."""
+    for scheduler in ("none", "asha", "pbt"):
+        (found,) = pbt_mistakes(tmp_path, {**RATE, axis: body}, scheduler=scheduler)
+        assert found.startswith(f"space.{axis}: ")
+        assert "does not change what a trial learns" in found
+        assert "make a sweep of each value" in found
+    pair = {"grid": [{"model.clip": c, "budget.g_steps": n} for c, n in ((0.1, 20), (0.2, 40))]}
+    assert pbt_mistakes(tmp_path, {"pair": pair}, scheduler="none") == []
 
 
 def test_pbt_refuses_options_of_different_keys_and_moving_conditions(tmp_path: Path) -> None:
