@@ -300,6 +300,54 @@ def explain(
 
 
 @app.command()
+def sample(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="A sweep's name, for its best trial, or a checkpoint file (.pt).", metavar="WHAT"
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="A new folder, for PNG files; or a file .npz, for an array."
+        ),
+    ],
+    count: Annotated[int, typer.Option(help="How many.", min=1)] = 64,
+    seed: Annotated[int, typer.Option(help="Of the latents.", min=0)] = 0,
+    label: Annotated[
+        int | None,
+        typer.Option(help="Of this class alone; else each class in turn.", show_default=False),
+    ] = None,
+    trial: Annotated[
+        str | None,
+        typer.Option(help="Of the sweep's trial with this key.", show_default=False),
+    ] = None,
+    tracking_uri: Uri = None,
+    root: Root = RUNS,
+    trusted_only: TrustedOnly = False,
+) -> None:
+    """Write samples of a trained generator: of the best step where one was kept."""
+    from gansweep.imports import importing
+
+    with importing():
+        from gansweep.commands.sample import sample_command
+
+    raise typer.Exit(
+        sample_command(
+            what,
+            out=out,
+            count=count,
+            seed=seed,
+            label=label,
+            trial=trial,
+            uri=tracking_uri,
+            root=root,
+        )
+    )
+
+
+@app.command()
 def show(
     name: Name,
     tracking_uri: Uri = None,

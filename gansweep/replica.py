@@ -49,6 +49,7 @@ from gansweep.diagnosis.court import Court
 from gansweep.drafts import remove_drafts
 from gansweep.errors import ConfigError, Problem, in_one_line
 from gansweep.evaluation import Evaluation
+from gansweep.generator import about
 from gansweep.memory import OUT_OF_MEMORY, ran_out
 from gansweep.progress import (
     RUN_STATUS,
@@ -180,6 +181,7 @@ class Replica:
         self.engine: dict[str, Any] | None = None
         self._tree: Mapping[str, Any] | None = None
         self.saved = self._read()
+        self._about = about(config, common.samples.spec)
         advice = check_fit(config, common.samples.spec)
         if advice:
             self.tracker.set_tags({"gansweep.warning": "; ".join(advice)})
@@ -445,6 +447,7 @@ class Replica:
         """What a checkpoint holds; tensors may share memory with the networks."""
         return {
             "key": self.key,
+            **self._about,
             "module": self.module.training_state(),
             "order": self._order.state_dict(),
             "seconds": self.clock.seconds,

@@ -17,7 +17,7 @@ from gansweep.errors import ConfigError, is_full_disk, nearest
 from gansweep.metrics.fingerprint import Fingerprint, from_tags, score_of
 from gansweep.report.contact_sheet import write_contact_sheet
 from gansweep.report.groups import grouped
-from gansweep.report.ranking import Mode, PointResult, check_comparable, rank
+from gansweep.report.ranking import Mode, PointResult, check_comparable, rank, value_of
 from gansweep.report.table import group_table, ranked_table
 from gansweep.tracking.mlflow import MlflowStore, TrialRecord, tracking_uri
 
@@ -109,6 +109,23 @@ def _of_several_files(results: Sequence[PointResult]) -> int:
     """How many rows stand for points that have another row too, since the file was changed."""
     points = Counter(json.dumps(result.trials[0].point, sort_keys=True) for result in results)
     return sum(count for count in points.values() if count > 1)
+
+
+def best_trial(store: MlflowStore, name: str) -> str:
+    """The key of the trial with the best value of the sweep's own metric, of the best point.
+
+    ConfigError where no trial has a value.
+    """
+    trials = [Recorded(record) for record in store.trials(name)]
+    tags = store.sweep_tags(name)
+    metric, mode = tags.get("metric", "score/swd"), cast("Mode", tags.get("mode", "min"))
+    results = rank(trials, metric=metric, mode=mode, across=tags.get("across", "").split())
+    valued = [(v, t) for t in (results[0].trials if results else ())
+              if isinstance(t, Recorded) and (v := value_of(t, metric)) is not None]  # fmt: skip
+    if not valued:
+        raise ConfigError.single(name, f"no trial has {metric} yet", "name one with --trial KEY")
+    sign = 1.0 if mode == "min" else -1.0
+    return min(valued, key=lambda each: sign * each[0])[1].record.key
 
 
 def show_command(

@@ -1,0 +1,133 @@
+"""`gansweep sample`: samples of a trained generator, as pictures or as an array."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import Tensor
+
+from gansweep.commands.home import find_home
+from gansweep.commands.show import best_trial
+from gansweep.drafts import replacing
+from gansweep.errors import ConfigError, is_full_disk
+from gansweep.generator import TrainedGenerator
+from gansweep.images import to_uint8
+from gansweep.replica import BEST, CHECKPOINT
+from gansweep.storage import is_url
+from gansweep.sweep.plan import trial_folder
+from gansweep.tracking.mlflow import MlflowStore, tracking_uri
+
+SUFFIX = ".pt"
+"""Of what is named as a checkpoint, and not as a sweep."""
+
+
+def sample_command(
+    what: str,
+    *,
+    out: Path,
+    count: int,
+    seed: int,
+    label: int | None,
+    trial: str | None,
+    uri: str | None,
+    root: Path | str,
+) -> int:
+    """Write `count` samples of the generator in a checkpoint, or in a sweep's best trial.
+
+    out: a file .npz, whose array x is uint8 [N, H, W(, C)] of images and float32 [N, D] of vectors,
+    with the labels y of a conditional one, or a folder of PNG files, one below per class. Nothing
+    is written where ConfigError is raised.
+    """
+    path = Path(what) if what.endswith(SUFFIX) else _checkpoint(what, trial, uri=uri, root=root)
+    generator = TrainedGenerator.load(path, device="cuda" if torch.cuda.is_available() else "cpu")
+    as_array = out.suffix == ".npz"
+    if not as_array and not generator.spec.is_image:
+        raise ConfigError.single("--out", f"{out}: vectors are no pictures", "name a file .npz")
+    if not as_array and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        what = f"{out} is there already, and no empty folder"
+        raise ConfigError.single("--out", what, "name another folder, or a file .npz")
+    labels = _labels(generator, count, label)
+    x = generator.sample(count, seed=seed, labels=labels)
+    try:
+        if as_array:
+            _write_array(out, x, labels)
+        else:
+            _write_pictures(out, x, labels, generator)
+    except OSError as error:
+        if is_full_disk(error):
+            raise
+        raise ConfigError.single("--out", f"{out} cannot be written: {error.strerror}") from None
+    Console(soft_wrap=True).print(
+        f"{count} samples of {path} after {generator.g_step} g_steps: {out}", markup=False
+    )
+    return 0
+
+
+def _checkpoint(name: str, trial: str | None, *, uri: str | None, root: Path | str) -> Path:
+    """Of a sweep's trial, the best one where none is named: its best step's, or else its last."""
+    if is_url(root):
+        what = "checkpoints in an object store are not fetched here"
+        raise ConfigError.single("--dir", what, f"copy one, and name the file {SUFFIX}")
+    home = find_home(root, name)
+    key = trial
+    if key is None:
+        store = MlflowStore(tracking_uri(uri))
+        store.check()
+        key = best_trial(store, name)
+    folder = trial_folder(home.folder, key)
+    found = next((f for f in (folder / BEST, folder / CHECKPOINT) if f.exists()), None)
+    if found is None:
+        what = f"has neither {BEST} nor {CHECKPOINT}"
+        raise ConfigError.single(str(folder), what, "`gansweep show NAME --json` has the keys")
+    return found
+
+
+def _labels(generator: TrainedGenerator, count: int, label: int | None) -> Tensor | None:
+    condition = generator.condition
+    if condition is None:
+        if label is not None:
+            raise ConfigError.single("--label", "the generator is not conditional", "leave it out")
+        return None
+    if condition.kind != "class":
+        what = f"the generator is conditioned on {condition.size} numbers"
+        remedy = "gansweep.generator.TrainedGenerator in Python takes them"
+        raise ConfigError.single("--label", what, remedy)
+    if label is None:
+        return generator.classes(count)
+    if not 0 <= label < condition.size:
+        raise ConfigError.single("--label", f"is {label}", f"0 to {condition.size - 1}")
+    return torch.full((count,), label)
+
+
+def _array(x: Tensor) -> np.ndarray:
+    """Images as they lie in files, uint8 [N, H, W] or [N, H, W, 3]; vectors as they are."""
+    if x.dim() == 2:
+        return x.float().numpy()
+    rows = to_uint8(x).permute(0, 2, 3, 1).numpy()
+    return rows[..., 0] if rows.shape[3] == 1 else rows
+
+
+def _write_array(path: Path, x: Tensor, labels: Tensor | None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {"x": _array(x), **({} if labels is None else {"y": labels.numpy()})}
+    with replacing(path) as draft, draft.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _write_pictures(
+    folder: Path, x: Tensor, labels: Tensor | None, generator: TrainedGenerator
+) -> None:
+    names = generator.condition.names if generator.condition else ()
+    digits = len(str(len(x) - 1))
+    for i, pixels in enumerate(_array(x)):
+        below = folder
+        if labels is not None:
+            label = int(labels[i])
+            below = folder / (names[label] if label < len(names) else str(label))
+        below.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(below / f"{i:0{digits}}.png")

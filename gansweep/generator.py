@@ -1,0 +1,125 @@
+"""A trained generator out of a checkpoint, for samples beyond those that a sweep recorded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self, final
+
+import torch
+from torch import Tensor, nn
+
+from gansweep.assembly import build_module
+from gansweep.checkpoint import DamagedCheckpointError, read_checkpoint
+from gansweep.config import TrialConfig, resolve
+from gansweep.dataspec import Condition, DataSpec
+from gansweep.errors import ConfigError, Problem
+from gansweep.modules.alternating import evaluating
+from gansweep.seeding import stream
+
+AT_ONCE = 500
+"""Samples of one pass through the network."""
+
+
+def about(config: TrialConfig, spec: DataSpec) -> dict[str, Any]:
+    """What a checkpoint holds for a `TrainedGenerator`: settings, and what the data look like."""
+    condition = spec.condition
+    return {
+        "config": json.dumps(config.to_dict()),
+        "spec": {
+            "shape": list(spec.shape),
+            "condition": condition and [condition.kind, condition.size, list(condition.names)],
+        },
+    }
+
+
+@final
+class TrainedGenerator:
+    """`TrainedGenerator.load("runs/NAME/trials/KEY/best.pt").sample(64)`.
+
+    network: the generator, by its averaged weights where there are any, in eval mode: z [N, dim]
+    and labels [N, ...] or None -> samples [N, *spec.shape], images in [-1, 1]. g_step: after how
+    many generator steps.
+    """
+
+    def __init__(
+        self, config: TrialConfig, spec: DataSpec, network: nn.Module, *, g_step: int
+    ) -> None:
+        self.config = config
+        self.spec = spec
+        self.network = network.eval()
+        self.g_step = g_step
+
+    @classmethod
+    def load(cls, path: Path | str, *, device: torch.device | str = "cpu") -> Self:
+        """That of the checkpoint at `path`, without its data.
+
+        Networks that are named by import path are imported, which runs their code.
+
+        Raises:
+            ConfigError: there is none, it is damaged, or it does not hold its settings.
+        """
+        try:
+            saved = read_checkpoint(Path(path))
+        except DamagedCheckpointError as error:
+            raise ConfigError.single(str(path), f"is damaged: {error}", "name another") from None
+        except OSError as error:
+            raise ConfigError.single(str(path), f"cannot be read: {error.strerror}") from None
+        if saved is None:
+            raise ConfigError.single(str(path), "there is no such checkpoint")
+        if "config" not in saved:
+            what = "does not hold the trial's settings, as those of earlier versions"
+            raise ConfigError.single(str(path), what, "train it further with `gansweep run`")
+        problems: list[Problem] = []
+        config = resolve(json.loads(saved["config"]), problems)
+        if config is None:
+            raise ConfigError(problems)
+        spec = _spec(saved["spec"])
+        module = build_module(config, spec)
+        state = saved["module"]
+        module.sampled.load_state_dict(state["average"] or state["generator"])
+        return cls(config, spec, module.sampled.to(device), g_step=state["g_step"])
+
+    @property
+    def condition(self) -> Condition | None:
+        """What it is conditioned on, of the data's labels."""
+        return self.spec.condition if self.config.model.settings.conditional else None
+
+    def sample(self, count: int, *, seed: int = 0, labels: Tensor | None = None) -> Tensor:
+        """`count` samples on the CPU, of z drawn from `seed`: float [count, *shape].
+
+        labels: what a conditional generator is asked for, int64 [count] or float [count, K];
+        without them each class in turn.
+
+        Raises:
+            ValueError: it is conditioned on numbers, and there are none.
+        """
+        device = next(self.network.parameters()).device
+        z = self.config.latent.draw(count, rng=stream(seed, "samples"))
+        if self.condition is None:
+            labels = None
+        elif labels is None:
+            labels = self.classes(count)
+        parts = []
+        with evaluating(self.network):
+            for start in range(0, count, AT_ONCE):
+                rows = slice(start, start + AT_ONCE)
+                y = None if labels is None else labels[rows].to(device)
+                parts.append(self.network(z[rows].to(device), y).cpu())
+        return torch.cat(parts)
+
+    def classes(self, count: int) -> Tensor:
+        """`count` labels, each class in turn: int64 [count]."""
+        condition = self.condition
+        if condition is None or condition.kind != "class":
+            raise ValueError("without classes there are no labels to choose from: give them")
+        return torch.arange(count) % condition.size
+
+
+def _spec(saved: Mapping[str, Any]) -> DataSpec:
+    condition = saved["condition"]
+    if condition is not None:
+        kind, size, names = condition
+        condition = Condition(kind, size, tuple(names))
+    return DataSpec(tuple(saved["shape"]), condition)

@@ -1,0 +1,104 @@
+"""`gansweep sample`: a trained generator's samples, as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sweep_files import TEXT
+from trees import small
+
+from gansweep.generator import TrainedGenerator
+from gansweep.images import to_uint8
+from gansweep.replica import CHECKPOINT
+from gansweep.tracking.memory import MemoryTracker
+from gansweep.tracking.mlflow import MlflowStore
+from gansweep.trial import run_trial
+
+Gansweep = Callable[..., tuple[int, str, str]]
+
+
+def trained(folder: Path, model: str, data: str) -> Path:
+    config = small(model, "mlp", data, budget={"g_steps": 2}, score={"names": []})
+    assert run_trial(config, MemoryTracker(), folder=folder).state == "completed"
+    return folder / CHECKPOINT
+
+
+def pictures(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*.png"))
+
+
+def test_pictures(gansweep: Gansweep, tmp_path: Path) -> None:
+    path = trained(tmp_path, "gan", "digits")
+    out = tmp_path / "out"
+    code, said, err = gansweep("sample", path, "--out", out, "--count", 12, "--seed", 3)
+    assert (code, err) == (0, "")
+    assert said == f"12 samples of {path} after 2 g_steps: {out}\n"
+    assert pictures(out) == [f"{i:02}.png" for i in range(12)]
+    expected = to_uint8(TrainedGenerator.load(path).sample(12, seed=3))[7, 0].numpy()
+    assert np.array_equal(np.asarray(Image.open(out / "07.png")), expected)
+    code, said, err = gansweep("sample", path, "--out", out)
+    assert (code, said) == (2, "")
+    assert "is there already, and no empty folder" in err
+    assert len(pictures(out)) == 12
+
+
+def test_pictures_by_class_and_of_one(gansweep: Gansweep, tmp_path: Path) -> None:
+    path = trained(tmp_path, "cgan", "digits")
+    assert gansweep("sample", path, "--out", tmp_path / "all", "--count", 20)[0] == 0
+    folders = sorted(p.name for p in (tmp_path / "all").iterdir())
+    assert len(folders) == 10
+    assert all(len(pictures(tmp_path / "all" / name)) == 2 for name in folders)
+    one = tmp_path / "one.npz"
+    assert gansweep("sample", path, "--out", one, "--count", 5, "--label", 3)[0] == 0
+    with np.load(one) as file:
+        assert (file["x"].shape, file["x"].dtype) == ((5, 8, 8), np.uint8)
+        assert file["y"].tolist() == [3] * 5
+    code, _, err = gansweep("sample", path, "--out", one, "--label", 10)
+    assert code == 2
+    assert "--label: is 10 (0 to 9)" in err
+
+
+def test_vectors_are_an_array(gansweep: Gansweep, tmp_path: Path) -> None:
+    path = trained(tmp_path, "gan", "ring8")
+    out = tmp_path / "below" / "x.npz"
+    assert gansweep("sample", path, "--out", out, "--count", 600)[0] == 0
+    with np.load(out) as file:
+        assert list(file) == ["x"]
+        assert np.array_equal(file["x"], TrainedGenerator.load(path).sample(600).numpy())
+    code, _, err = gansweep("sample", path, "--out", tmp_path / "folder")
+    assert code == 2
+    assert "vectors are no pictures (name a file .npz)" in err
+    code, _, err = gansweep("sample", path, "--out", out, "--label", 1)
+    assert "--label: the generator is not conditional" in err
+    assert [p.name for p in out.parent.iterdir()] == ["x.npz"]
+
+
+def test_of_a_sweep_its_best_trial(
+    gansweep: Gansweep, tmp_path: Path, store: MlflowStore, work: Path
+) -> None:
+    """The best step's checkpoint where there is one, and any trial by its key."""
+    (work / "file.yaml").write_text(TEXT)
+    words = ("--tracking-uri", store.uri, "--dir", tmp_path / "runs")
+    for clip in (0.01, 0.02):
+        code, _, err = gansweep("train", "file.yaml", f"model.clip={clip}", *words)
+        assert code == 0, err
+    code, said, err = gansweep("sample", "small", "--out", tmp_path / "x.npz", *words)
+    assert code == 0, err
+    shown = gansweep("show", "small", "--tracking-uri", store.uri, "--json")[1]
+    first = json.loads(shown)["trials"][0]["key"]
+    trials = sorted(p.name for p in (tmp_path / "runs" / "small" / "trials").iterdir())
+    assert len(trials) == 2
+    assert [name for name in trials if f"/{name}/" in said] == [first]
+    other = next(name for name in trials if name != first)
+    out = tmp_path / "y.npz"
+    code, said, _ = gansweep("sample", "small", "--out", out, "--trial", other, *words)
+    assert (code, f"/{other}/" in said) == (0, True)
+    code, _, err = gansweep("sample", "small", "--out", out, "--trial", "none", *words)
+    assert code == 2
+    assert "has neither best.pt nor checkpoint.pt" in err
+    code, _, err = gansweep("sample", "no", "--out", out, *words)
+    assert (code, "no such sweep" in err) == (2, True)

@@ -1,0 +1,85 @@
+"""A trained generator out of a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from trees import small
+
+from gansweep.checkpoint import read_checkpoint, write_checkpoint
+from gansweep.errors import ConfigError
+from gansweep.generator import TrainedGenerator
+from gansweep.modules.alternating import evaluating
+from gansweep.replica import CHECKPOINT
+from gansweep.seeding import stream
+from gansweep.tracking.memory import MemoryTracker
+from gansweep.trial import run_trial
+
+
+def trained(folder: Path, model: str, network: str, data: str, **sections) -> Path:
+    config = small(model, network, data, budget={"g_steps": 3}, score={"names": []}, **sections)
+    assert run_trial(config, MemoryTracker(), folder=folder).state == "completed"
+    return folder / CHECKPOINT
+
+
+@pytest.mark.parametrize(
+    ("model", "network", "data", "ema"),
+    [
+        ("gan", "mlp", "ring8", 0.0),
+        ("wgan", "dcgan", "digits", 0.9),
+        ("bigan", "bigan", "digits", 0.0),
+    ],
+)
+def test_it_samples_as_the_trial_did(tmp_path: Path, model, network, data, ema) -> None:
+    """By its average where it has one, in eval mode, whatever the size of a pass."""
+    path = trained(tmp_path, model, network, data, ema={"decay": ema})
+    generator = TrainedGenerator.load(path)
+    assert (generator.g_step, generator.condition) == (3, None)
+    saved = read_checkpoint(path)["module"]
+    state = generator.network.state_dict()
+    for name, tensor in (saved["average"] or saved["generator"]).items():
+        assert torch.equal(state[name], tensor)
+    assert bool(saved["average"]) is bool(ema)
+    x = generator.sample(9, seed=4)
+    z = generator.config.latent.draw(9, rng=stream(4, "samples"))
+    with evaluating(generator.network):
+        assert torch.equal(x, generator.network(z, None))
+    assert x.shape == (9, *generator.spec.shape)
+    assert torch.equal(generator.sample(9, seed=4), x)
+    assert not torch.equal(generator.sample(9, seed=5), x)
+
+
+def test_a_conditional_one_is_asked_for_each_class_in_turn(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("gansweep.generator.AT_ONCE", 7)
+    generator = TrainedGenerator.load(trained(tmp_path, "cgan", "mlp", "digits"))
+    assert generator.condition.size == 10
+    x = generator.sample(20)
+    labels = torch.arange(20) % 10
+    assert torch.equal(generator.classes(20), labels)
+    z = generator.config.latent.draw(20, rng=stream(0, "samples"))
+    with evaluating(generator.network):
+        expected = [generator.network(z[i : i + 7], labels[i : i + 7]) for i in (0, 7, 14)]
+    assert torch.equal(x, torch.cat(expected))
+    threes = generator.sample(20, labels=torch.full((20,), 3))
+    assert torch.allclose(threes[3], x[3], atol=1e-6)
+    assert not torch.allclose(threes[4], x[4], atol=1e-3)
+
+
+def test_what_is_no_checkpoint_of_a_trial(tmp_path: Path) -> None:
+    path = trained(tmp_path, "gan", "mlp", "ring8")
+    with pytest.raises(ConfigError, match="there is no such checkpoint"):
+        TrainedGenerator.load(tmp_path / "absent.pt")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        TrainedGenerator.load(tmp_path)
+    state = read_checkpoint(path)
+    del state["config"], state["format"]
+    write_checkpoint(tmp_path / "old.pt", state)
+    with pytest.raises(ConfigError, match="does not hold the trial's settings"):
+        TrainedGenerator.load(tmp_path / "old.pt")
+    damaged = bytearray(path.read_bytes())
+    damaged[100] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(ConfigError, match="is damaged"):
+        TrainedGenerator.load(path)
