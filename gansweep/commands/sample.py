@@ -49,8 +49,8 @@ def sample_command(
     if not as_array and not generator.spec.is_image:
         raise ConfigError.single("--out", f"{out}: vectors are no pictures", "name a file .npz")
     if not as_array and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        what = f"{out} is there already, and no empty folder"
-        raise ConfigError.single("--out", what, "name another folder, or a file .npz")
+        there = f"{out} is there already, and no empty folder"
+        raise ConfigError.single("--out", there, "name another folder, or a file .npz")
     labels = _labels(generator, count, label)
     x = generator.sample(count, seed=seed, labels=labels)
     try:

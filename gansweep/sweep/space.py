@@ -61,7 +61,7 @@ class Domain(ABC):
         return value if isinstance(value, (int, float)) and low <= value <= high else None
 
     def takes(self, value: Any) -> bool:
-        """Whether `value` is one of those that it has one by one, so that it may be equal to it."""
+        """Whether `value` is none of the probes, and yet may be drawn, one among others."""
         return False
 
     @abstractmethod
@@ -89,9 +89,6 @@ class _Options(Domain):
 
     def inverse(self, value: Any) -> Any:
         return self.options.index(value) if value in self.options else None
-
-    def takes(self, value: Any) -> bool:
-        return value in self.options
 
     def probes(self) -> list[Any]:
         return list(self.options)
@@ -201,7 +198,7 @@ class RandInt(Domain):
         return min(max(_moved(value, rng), self.low), self.high)
 
     def takes(self, value: Any) -> bool:
-        return isinstance(value, int) and self.low <= value <= self.high
+        return isinstance(value, int) and self.low < value < self.high
 
     def probes(self) -> list[Any]:
         return [self.low, self.high]
@@ -245,7 +242,7 @@ class QUniform(Domain):
 
     def takes(self, value: Any) -> bool:
         steps = self.inverse(value)
-        return steps is not None and self._value(steps) == value
+        return steps is not None and 0 < steps < self._steps and self._value(steps) == value
 
     def probes(self) -> list[Any]:
         return [self._value(0), self._value(self._steps)]
@@ -426,7 +423,7 @@ class Space:
         if self._applies(axis, point):
             values = axis.domain.probes()
             if axis.name in deciding:
-                values += [each for each in deciding[axis.name] if axis.domain.takes(each)]
+                values += filter(axis.domain.takes, deciding[axis.name])
             else:
                 values = [values[turn % len(values)]]
             values = [axis.assign(value) for value in values]
