@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gansweep.assembly import build_module
 from gansweep.checkpoint import DamagedCheckpointError, read_checkpoint
-from gansweep.config import TrialConfig, resolve
+from gansweep.config import NOT_IDENTITY, TrialConfig, resolve
 from gansweep.dataspec import Condition, DataSpec
 from gansweep.errors import ConfigError, Problem
 from gansweep.modules.alternating import evaluating
@@ -23,10 +23,14 @@ AT_ONCE = 500
 
 
 def about(config: TrialConfig, spec: DataSpec) -> dict[str, Any]:
-    """What a checkpoint holds for a `TrainedGenerator`: settings, and what the data look like."""
-    condition = spec.condition
+    """What a checkpoint holds for a `TrainedGenerator`: settings, and what the data look like.
+
+    Without the settings that do not decide what is learnt: a trial that is trained further ends
+    in the same bytes.
+    """
+    condition, tree = spec.condition, config.to_dict()
     return {
-        "config": json.dumps(config.to_dict()),
+        "config": json.dumps({key: tree[key] for key in tree if key not in NOT_IDENTITY}),
         "spec": {
             "shape": list(spec.shape),
             "condition": condition and [condition.kind, condition.size, list(condition.names)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ import torch
 from trees import small
 
 from gansweep.checkpoint import read_checkpoint, write_checkpoint
+from gansweep.config import resolve
+from gansweep.dataspec import DataSpec
 from gansweep.errors import ConfigError
-from gansweep.generator import TrainedGenerator
+from gansweep.generator import TrainedGenerator, about
 from gansweep.modules.alternating import evaluating
 from gansweep.replica import CHECKPOINT
 from gansweep.seeding import stream
@@ -83,3 +86,16 @@ def test_what_is_no_checkpoint_of_a_trial(tmp_path: Path) -> None:
     path.write_bytes(damaged)
     with pytest.raises(ConfigError, match="is damaged"):
         TrainedGenerator.load(path)
+
+
+def test_a_checkpoint_does_not_tell_how_far_its_trial_was_to_go(tmp_path: Path) -> None:
+    """Else a trial that was trained further would end in other bytes than one in a single run."""
+    plain, longer = (
+        small("gan", "mlp", "ring8", budget={"g_steps": n}, compile=how, score={"names": names})
+        for n, how, names in ((3, "auto", []), (900, "false", ["swd"]))
+    )
+    spec = DataSpec((2,))
+    assert about(plain, spec) == about(longer, spec)
+    assert about(small("gan", "mlp", "ring8", seed=5), spec) != about(plain, spec)
+    again = resolve(json.loads(about(longer, spec)["config"]), [])
+    assert again.recipe == longer.recipe
