@@ -217,7 +217,7 @@ CASES: list[tuple[str, str, list[str]]] = [
     (
         "condition that never holds",
         text(space={"model.clip": {"grid": [1.0], "when": {"model.nmae": "wgan"}}}),
-        ["space.model.clip.when: nothing sets 'model.nmae'"],
+        ["space.model.clip.when: nothing in the file sets 'model.nmae'"],
     ),
 ]  # fmt: skip
 
