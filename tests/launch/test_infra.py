@@ -62,8 +62,8 @@ def test_every_profile_is_a_launchers() -> None:
             patch.chdir(ROOT)
             found[path.stem] = find_launcher(None, path.stem)[0]
     assert found == {
-        "kubernetes-gpu": "kubernetes", "laptop-ray": "ray", "slurm-2-nodes": "slurm",
-        "slurm-array": "slurm",
+        "kubernetes-gpu": "kubernetes", "laptop-ray": "ray", "slurm-1-node": "slurm",
+        "slurm-2-nodes": "slurm", "slurm-array": "slurm",
     }  # fmt: skip
 
 
