@@ -28,13 +28,15 @@ subprocess.run([sys.executable, "-c", "import time; time.sleep(60)"])
 """
 
 
+def stand_in(uri: str, *, port: int, **options: object) -> list[str]:
+    """The command of a server that answers once."""
+    return [sys.executable, "-c", SERVER, str(port)]
+
+
 def test_a_server_may_say_a_lot(
     store: MlflowStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def command(uri: str, *, port: int, **options: object) -> list[str]:
-        return [sys.executable, "-c", SERVER, str(port)]
-
-    monkeypatch.setattr(ui, "server_command", command)
+    monkeypatch.setattr(ui, "server_command", stand_in)
     monkeypatch.setattr(ui, "START_SECONDS", 20.0)
     assert ui.ui_command(None, uri=store.uri, host="127.0.0.1", port=_free_port()) == 0
     assert "compare http://127.0.0.1:" in capsys.readouterr().out
@@ -43,10 +45,7 @@ def test_a_server_may_say_a_lot(
 def test_the_address_for_others_is_this_machines_name(
     store: MlflowStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def command(uri: str, *, port: int, **options: object) -> list[str]:
-        return [sys.executable, "-c", SERVER, str(port)]
-
-    monkeypatch.setattr(ui, "server_command", command)
+    monkeypatch.setattr(ui, "server_command", stand_in)
     monkeypatch.setattr(ui, "own_name", lambda host: "login1" if host == "0.0.0.0" else host)
     monkeypatch.setattr(ui, "START_SECONDS", 20.0)
     port = _free_port()
