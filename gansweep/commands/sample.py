@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,12 +125,20 @@ def _write_array(path: Path, x: Tensor, labels: Tensor | None) -> None:
 def _write_pictures(
     folder: Path, x: Tensor, labels: Tensor | None, generator: TrainedGenerator
 ) -> None:
+    """All or none of them: they are in their place once the last one is written."""
     names = generator.condition.names if generator.condition else ()
     digits = len(str(len(x) - 1))
-    for i, pixels in enumerate(_array(x)):
-        below = folder
-        if labels is not None:
-            label = int(labels[i])
-            below = folder / (names[label] if label < len(names) else str(label))
-        below.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(below / f"{i:0{digits}}.png")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as draft:
+        whole = Path(draft) / "whole"
+        for i, pixels in enumerate(_array(x)):
+            below = whole if labels is None else whole / _folder_name(int(labels[i]), names)
+            below.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(below / f"{i:0{digits}}.png")
+        whole.replace(folder)
+
+
+def _folder_name(label: int, names: Sequence[str]) -> str:
+    """The class's own name where it can be one of a folder, else its number."""
+    name = names[label] if label < len(names) else ""
+    return name if re.fullmatch(r"\w[\w .+-]{0,99}", name) else str(label)

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from sweep_files import TEXT
 from trees import small
 
+from gansweep.commands.sample import _folder_name
 from gansweep.generator import TrainedGenerator
 from gansweep.images import to_uint8
 from gansweep.replica import CHECKPOINT
@@ -60,6 +62,31 @@ def test_pictures_by_class_and_of_one(gansweep: Gansweep, tmp_path: Path) -> Non
     code, _, err = gansweep("sample", path, "--out", one, "--label", 10)
     assert code == 2
     assert "--label: is 10 (0 to 9)" in err
+
+
+def test_names_of_classes_lead_nowhere_else() -> None:
+    """They come with the data, and with a checkpoint, whoever wrote it."""
+    names = ("T-shirt", "a b", "../up", "/root", ".", "", "a/b", "x" * 300)
+    found = [_folder_name(label, names) for label in range(9)]
+    assert found == ["T-shirt", "a b", "2", "3", "4", "5", "6", "7", "8"]
+
+
+def test_pictures_are_all_there_or_none(
+    gansweep: Gansweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = trained(tmp_path / "trial", "gan", "digits")
+    save = Image.Image.save
+
+    def refuse(image: Image.Image, to: Path, **options: object) -> None:
+        if to.name == "5.png":
+            raise OSError(5, "Input/output error")
+        save(image, to, **options)
+
+    monkeypatch.setattr(Image.Image, "save", refuse)
+    out = tmp_path / "place" / "out"
+    code, _, err = gansweep("sample", path, "--out", out, "--count", 9)
+    assert (code, "cannot be written: Input/output error" in err) == (2, True)
+    assert list(out.parent.iterdir()) == []
 
 
 def test_vectors_are_an_array(gansweep: Gansweep, tmp_path: Path) -> None:
