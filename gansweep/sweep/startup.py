@@ -1,4 +1,4 @@
-"""Ray's start: a local Ray's processes and workers come up while the driver imports and plans."""
+"""Ray's start: a local Ray comes up, and what its workers need, while the driver plans."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ import ray
 
 from gansweep.errors import ConfigError
 from gansweep.processes import below, kill
+from gansweep.sweep import forked
 from gansweep.sweep.file import Resources, peek_resources
+from gansweep.sweep.forkserver import ForkServer
 from gansweep.sweep.grace import TERMINATE_SIGNALS
 
 OBJECT_STORE_BYTES = 128 * 1024**2
 """Shared memory of a local Ray: trials exchange small results only."""
 
 WARM = "gansweep.sweep.warm"
-"""What the workers of a local Ray import at once."""
-
+"""What the workers of a local Ray import at once, as far as the fork server has not."""
 
 SERVICE_NICENESS, WORKER_NICENESS = 10, 15
 """Of a local Ray's own processes and of its workers, whose 15 is Ray's default."""
@@ -64,6 +65,7 @@ class RayStart:
         self._on_death: Callable[[str], None] | None = None
         self._up = threading.Event()
         self._over = threading.Event()
+        self._forks = fork_server(resources) if self.is_local else None
         self._thread = threading.Thread(target=self._live, name=THREAD, daemon=True)
         self._thread.start()
 
@@ -85,7 +87,7 @@ class RayStart:
             raise self._error
         _keep_secrets()
         if self.is_local:
-            _take_warm_workers()
+            _spare_other_environments()
         return self._have
 
     def watch(self, on_death: Callable[[str], None] | None) -> None:
@@ -111,11 +113,12 @@ class RayStart:
     def _live(self) -> None:
         if self.is_local:
             _yield_to_the_driver()
-            _spare_the_dashboard()
             _shut_the_doors()
         try:
-            self._have = start_ray(self._address, self.resources, asked=self._asked)
+            with _lean_node(self._forks) if self.is_local else contextlib.nullcontext():
+                self._have = start_ray(self._address, self.resources, asked=self._asked)
         except BaseException as error:
+            self._end_forks()
             self._error = error
             self._up.set()
             return
@@ -127,6 +130,11 @@ class RayStart:
                 self._on_death = None
                 on_death(f"Ray's {dead[0]} has ended")
         ray.shutdown()
+        self._end_forks()
+
+    def _end_forks(self) -> None:
+        if self._forks:
+            self._forks.close()
 
 
 def _not_started(words: str) -> ConfigError:
@@ -194,12 +202,12 @@ def start_ray(
     if not address:
         asked = asked or resources
         # Not as a runtime environment: Ray would not give us the workers that it starts with.
-        os.environ.update(worker_environment())
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, math.floor(asked.cpu))))
+        os.environ.update(local_environment(asked))
         count = processes(asked)
         os.environ.update(
             RAY_preload_python_modules=WARM,
             RAY_num_workers_soft_limit=str(count),  # else Ray ends some of those that wait
+            RAY_prestart_worker_first_driver="0",  # it would hold up the driver until they are up
         )
         options = {
             "num_cpus": count,
@@ -266,14 +274,42 @@ def _yield_to_the_driver() -> None:
         os.environ.update(RAY_worker_niceness=str(on_top))
 
 
-def _spare_the_dashboard() -> None:
-    """Have Ray not import the dashboard's parts (0.9 s) to tell which of them are missing.
+@contextlib.contextmanager
+def _lean_node(forks: ForkServer | None) -> Iterator[None]:
+    """A Ray that is begun meanwhile has what a sweep needs of it, and no more.
 
-    A local Ray has none. Where Ray has changed, a start takes longer.
+    No dashboard, nor what its agent serves it; no autoscaler, for a machine that stays as it is;
+    and workers that `forks` forks. Each is a process that takes a core for half a second to two.
+    Where Ray has changed, a start takes longer.
     """
+    import ray._private.node
     import ray._private.utils
 
-    ray._private.utils.get_dashboard_dependency_error = lambda: None
+    plain: Any = ray._private.node.Node
+    find_error = ray._private.utils.get_dashboard_dependency_error
+
+    class Node(plain):  # type: ignore[misc]
+        def start_api_server(self, **options: Any) -> None:
+            pass
+
+        def start_monitor(self) -> None:
+            pass
+
+        def start_raylet(self, *arguments: Any, **options: Any) -> None:
+            parameters = self._ray_params
+            if forks:
+                os.environ[forked.SERVER] = forks.name
+                os.environ[forked.SCRIPT] = parameters.worker_path
+                parameters.worker_path = forked.__file__
+            super().start_raylet(*arguments, **options)
+
+    ray._private.node.Node = Node
+    ray._private.utils.get_dashboard_dependency_error = lambda: ImportError("it is left out")
+    try:
+        yield
+    finally:
+        ray._private.node.Node = plain
+        ray._private.utils.get_dashboard_dependency_error = find_error
 
 
 def _shut_the_doors() -> None:
@@ -291,11 +327,12 @@ def _shut_the_doors() -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
-def _take_warm_workers() -> None:
-    """Have Tune use the workers that Ray has started already.
+def _spare_other_environments() -> None:
+    """Have Tune's actors be workers as Ray starts them.
 
-    Tune gives its actors variables as a runtime environment of their own, for which Ray starts
-    other workers. Ours have them from the driver. Where Tune has changed, a start takes longer.
+    Tune gives them variables as a runtime environment of their own, which an agent of Ray's makes
+    and another process sets up. Ours have them from the driver. Where Tune has changed, a start
+    takes longer.
     """
     from ray.tune.execution import class_cache
 
@@ -310,6 +347,19 @@ def _keep_secrets() -> None:
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
         [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]
     )
+
+
+def fork_server(resources: Resources) -> ForkServer | None:
+    """For the workers of a local Ray, where the system has what it takes."""
+    if sys.platform != "linux":
+        return None
+    return ForkServer(local_environment(resources), niceness=WORKER_NICENESS)
+
+
+def local_environment(resources: Resources) -> dict[str, str]:
+    """`worker_environment`, for a local Ray whose trials take `resources`."""
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, math.floor(resources.cpu)))
+    return {**worker_environment(), "OMP_NUM_THREADS": threads}
 
 
 def worker_environment() -> dict[str, str]:

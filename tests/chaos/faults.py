@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, ClassVar, final
 
 import psutil
-from e2e.command import Place, wait_for
+from e2e.command import Place, wait_for, workers
 
 from . import ground
-from .ground import Ground, workers
+from .ground import Ground
 from .sweep import NAME
 
 HANG_SECONDS = 420.0
@@ -95,6 +95,17 @@ class WorkerKilled(Fault):
     def inject(self, scene: Scene) -> None:
         found = wait_for(lambda: workers(scene.place), seconds=60, what="a worker that trains")
         kill([scene.rng.choice(found)])
+
+
+@final
+class ForkServerKilled(Fault):
+    """What workers are forked from, and one of them: the next one has to start by itself."""
+
+    driver_survives = True
+
+    def inject(self, scene: Scene) -> None:
+        kill(scene.processes("gansweep.sweep.forkserver"))
+        WorkerKilled().inject(scene)
 
 
 @final
@@ -257,6 +268,7 @@ FAULTS: dict[str, Fault] = {
     fault.__name__: fault()
     for fault in (
         WorkerKilled,
+        ForkServerKilled,
         DriverKilled,
         RayletKilled,
         Terminated,

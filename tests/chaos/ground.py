@@ -14,31 +14,15 @@ from pathlib import Path
 from typing import final
 
 import psutil
-from e2e.command import Place, answers, wait_for
+from e2e.command import Place, answers, wait_for, workers
 from e2e.conftest import CLUSTER, free_port
 
 from gansweep.tracking.mlflow import SERVER_ENVIRONMENT, server_command
 
 from .sweep import NAME
 
-TRAINING = ("ray::PackWorker", "ray::_Inner")
-"""How Ray calls the process of a worker that has a pack; others wait, or are Ray's own.
-
-The second is Tune's wrapper, which brings the variables of a sweep in a store.
-"""
-
 START_SECONDS = 180.0
 """A server imports for 10 to 20 s on a quiet machine."""
-
-
-def workers(place: Place) -> list[psutil.Process]:
-    """Those started from `place` that train."""
-    found = []
-    for process in place.processes():
-        with contextlib.suppress(psutil.Error):
-            if " ".join(process.cmdline()).startswith(TRAINING):
-                found.append(process)
-    return found
 
 
 @final

@@ -105,6 +105,23 @@ class Place:
                 process.send_signal(signal.SIGKILL)
 
 
+TRAINING = ("ray::PackWorker", "ray::_Inner")
+"""How Ray calls the process of a worker that has a pack; others wait, or are Ray's own.
+
+The second is Tune's wrapper, which brings the variables of a sweep in a store.
+"""
+
+
+def workers(place: Place) -> list[psutil.Process]:
+    """Those started from `place` that train."""
+    found = []
+    for process in place.processes():
+        with contextlib.suppress(psutil.Error):
+            if " ".join(process.cmdline()).startswith(TRAINING):
+                found.append(process)
+    return found
+
+
 def answers(uri: str) -> bool:
     """Whether the MLflow server there is up."""
     with contextlib.suppress(OSError), urllib.request.urlopen(f"{uri}/health", timeout=2) as answer:

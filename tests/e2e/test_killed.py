@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from .command import Ended, Place, wait_for
+from .command import Ended, Place, wait_for, workers
 from .record import Record
 from .story import ADDED, LONGER, NAME, words
 
@@ -18,6 +18,8 @@ COMMAND = words(clips=(ADDED,), g_steps=LONGER)
 @dataclass(frozen=True)
 class Killed:
     place: Place
+    parents: list[str]
+    running: str
     left: list[str]
     synced: Ended
     midway: Record
@@ -37,6 +39,8 @@ def killed(new_place: Callable[..., Place]) -> Killed:
         what="the second score on both workers",
     )
     assert driver.poll() is None, place.log()
+    parents = [" ".join(worker.parent().cmdline()) for worker in workers(place)]
+    running = "\n".join(" ".join(process.cmdline()) for process in place.processes())
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     left = place.left_after(20)
@@ -46,7 +50,17 @@ def killed(new_place: Callable[..., Place]) -> Killed:
     for folder in (sweep := place.folder / "runs" / NAME, *(sweep / "trials").iterdir()):
         (folder / ".plan.json.0.draft").touch()  # as if it had been killed in writing
     place.run(*COMMAND)
-    return Killed(place, left, synced, midway, Record(place.uri, NAME))
+    return Killed(place, parents, running, left, synced, midway, Record(place.uri, NAME))
+
+
+def test_workers_are_forked_and_ray_has_no_more_processes_than_a_sweep_needs(
+    killed: Killed,
+) -> None:
+    assert len(killed.parents) == 2
+    assert all("gansweep.sweep.forkserver" in parent for parent in killed.parents)
+    assert "raylet/raylet" in killed.running
+    for spared in ("dashboard/dashboard.py", "_private/monitor.py"):
+        assert spared not in killed.running
 
 
 def test_no_process_outlives_it(killed: Killed) -> None:

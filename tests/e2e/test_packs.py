@@ -12,7 +12,7 @@ from records import equal
 
 from gansweep.checkpoint import read_checkpoint
 
-from .command import Place, wait_for
+from .command import Place, wait_for, workers
 from .conftest import CLUSTER
 from .record import Record
 
@@ -72,7 +72,7 @@ def test_a_killed_worker_costs_a_pack_nothing_but_time(new_place: Callable[..., 
 
     def worker() -> object:
         saved = list(place.folder.glob("runs/stacked/trials/*/checkpoint.pt"))
-        packs = [p for p in place.processes() if "PackWorker" in " ".join(p.cmdline())]
+        packs = workers(place)
         return packs[0] if len(saved) == 4 and packs else None
 
     wait_for(worker, seconds=120, what="a checkpoint of each trial").kill()

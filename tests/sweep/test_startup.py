@@ -106,12 +106,12 @@ def test_sigterm_stays_ours_whatever_a_library_puts_in_its_place() -> None:
 
 
 def test_tune_asks_for_workers_of_another_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else `_take_warm_workers` is no longer needed, or no longer works."""
+    """Else `_spare_other_environments` is no longer needed, or no longer works."""
     monkeypatch.setattr(class_cache, "DEFAULT_ENV_VARS", {"PL_DISABLE_FORK": "1"})
     assert class_cache.DEFAULT_ENV_VARS.items() <= startup.worker_environment().items()
     names = {*class_cache.ENV_VARS_TO_PROPAGATE, "AWS_SECRET_ACCESS_KEY", "OTHER"}
     monkeypatch.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", set(names))
-    startup._take_warm_workers()
+    startup._spare_other_environments()
     startup._keep_secrets()
     assert class_cache.DEFAULT_ENV_VARS == {}
     assert "RAY_CHDIR_TO_TRIAL_DIR" in names
