@@ -86,8 +86,9 @@ PARTS = {
     "ray::DashboardAgent": "Ray's agents",
     "ray::RuntimeEnvAgent": "Ray's agents",
     "log_monitor.py": "Ray's log monitor",
-    "monitor.py": "Ray's autoscaler",
     "ray::": "workers",
+    "gansweep.sweep.forkserver": "fork server",
+    "forked.py": "workers",
     "default_worker.py": "workers",
 }
 """What a process is, by a word of its command."""

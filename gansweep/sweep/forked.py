@@ -8,57 +8,45 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
-import struct
 import sys
-from pathlib import Path
 from typing import Final
 
 SERVER, SCRIPT = "GANSWEEP_FORK_SERVER", "GANSWEEP_WORKER_SCRIPT"
-"""Variables: the server's name among Linux' abstract sockets, and the path of Ray's own script."""
+"""Variables: the path of the server's socket, and that of Ray's own script."""
 
 DONE: Final = b"\1"
-"""The server's answer once the worker lives."""
-
-BADNESS: Final = Path("/proc/self/oom_score_adj")
-"""How likely a process is to be ended where the machine's memory runs out: raylets set it."""
+"""What the worker answers once it lives; the client's first byte, which brings its files."""
 
 
 def ask(arguments: list[str]) -> bool:
-    """Have the server fork a worker with these arguments and all else that is this process's."""
+    """Have a worker forked with these arguments and all else that is this process's."""
     order = {
         "arguments": arguments,
         "folder": os.getcwd(),
         "variables": dict(os.environ),
-        "niceness": os.getpriority(os.PRIO_PROCESS, 0),
-        "badness": BADNESS.read_text(),
+        "blocked": list(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, []))),
+        "client": os.getpid(),
     }
     with socket.socket(socket.AF_UNIX) as server:
-        server.connect(f"\0{os.environ[SERVER]}")
-        if user_of(server) != os.getuid():
-            return False
+        server.connect(os.environ[SERVER])
         socket.send_fds(server, [DONE], [0, 1, 2])
         server.sendall(json.dumps(order).encode())
         server.shutdown(socket.SHUT_WR)
         return server.recv(len(DONE)) == DONE
 
 
-def user_of(peer: socket.socket) -> int:
-    """The id of the user whose process is at the other end."""
-    form = "3i"
-    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize(form))
-    return int(struct.unpack(form, credentials)[1])
-
-
 def main() -> None:
     """Ask, or else become Ray's script."""
-    arguments = [os.environ[SCRIPT], *sys.argv[1:]]
+    script = os.environ[SCRIPT]
     try:
-        forked = ask(arguments)
+        forked = ask([script, *sys.argv[1:]])
     except (OSError, KeyError):
         forked = False
     if not forked:
-        os.execv(sys.executable, [sys.executable, *arguments])
+        own = sys.argv[0]
+        os.execv(sys.executable, [script if word == own else word for word in sys.orig_argv])
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ from gansweep.sweep.file import Resources, peek_resources
 from gansweep.sweep.forkserver import ForkServer
 from gansweep.sweep.grace import TERMINATE_SIGNALS
 
+log = logging.getLogger("gansweep")
+
 OBJECT_STORE_BYTES = 128 * 1024**2
 """Shared memory of a local Ray: trials exchange small results only."""
 
@@ -123,7 +125,11 @@ class RayStart:
             self._up.set()
             return
         self._up.set()
+        forks = self._forks
         while not self._over.wait(WATCH_SECONDS):
+            if forks and forks.has_ended:
+                log.warning("the process that forks workers has ended: they start by themselves")
+                forks = None
             on_death = self._on_death
             dead = _dead_services() if self.is_local and on_death else []
             if dead and on_death:
@@ -201,13 +207,12 @@ def start_ray(
     options: dict[str, Any] = {"runtime_env": {"env_vars": worker_environment()}}
     if not address:
         asked = asked or resources
-        # Not as a runtime environment: Ray would not give us the workers that it starts with.
+        # Not as a runtime environment, which an agent of Ray's would make for each worker.
         os.environ.update(local_environment(asked))
         count = processes(asked)
         os.environ.update(
             RAY_preload_python_modules=WARM,
             RAY_num_workers_soft_limit=str(count),  # else Ray ends some of those that wait
-            RAY_prestart_worker_first_driver="0",  # it would hold up the driver until they are up
         )
         options = {
             "num_cpus": count,
@@ -279,27 +284,29 @@ def _lean_node(forks: ForkServer | None) -> Iterator[None]:
     """A Ray that is begun meanwhile has what a sweep needs of it, and no more.
 
     No dashboard, nor what its agent serves it; no autoscaler, for a machine that stays as it is;
-    and workers that `forks` forks. Each is a process that takes a core for half a second to two.
+    and workers that `forks` forks. Each is a process that takes a core for half a second to four.
     Where Ray has changed, a start takes longer.
     """
     import ray._private.node
     import ray._private.utils
 
-    plain: Any = ray._private.node.Node
-    find_error = ray._private.utils.get_dashboard_dependency_error
+    plain: Any = getattr(ray._private.node, "Node", None)
+    find_error = getattr(ray._private.utils, "get_dashboard_dependency_error", None)
+    if plain is None or find_error is None:
+        yield
+        return
 
     class Node(plain):  # type: ignore[misc]
-        def start_api_server(self, **options: Any) -> None:
+        def start_api_server(self, *arguments: Any, **options: Any) -> None:
             pass
 
-        def start_monitor(self) -> None:
+        def start_monitor(self, *arguments: Any, **options: Any) -> None:
             pass
 
         def start_raylet(self, *arguments: Any, **options: Any) -> None:
-            parameters = self._ray_params
-            if forks:
-                os.environ[forked.SERVER] = forks.name
-                os.environ[forked.SCRIPT] = parameters.worker_path
+            parameters: Any = getattr(self, "_ray_params", None)
+            if forks and (script := getattr(parameters, "worker_path", None)):
+                os.environ.update(_forking(forks, script))
                 parameters.worker_path = forked.__file__
             super().start_raylet(*arguments, **options)
 
@@ -310,6 +317,18 @@ def _lean_node(forks: ForkServer | None) -> Iterator[None]:
     finally:
         ray._private.node.Node = plain
         ray._private.utils.get_dashboard_dependency_error = find_error
+
+
+def _forking(forks: ForkServer, script: str) -> dict[str, str]:
+    """Variables of a raylet whose workers `forks` forks, to run Ray's own `script`."""
+    return {
+        forked.SERVER: forks.path,
+        forked.SCRIPT: script,
+        # Workers are forked in no time; to have some beforehand would hold up the driver.
+        "RAY_prestart_worker_first_driver": "0",
+        # They wait for the server's imports before Ray hears of them.
+        "RAY_worker_register_timeout_seconds": str(math.ceil(LOCAL_START_SECONDS)),
+    }
 
 
 def _shut_the_doors() -> None:
@@ -353,7 +372,10 @@ def fork_server(resources: Resources) -> ForkServer | None:
     """For the workers of a local Ray, where the system has what it takes."""
     if sys.platform != "linux":
         return None
-    return ForkServer(local_environment(resources), niceness=WORKER_NICENESS)
+    try:
+        return ForkServer(local_environment(resources), niceness=WORKER_NICENESS)
+    except OSError:
+        return None
 
 
 def local_environment(resources: Resources) -> dict[str, str]:

@@ -8,17 +8,23 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import weakref
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
+import ray._private.node
+import ray._private.utils
 from ray.tune.execution import class_cache
 
 from gansweep.errors import ConfigError
-from gansweep.sweep import startup
+from gansweep.sweep import forked, startup
 from gansweep.sweep.file import Resources
 
 SLOTS = [
@@ -121,7 +127,7 @@ def test_tune_asks_for_workers_of_another_kind(monkeypatch: pytest.MonkeyPatch) 
 
 DOORS = """
 import os
-from gansweep.sweep import startup
+from gansweep.sweep import forked, startup
 startup._shut_the_doors()
 from ray._private import services
 print(services.get_node_ip_address(), len(os.environ.get("RAY_AUTH_TOKEN", "")))
@@ -200,6 +206,90 @@ def test_a_local_ray_that_cannot_start_says_why(tmp_path: Path) -> None:
     assert "RAY_TMPDIR" in ended.stdout
 
 
+FORKING = (
+    forked.SERVER, forked.SCRIPT,
+    "RAY_prestart_worker_first_driver", "RAY_worker_register_timeout_seconds",
+)  # fmt: skip
+
+
+@dataclass
+class RaysNode:
+    """As far as it is known here, with what was started of it."""
+
+    started: list[str]
+    _ray_params: Any
+
+    def start_api_server(self, *, include_dashboard: bool) -> None:
+        self.started.append("dashboard")
+
+    def start_monitor(self) -> None:
+        self.started.append("autoscaler")
+
+    def start_raylet(self, folder: str, *, profile: bool) -> None:
+        script = getattr(self._ray_params, "worker_path", "")
+        self.started.append(f"raylet {folder} {profile} {script}")
+
+
+def begun(parameters: Any) -> list[str]:
+    """What of a node is started under what stands for Ray now."""
+    own = ray._private.node.Node([], parameters)
+    own.start_api_server(include_dashboard=False)
+    own.start_monitor()
+    own.start_raylet("folder", profile=False)
+    started: list[str] = own.started
+    return started
+
+
+def test_a_lean_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in FORKING:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(ray._private.node, "Node", RaysNode)
+    find_error = ray._private.utils.get_dashboard_dependency_error
+
+    def parameters() -> SimpleNamespace:
+        return SimpleNamespace(worker_path="/ray/own.py")
+
+    whole = ["dashboard", "autoscaler", "raylet folder False /ray/own.py"]
+    with startup._lean_node(None):
+        assert begun(parameters()) == whole[2:]
+        assert isinstance(ray._private.utils.get_dashboard_dependency_error(), ImportError)
+    assert not [name for name in FORKING if name in os.environ]
+    forks: Any = SimpleNamespace(path="/folder/forks")
+    with startup._lean_node(forks):
+        assert begun(parameters()) == [f"raylet folder False {forked.__file__}"]
+    assert [os.environ[name] for name in FORKING] == ["/folder/forks", "/ray/own.py", "0", "300"]
+    assert begun(parameters()) == whole
+    assert ray._private.utils.get_dashboard_dependency_error is find_error
+
+
+def test_a_node_of_another_ray_is_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    forks: Any = SimpleNamespace(path="/folder/forks")
+    monkeypatch.setattr(ray._private.node, "Node", RaysNode)
+    with startup._lean_node(forks):
+        assert begun(object()) == ["raylet folder False "]
+    monkeypatch.delattr(ray._private.utils, "get_dashboard_dependency_error")
+    with startup._lean_node(forks):
+        assert ray._private.node.Node is RaysNode
+    monkeypatch.delattr(ray._private.node, "Node")
+    with startup._lean_node(forks):
+        assert not hasattr(ray._private.node, "Node")
+
+
+def test_a_system_without_what_forking_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(Path(tempfile.gettempdir()).glob("gansweep-*"))
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    assert startup.fork_server(Resources()) is None
+    assert set(Path(tempfile.gettempdir()).glob("gansweep-*")) == before
+    monkeypatch.setattr(startup.sys, "platform", "darwin")
+    monkeypatch.setattr(startup, "ForkServer", None)
+    assert startup.fork_server(Resources()) is None
+
+
 TIMED_OUT = "The current node timed out during startup. This could happen because ..."
 
 
@@ -215,6 +305,7 @@ def test_rays_own_time_limit_and_ours(monkeypatch: pytest.MonkeyPatch) -> None:
         startup.start_ray(None, Resources())
 
     over = threading.Event()
+    monkeypatch.setattr(startup, "fork_server", lambda resources: None)
     monkeypatch.setattr(startup.RayStart, "_live", lambda self: over.wait(30))
     monkeypatch.setattr(startup, "LOCAL_START_SECONDS", 0.1)
     try:
@@ -234,6 +325,7 @@ def test_nothing_of_tunes_is_collected_while_ray_ends(
         def __init__(self) -> None:
             self.itself = self
 
+    monkeypatch.setattr(startup, "fork_server", lambda resources: None)
     monkeypatch.setattr(startup.RayStart, "_live", lambda self: self._over.wait(30))
     gc.disable()
     try:
