@@ -59,7 +59,7 @@ def write_contact_sheet(
         draw.text((left, top + CELL + 19), caption, fill="#555555", font=font)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}")
-    sheet.save(temporary, format="PNG", optimize=True)
+    sheet.save(temporary, format="PNG", compress_level=3)  # smaller than 9 makes it, and faster
     temporary.replace(path)
     return True
 
