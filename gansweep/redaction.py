@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, final
+from urllib.parse import parse_qsl, urlsplit
 
 HIDDEN: Final = "***"
 
@@ -48,6 +49,14 @@ def remember(uri: str) -> None:
 def without_userinfo(uri: str) -> str:
     """The URI as one may show it, to be opened."""
     return _USERINFO.sub("", uri)
+
+
+def has_credentials(uri: str) -> bool:
+    """Whether it opens something by itself: by a password, or by a key in the place of a user."""
+    parts = urlsplit(uri)
+    if parts.password or any(_NAME.search(name) for name, _ in parse_qsl(parts.query)):
+        return True
+    return bool(parts.username) and parts.scheme in ("http", "https")
 
 
 def secret_keys(tree: Mapping[str, Any]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from gansweep.errors import ConfigError
+from gansweep.errors import AwayError, ConfigError
 from gansweep.launch.base import JobState, Launcher
 from gansweep.launch.profile import make_launcher
 from gansweep.launch.record import JobRecord, all_jobs, find_job
@@ -24,9 +24,10 @@ CANCEL_SECONDS = 90.0
 def jobs_command(*, as_json: bool) -> int:
     """Print every job that was submitted from here, and how it stands."""
     records = all_jobs()
+    silent: set[str] = set()
     for record in records:
         if not record.state.is_over or record.phase == "forgotten":  # accounts may come late
-            _look(record)
+            _look(record, silent)
     if as_json:
         print(json.dumps([dataclasses.asdict(record) for record in records], indent=1))
         return 0
@@ -84,6 +85,8 @@ def cancel_command(name: str) -> int:
         end = time.monotonic() + CANCEL_SECONDS
         while not (state := _look(record)).is_over and time.monotonic() < end:
             time.sleep(0.5)
+        if state.phase == "forgotten":  # so soon it is by our word
+            state = _noted(record, JobState("cancelled"))
     console.print(f"{record.id}: {state}", markup=False)
     return 0 if state.is_over else 1
 
@@ -102,10 +105,21 @@ def _launcher(record: JobRecord) -> Launcher:
     return make_launcher(record.target, record.settings, at=f"the record of {record.id}")
 
 
-def _look(record: JobRecord) -> JobState:
-    """How it stands now, noted in the record; where the cluster does not tell, as it stood."""
+def _look(record: JobRecord, silent: set[str] | None = None) -> JobState:
+    """How it stands now, noted in the record; where the cluster does not tell, as it stood.
+
+    silent: clusters that gave no answer just now, which takes a minute: they are not asked again.
+    """
+    silent = set() if silent is None else silent
+    settings = record.settings
+    place = json.dumps([record.target, settings.get("address"), settings.get("context")])
+    if place in silent:
+        return _noted(record, JobState("unknown", "its cluster does not answer"))
     try:
         state = _launcher(record).state(record.job)
+    except AwayError as error:
+        silent.add(place)
+        state = JobState("unknown", error.problems[0].what)
     except ConfigError as error:
         state = JobState("unknown", error.problems[0].what)
     return _noted(record, state)

@@ -6,7 +6,6 @@ import dataclasses
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,6 +14,7 @@ from gansweep.errors import ConfigError, Problem
 from gansweep.launch.base import Job, Launcher, Submitted
 from gansweep.launch.profile import find_launcher
 from gansweep.launch.record import JobRecord, jobs_folder
+from gansweep.redaction import has_credentials
 from gansweep.storage import check_url, is_url
 from gansweep.sweep.file import load_sweep
 from gansweep.sweep.trials import check_data, planned
@@ -54,11 +54,11 @@ def submit_command(
         advice = check_data(trials, stacked=sweep.resources.engine == "stacked")
     except ConfigError as error:
         raise ConfigError([*error.problems, *problems]) from None
-    if urlsplit(where).password:
+    if has_credentials(where):
         problems.append(
             Problem(
                 "tracking uri",
-                "has a password, which would be written into the job",
+                "has a password or a key, which would be written into the job",
                 "leave it out; the nodes take it from MLFLOW_TRACKING_USERNAME and _PASSWORD",
             )
         )

@@ -14,7 +14,7 @@ from gansweep.errors import AwayError, ConfigError, Problem
 from gansweep.settings import setting
 
 if TYPE_CHECKING:
-    from gansweep.sweep.file import Sweep
+    from gansweep.sweep.file import Resources, Sweep
     from gansweep.sweep.trials import Trial
 
 POLL_SECONDS = 2.0
@@ -22,6 +22,9 @@ POLL_SECONDS = 2.0
 
 AWAY_SECONDS = 600.0
 """For which a cluster that does not answer is asked again about a job that is followed."""
+
+LAST_LOG_SECONDS = 20.0
+"""For the output of a job that is over, where the cluster does not have it: it may be gone."""
 
 Phase = Literal["waiting", "running", "done", "failed", "cancelled", "forgotten", "unknown"]
 """forgotten: the cluster knows it no more, nor how it ended; unknown: it does not tell now."""
@@ -122,6 +125,28 @@ class JobState:
         return f"{self.phase}{code}{f' ({self.reason})' if self.reason else ''}"
 
 
+def resource_problems(
+    wanted: Resources, *, cpus: int, gpus: int, count: int, of: str
+) -> list[Problem]:
+    """What a trial takes that a job with so many of them on each of `count` machines has not.
+
+    of: what a machine is called there. Each of a trial's processes is on one machine.
+    """
+    found = []
+    for name, take, have in (("cpu", wanted.cpu, cpus), ("gpu", wanted.least_gpu, gpus)):
+        at, fitting = f"resources.{name}", count * int(have / take + 1e-9) if take else None
+        if take > have:
+            what = f"a trial takes {take:g}, a {of} of the job has {have}"
+            found.append(Problem(at, what, "raise it in the profile"))
+        elif fitting is not None and fitting < wanted.processes:
+            what = (
+                f"a trial takes {wanted.processes} times {take:g}, the job has {count} {of}s with "
+                f"{have}"
+            )
+            found.append(Problem(at, what, "raise it in the profile"))
+    return found
+
+
 class Launcher(ABC):
     """One kind of cluster. Every call is short; what cannot be done is a ConfigError.
 
@@ -191,8 +216,10 @@ class Launcher(ABC):
         named: Submitted | None = None
         began, limit = time.monotonic(), self.profile.start_seconds
         away_since: float | None = None
+        state: JobState | None = None
         while True:
             try:
+                state = None
                 state = self.state(job) if follow else None
                 for part, position in positions.items():  # after the state: then nothing is missed
                     text, positions[part] = self.log(part, position)
@@ -205,9 +232,16 @@ class Launcher(ABC):
                 if not follow:
                     raise
                 away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > AWAY_SECONDS:
+                ended = state is not None and state.is_over
+                waited = time.monotonic() - away_since
+                if state is not None and ended and waited > LAST_LOG_SECONDS:
+                    on_state(state)
+                    return
+                if waited > AWAY_SECONDS:
                     raise _given_up(job, error) from None
-                on_state(JobState("unknown", f"{error}; asked again for up to {AWAY_SECONDS:g} s"))
+                if not ended:
+                    words = f"{error}; asked again for up to {AWAY_SECONDS:g} s"
+                    on_state(JobState("unknown", words))
                 time.sleep(POLL_SECONDS)
                 continue
             away_since = None

@@ -20,7 +20,15 @@ from typing import Any, final
 import yaml
 
 from gansweep.errors import AwayError, ConfigError, Problem
-from gansweep.launch.base import Job, JobState, Launcher, Phase, Profile, Submitted
+from gansweep.launch.base import (
+    Job,
+    JobState,
+    Launcher,
+    Phase,
+    Profile,
+    Submitted,
+    resource_problems,
+)
 from gansweep.launch.bundle import Bundle, sweep_bundle, with_own_code
 from gansweep.settings import setting
 from gansweep.storage import CREDENTIALS, is_url
@@ -101,6 +109,11 @@ PASSING = (
     "toomanyrequests", "too many requests", "etcdserver", "try again", "leader changed",
 )  # fmt: skip
 """Words of kubectl that the same command may not say a moment later."""
+
+NO_OUTPUT_YET = (
+    "waiting to start", "ContainerCreating", "PodInitializing", "not available", "not found",
+)  # fmt: skip
+"""Words of `kubectl logs` where a pod has not begun, or its machine has gone."""
 
 UNREACHED = ("dial tcp", "was refused", "no such host", "failed to download openapi")
 """Words of kubectl where it had sent nothing: it first asks what a manifest may have."""
@@ -183,14 +196,14 @@ class Kubernetes(Launcher):
                 yield Problem(key, f"is {amount!r}, no amount of Kubernetes'", "as 16Gi")
 
     def _resource_problems(self, job: Job) -> Iterator[Problem]:
-        wanted = job.sweep.resources
-        for name, take, have in (
-            ("cpu", wanted.cpu, self.profile.cpus),
-            ("gpu", wanted.least_gpu, self.profile.gpus_per_node),
-        ):  # fmt: skip
-            if take > have:
-                what = f"a trial takes {take:g}, a worker of the job has {have}"
-                yield Problem(f"resources.{name}", what, "raise it in the profile")
+        own = self.profile
+        yield from resource_problems(
+            job.sweep.resources,
+            cpus=own.cpus,
+            gpus=own.gpus_per_node,
+            count=own.workers,
+            of="worker",
+        )
 
     def _reach_problems(self, job: Job) -> Iterator[Problem]:
         """What is on this machine alone."""
@@ -266,7 +279,7 @@ class Kubernetes(Launcher):
         except ConfigError as error:
             what = error.problems[0].what
             if "NotFound" in what and "rayjobs" in what:
-                return JobState("cancelled", "it is no longer in the cluster")
+                return JobState("forgotten", "it is not in the cluster that kubectl speaks to")
             raise
         status = found.get("status", {})
         word = status.get("jobDeploymentStatus", "")
@@ -326,7 +339,12 @@ class Kubernetes(Launcher):
     def log(self, job: Submitted, after: int) -> tuple[str, int]:
         """What the pod that submits prints: the output of `gansweep run`, kept for ttl_seconds."""
         _need_kubectl()
-        text = self._kubectl("logs", "-l", f"job-name={job.id}", "--tail=-1", "--ignore-errors")
+        try:
+            text = self._kubectl("logs", "-l", f"job-name={job.id}", "--tail=-1")
+        except ConfigError as error:
+            if any(word in error.problems[0].what for word in NO_OUTPUT_YET):
+                return "", after
+            raise
         return text[after:], len(text)
 
     def cancel(self, job: Submitted) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -43,10 +44,11 @@ class JobRecord:
         return JobState(self.phase, self.reason, self.code)
 
     def note(self, state: JobState) -> None:
-        """Keep how it stands now."""
+        """Keep how it stands now; on a disk that takes nothing, in memory: the cluster knows it."""
         if state != self.state:
             self.phase, self.reason, self.code = state.phase, state.reason, state.code
-            self.save()
+            with suppress(OSError):
+                self.save()
 
     def save(self) -> None:
         """Write the file in one step; only its user may read it."""

@@ -5,6 +5,7 @@ Or an array of jobs of one node each, with a Ray of its own each, that share the
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -18,7 +19,16 @@ from pathlib import Path
 from typing import final
 
 from gansweep.errors import AwayError, ConfigError, Problem
-from gansweep.launch.base import OVER, Job, JobState, Launcher, Phase, Profile, Submitted
+from gansweep.launch.base import (
+    OVER,
+    Job,
+    JobState,
+    Launcher,
+    Phase,
+    Profile,
+    Submitted,
+    resource_problems,
+)
 from gansweep.launch.bundle import Bundle, sweep_bundle
 from gansweep.settings import setting
 from gansweep.storage import is_url
@@ -28,6 +38,9 @@ WALLTIME = re.compile(r"(\d+-)?\d+(:\d{2}){1,2}")
 
 ANSWER_SECONDS = 30.0
 """For an answer of Slurm's commands."""
+
+EARLY_SECONDS = 60
+"""So much before its moment Slurm may send a signal."""
 
 PHASES: dict[str, Phase] = {
     "PENDING": "waiting",
@@ -93,6 +106,21 @@ REASONS = (
 )
 """What to do about a job that waits or has failed, by the beginning of Slurm's reason."""
 
+VARIABLES = {
+    "job-name": ("SBATCH_JOB_NAME", "SBATCH_ARRAY_INX"),  # which makes several jobs of one
+    "output": ("SBATCH_OUTPUT", "SBATCH_ERROR"),
+    "open-mode": ("SBATCH_OPEN_MODE",),
+    "partition": ("SBATCH_PARTITION",),
+    "account": ("SBATCH_ACCOUNT",),
+    "gpus-per-node": ("SBATCH_GPUS_PER_NODE",),
+    "mem": ("SBATCH_MEM_PER_NODE", "SBATCH_MEM_PER_CPU", "SBATCH_MEM_PER_GPU"),
+    "time": ("SBATCH_TIMELIMIT",),
+    "signal": ("SBATCH_SIGNAL",),
+    "requeue": ("SBATCH_NO_REQUEUE",),
+    "no-requeue": ("SBATCH_REQUEUE",),
+}
+"""sbatch's variables, which count more than a line of the script, by the option of that line."""
+
 SHOWN_PHASES: tuple[Phase, ...] = (
     "running", "waiting", "unknown", "failed", "cancelled", "forgotten", "done",
 )  # fmt: skip
@@ -138,6 +166,12 @@ class Slurm(Launcher):
         if own.walltime is not None and not WALLTIME.fullmatch(own.walltime):
             what = f"is {own.walltime!r}, no time of Slurm's"
             problems.append(Problem("walltime", what, "hours:minutes:seconds in quotes, '4:00:00'"))
+        elif (
+            own.walltime is not None and (short := _seconds(own.walltime)) <= own.stop_seconds + 60
+        ):
+            what = f"is {own.walltime!r}, {short} s, of which the stop takes {own.stop_seconds} s"
+            remedy = "more; '2:00' are minutes and seconds, '2:00:00' hours"
+            problems.append(Problem("walltime", what, remedy))
         for name, value in [("options", o) for o in own.options] + [
             ("partition", own.partition), ("account", own.account), ("memory", own.memory)
         ]:  # fmt: skip
@@ -166,13 +200,9 @@ class Slurm(Launcher):
             if own.nodes > 1:
                 what = f"is {own.nodes}, and a task of an array has one node"
                 problems.append(Problem("nodes", what, "leave out nodes, or array"))
-        wanted = job.sweep.resources
-        for name, take, have in (
-            ("cpu", wanted.cpu, own.cpus), ("gpu", wanted.least_gpu, own.gpus_per_node)
-        ):  # fmt: skip
-            if take > have:
-                what = f"a trial takes {take:g}, a node of the job has {have}"
-                problems.append(Problem(f"resources.{name}", what, "raise it in the profile"))
+        problems += resource_problems(
+            job.sweep.resources, cpus=own.cpus, gpus=own.gpus_per_node, count=own.nodes, of="node"
+        )
         return problems
 
     def notes(self, job: Job) -> list[str]:
@@ -197,9 +227,10 @@ class Slurm(Launcher):
             raise ConfigError.single(str(snapshot), f"cannot be written: {error}") from None
         bundle.check(snapshot, job.sweep.overrides)
         said = self._sent(job, self._script(job, snapshot / bundle.sweep))
-        number = said.strip().splitlines()[-1].partition(";")[0]
+        number, _, cluster = said.strip().splitlines()[-1].partition(";")
         task = f"_{TASK}" if self.profile.array else ""
-        return Submitted(number, f"{_folder(job)}/slurm-{number}{task}.log")
+        log = f"{_folder(job)}/slurm-{number}{task}.log"
+        return Submitted(f"{number}@{cluster}" if cluster else number, log)
 
     def _sent(self, job: Job, script: str) -> str:
         """What sbatch says to the script."""
@@ -245,6 +276,7 @@ class Slurm(Launcher):
         words = {
             "RUN": f"({shlex.join(job.command(str(file), python=python))})",
             "RESTARTS": own.restarts if own.requeue else 0,
+            "STOP_SECONDS": own.stop_seconds,
         }
         if own.array:
             words["TASKS"] = own.array
@@ -273,7 +305,7 @@ class Slurm(Launcher):
     def state(self, job: Submitted) -> JobState:
         _need("scontrol")
         try:
-            said = _slurm("scontrol", "--oneliner", "show", "job", job.id)
+            said = _asked(job, "scontrol", "--oneliner", "show", "job", number_of(job))
         except ConfigError as error:
             if "nvalid job id" in str(error):
                 return self._accounted(job)
@@ -303,11 +335,11 @@ class Slurm(Launcher):
 
     def _accounted(self, job: Submitted) -> JobState:
         """How a job ended that Slurm itself has forgotten, which takes it minutes."""
-        words = ("sacct", "-X", "-n", "-P", "-j", job.id, "-o", "State,ExitCode")
+        words = ("sacct", "-X", "-n", "-P", "-j", number_of(job), "-o", "State,ExitCode")
         said, why = "", "keeps no accounts"
         if shutil.which("sacct"):
             try:
-                said, why = _slurm(*words).strip(), "its accounts do not name it"
+                said, why = _asked(job, *words).strip(), "its accounts do not name it"
             except AwayError:
                 raise
             except ConfigError as error:
@@ -328,7 +360,9 @@ class Slurm(Launcher):
             return [job]
         log = Path(job.log)
         return [
-            Submitted(f"{job.id}_{task}", str(log.with_name(log.name.replace(TASK, str(task)))))
+            Submitted(
+                f"{number_of(job)}_{task}", str(log.with_name(log.name.replace(TASK, str(task))))
+            )
             for task in range(1, self.profile.array + 1)
         ]
 
@@ -345,16 +379,40 @@ class Slurm(Launcher):
 
     def cancel(self, job: Submitted) -> None:
         _need("scancel")
-        _slurm("scancel", job.id)
+        _asked(job, "scancel", number_of(job))
 
     def by_hand(self, job: Submitted) -> str:
-        return f"`scancel {job.id}`"
+        return f"`{shlex.join(_on_its_cluster(job, 'scancel', number_of(job)))}`"
+
+
+def number_of(job: Submitted) -> str:
+    """Its number, which is its own on one cluster alone."""
+    return job.id.partition("@")[0]
+
+
+def _on_its_cluster(job: Submitted, command: str, *words: str) -> list[str]:
+    """The command's words, for the cluster that has the job where Slurm has several."""
+    _, _, cluster = job.id.partition("@")
+    return [command, *([f"--clusters={cluster}"] if cluster else []), *words]
+
+
+def _asked(job: Submitted, command: str, *words: str) -> str:
+    return _slurm(*_on_its_cluster(job, command, *words))
 
 
 def _folder(job: Job) -> Path:
     """The sweep's, or one of its name where the job was submitted: a store takes no growing log."""
     root = job.folder / "runs" if is_url(job.root) else Path(job.root)
     return root / job.sweep.name
+
+
+def _seconds(walltime: str) -> int:
+    """Of a `WALLTIME`, as Slurm reads it: minutes:seconds, or with days before, hours:minutes."""
+    days, dash, rest = walltime.rpartition("-")
+    numbers = list(map(int, rest.split(":")))
+    from_hours = dash or len(numbers) == 3
+    hours, minutes, seconds = [*numbers, 0][:3] if from_hours else [0, *numbers]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _part(name: str) -> str:
@@ -374,7 +432,13 @@ def _slurm(*words: str, input: str | None = None) -> str:
     """What a command of Slurm's says; ConfigError with its own words where it fails."""
     try:
         ended = subprocess.run(
-            words, input=input, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False
+            words,
+            input=input,
+            capture_output=True,
+            text=True,
+            timeout=ANSWER_SECONDS,
+            env=_environment(input or ""),
+            check=False,
         )
     except subprocess.TimeoutExpired:
         what = f"no answer within {ANSWER_SECONDS:g} s"
@@ -388,6 +452,17 @@ def _slurm(*words: str, input: str | None = None) -> str:
         passing = any(part in what.lower() for part in PASSING)
         raise (AwayError if passing else ConfigError).single(words[0], what, _remedy(what))
     return ended.stdout
+
+
+def _environment(script: str) -> dict[str, str]:
+    """Ours, without the variables that would have sbatch overrule what the script says."""
+    said = {
+        line.removeprefix("#SBATCH --").partition("=")[0]
+        for line in script.splitlines()
+        if line.startswith("#SBATCH --")
+    }
+    taken = {name for option, names in VARIABLES.items() if option in said for name in names}
+    return {name: value for name, value in os.environ.items() if name not in taken}
 
 
 def _remedy(words: str) -> str:

@@ -2,11 +2,17 @@
 # TERM reaches the driver from Slurm itself; this shell lives on to see what becomes of it.
 STOPPED=
 stop() {
-    STOPPED=1
+    STOPPED=$SECONDS
     [ -z "${DRIVER:-}" ] || kill -TERM "$DRIVER" 2>/dev/null
 }
 trap stop USR1
-trap : TERM
+
+# Who is sent TERM has been cancelled, unless it is now that the time is up.
+CANCELLED=
+terminate() {
+    [ -n "$STOPPED" ] && [ $((SECONDS - STOPPED)) -ge $((STOP_SECONDS - 1)) ] || CANCELLED=1
+}
+trap terminate TERM
 
 alive() { kill -0 "$1" 2>/dev/null; }
 
@@ -39,6 +45,7 @@ JOB=$SLURM_JOB_ID
 
 # Ends the job. Where it was cut off, it is run again by Slurm, and goes on from the checkpoints.
 end() { # WHY, or ""
+    [ -z "$CANCELLED" ] || exit "$CODE"
     if [ -n "$STOPPED" ] && [ "$CODE" -gt 2 ]; then
         set -- "its time is up"
     fi

@@ -98,6 +98,18 @@ def test_it_is_asked_so_long_and_no_longer(follow: Follow, monkeypatch: pytest.M
     )
 
 
+def test_a_job_that_is_over_is_over_even_where_its_output_is_lost(
+    follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "LAST_LOG_SECONDS", 0.1)
+    lost = Scripted(RUNNING, DONE)
+    monkeypatch.setattr(lost, "log", lambda job, after: (_ for _ in ()).throw(AWAY))
+    said, heard = follow(lost)
+    assert said == ""
+    assert heard[-1] == DONE
+    assert sum(state.phase == "unknown" for state in heard) == 1  # while it ran
+
+
 def test_each_outage_has_its_own_time(follow: Follow, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "POLL_SECONDS", 0.1)
     monkeypatch.setattr(base, "AWAY_SECONDS", 0.25)

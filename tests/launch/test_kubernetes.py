@@ -546,7 +546,7 @@ def test_a_job_in_the_queue(stage: Stage) -> None:
 
 def test_a_job_that_is_gone_and_a_cluster_that_is(stage: Stage) -> None:
     stage.says("rayjob", "", 'Error from server (NotFound): rayjobs.ray.io "x" not found', 1)
-    assert launcher().state(Submitted("x")).phase == "cancelled"
+    assert launcher().state(Submitted("x")).phase == "forgotten"  # another cluster may have it
     stage.says("rayjob", "", 'Error from server (NotFound): namespaces "lab" not found', 1)
     with pytest.raises(ConfigError, match="namespace: in the profile") as caught:
         launcher().state(Submitted("x"))
@@ -703,7 +703,24 @@ def test_the_log_is_read_on(stage: Stage) -> None:
     assert launcher().log(Submitted("x"), 0) == ("one\n", 4)
     stage.says("logs", "one\ntwo\n")
     assert launcher().log(Submitted("x"), 4) == ("two\n", 8)
-    assert stage.calls[0][0] == ["logs", "-l", "job-name=x", "--tail=-1", "--ignore-errors"]
+    assert stage.calls[0][0] == ["logs", "-l", "job-name=x", "--tail=-1"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'Error from server (BadRequest): container "r" in pod "x-1" is waiting to start: '
+        "ContainerCreating",
+        'Error from server (NotFound): pods "x-1" not found',
+    ],
+)
+def test_a_pod_that_has_not_begun_has_no_output(stage: Stage, words: str) -> None:
+    stage.says("logs", "", words, 1)
+    assert launcher().log(Submitted("x"), 0) == ("", 0)
+    assert launcher().log(Submitted("x"), 7) == ("", 7)
+    stage.says("logs", "", 'Error from server (Forbidden): pods "x-1" is forbidden', 1)
+    with pytest.raises(ConfigError, match="forbidden"):
+        launcher().log(Submitted("x"), 0)
 
 
 def test_a_job_is_cancelled_by_its_end(stage: Stage) -> None:

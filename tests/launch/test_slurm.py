@@ -133,6 +133,15 @@ def test_what_a_profile_cannot_mean(work: Path) -> None:
     assert found == (
         "walltime: is '14400', no time of Slurm's (hours:minutes:seconds in quotes, '4:00:00')"
     )
+    for short, seconds in (("2:00", 120), ("0:03:00", 180), ("0-0:03", 180)):
+        (found,) = problems(work, walltime=short)
+        assert found == (
+            f"walltime: is {short!r}, {seconds} s, of which the stop takes 120 s (more; '2:00' are "
+            "minutes and seconds, '2:00:00' hours)"
+        )
+    for long in ("3:01", "2:00:00", "1-0:00", "0-0:04", "0-00:03:01"):
+        assert problems(work, walltime=long) == []
+    assert problems(work, walltime="2:00", stop_seconds=30) == []
     (found,) = problems(work, partition="gpu\n#SBATCH --account=other")
     assert found.startswith("partition: ")
     assert len(problems(work, options=["constraint=a100"])) == 1
@@ -167,6 +176,16 @@ def test_a_trial_fits_a_node(work: Path) -> None:
     ]
 
 
+def test_the_processes_of_a_trial_fit_the_job(work: Path) -> None:
+    two = text(resources={"gpu": 2})
+    assert problems(work, two, gpus_per_node=2, cpus=2) == []
+    assert problems(work, two, gpus_per_node=1, cpus=1, nodes=2) == []
+    assert problems(work, two, gpus_per_node=1, cpus=2) == [
+        "resources.gpu: a trial takes 2 times 1, the job has 1 nodes with 1 (raise it in the "
+        "profile)"
+    ]
+
+
 # --- Slurm's commands
 
 
@@ -185,12 +204,51 @@ def test_the_files_travel_as_they_are_when_submitted(work: Path, commands: Path)
     executable(commands / "sbatch", '#!/bin/sh\necho "$@" >args; cat >script; echo "42;cluster"')
     one = job(work)
     submitted = launcher(setup=["#note"]).submit(one)
-    assert submitted == Submitted("42", f"{work}/runs/small/slurm-42.log")
+    assert submitted == Submitted("42@cluster", f"{work}/runs/small/slurm-42.log")
     assert (work / "args").read_text().split() == ["--parsable"]
     assert (work / "script").read_text() == launcher(setup=["#note"]).render(one)
     (copy,) = (work / "runs" / "small" / "submitted").glob("*/sweep/file.yaml")
     assert str(copy) in (work / "script").read_text()
     assert copy.read_text() == (work / "file.yaml").read_text()
+
+
+def test_a_job_of_one_of_several_clusters_is_asked_for_there(
+    work: Path, commands: Path, tmp_path: Path
+) -> None:
+    """Another cluster may have a job of that number."""
+    note = f'echo "$(basename $0) $@" >>{tmp_path}/words'
+    executable(commands / "sbatch", "#!/bin/sh\necho '42;wice'")
+    executable(commands / "scontrol", f"#!/bin/sh\n{note}\necho 'Invalid job id' >&2; exit 1")
+    executable(commands / "sacct", f"#!/bin/sh\n{note}\necho 'COMPLETED|0:0'")
+    executable(commands / "scancel", f"#!/bin/sh\n{note}")
+    one = launcher().submit(job(work))
+    assert launcher().state(one) == JobState("done", "", 0)
+    launcher().cancel(one)
+    assert (tmp_path / "words").read_text().splitlines() == [
+        "scontrol --clusters=wice --oneliner show job 42",
+        "sacct --clusters=wice -X -n -P -j 42 -o State,ExitCode",
+        "scancel --clusters=wice 42",
+    ]
+    assert launcher().by_hand(one) == "`scancel --clusters=wice 42`"
+    assert launcher(array=2).parts(one)[1] == Submitted("42_2", one.log)
+
+
+def test_a_variable_of_sbatchs_does_not_overrule_the_profile(
+    work: Path, commands: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executable(commands / "sbatch", "#!/bin/sh\nenv >env; echo 42")
+    given = ("ARRAY_INX", "PARTITION", "NO_REQUEUE", "OUTPUT", "SIGNAL", "TIMELIMIT", "QOS")
+    for name in given:
+        monkeypatch.setenv(f"SBATCH_{name}", "x")
+
+    def left(**settings: Any) -> set[str]:
+        launcher(**settings).submit(job(work))
+        said = (work / "env").read_text().splitlines()
+        return {line.partition("=")[0].removeprefix("SBATCH_") for line in said} & set(given)
+
+    assert left() == {"PARTITION", "TIMELIMIT", "QOS"}  # which the profile leaves open
+    assert left(partition="gpu", walltime="4:00:00") == {"QOS"}
+    assert left(requeue=False) == {"NO_REQUEUE", "PARTITION", "TIMELIMIT", "QOS"}
 
 
 REFUSALS = [
@@ -425,8 +483,12 @@ else:
     signal.signal(signal.SIGTERM, stopped)
     note("run " + words.partition("--tracking-uri")[2])
     act = os.environ.get("ACT", "")
-    if act == "wait":
-        open(folder + "/begun", "w").close()
+    if act in ("wait", "deaf"):
+        if act == "deaf":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with open(folder + "/draft", "w") as file:
+            file.write(str(os.getpid()))
+        os.rename(folder + "/draft", folder + "/begun")
         time.sleep(60)
     sys.exit(int(act or 0))
 """
@@ -559,6 +621,34 @@ def test_a_lost_head_ends_the_job_and_puts_it_back(work: Path, tmp_path: Path) -
     assert "Ray's head was lost; the job goes back to the queue" in said
     assert stage.notes[-1] == f"requeue {os.getpid() % 1000}"
     assert code == 0
+
+
+def test_a_cancelled_job_does_not_come_back(work: Path, tmp_path: Path) -> None:
+    """Slurm sends TERM to all of it; Ray's head may be the first that is gone."""
+    stage = Stage(tmp_path / "stage", job(work), nodes=2)
+    running = stage.start(ACT="wait")
+    stage.wait_for("begun")
+    stage.wait_for("worker.pid")
+    os.killpg(running.pid, 15)
+    code, said = ended(running)
+    assert code != 0
+    assert "queue" not in said
+    assert not any(note.startswith("requeue") for note in stage.notes)
+
+
+@pytest.mark.parametrize(("seconds", "comes_back"), [(120, False), (1, True)])
+def test_term_after_usr1(work: Path, tmp_path: Path, seconds: int, comes_back: bool) -> None:
+    """Soon it is by a person's word; when the time is up it is by Slurm's."""
+    stage = Stage(tmp_path / "stage", job(work), nodes=1, stop_seconds=seconds)
+    running = stage.start(ACT="deaf")
+    stage.wait_for("begun")
+    os.kill(running.pid, 10)
+    time.sleep(1.2)
+    os.kill(running.pid, 15)
+    os.kill(int((stage.folder / "begun").read_text()), 9)
+    code, _ = ended(running)
+    assert (code == 0) == comes_back
+    assert any(note.startswith("requeue") for note in stage.notes) == comes_back
 
 
 def test_a_lost_worker_ends_nothing(work: Path, tmp_path: Path) -> None:

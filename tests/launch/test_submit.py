@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from sweep_files import TEXT, text
 
 from gansweep.commands import jobs
 from gansweep.launch import base
+from gansweep.launch.record import JobRecord
 
 from .jobs import executable
 
@@ -154,6 +156,40 @@ def test_cancel(gansweep: Gansweep, site: Path) -> None:
     assert gansweep("cancel", "42") == (0, "42: cancelled\n", "")  # it has ended
 
 
+def test_cancel_of_what_slurm_forgets_at_once(gansweep: Gansweep, site: Path) -> None:
+    gansweep("submit", "file.yaml", "--to", "slurm")
+    executable(site / "scancel", f"#!/bin/sh\ncp {site}/forgetful {site}/scontrol")
+    executable(site / "forgetful", FORGETFUL)
+    assert gansweep("cancel", "42") == (0, "42: cancelled\n", "")
+
+
+def test_cancel_where_nothing_can_be_written(
+    gansweep: Gansweep, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full home, say: the job is to end all the same."""
+    gansweep("submit", "file.yaml", "--to", "slurm")
+    (site / "state").write_text("RUNNING")
+
+    def full(record: JobRecord) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(JobRecord, "save", full)
+    assert gansweep("cancel", "42") == (0, "42: cancelled\n", "")
+
+
+def test_a_cluster_that_is_silent_is_asked_once_for_all_its_jobs(
+    gansweep: Gansweep, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (42, 43, 44):
+        executable(site / "sbatch", f"#!/bin/sh\ncat >/dev/null; echo {number}")
+        gansweep("submit", "file.yaml", "--to", "slurm")
+    asked = f"#!/bin/sh\necho asked >>{site}/asked; echo 'timed out' >&2; exit 1"
+    executable(site / "scontrol", asked)
+    found = json.loads(gansweep("jobs", "--json")[1])
+    assert [job["phase"] for job in found] == ["unknown"] * 3
+    assert (site / "asked").read_text() == "asked\n"
+
+
 def test_cancel_of_what_does_not_end(
     gansweep: Gansweep, site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,7 +240,10 @@ REFUSED = [
     (["--to", "slurm", "--profile", "absent"], {}, "--profile: no profile 'absent'"),
     ([], {}, "--to: is required"),
     (["--to", "slurm", "--tracking-uri", "ftp://x"], {}, "no tracking URI"),
-    (["--to", "slurm", "--tracking-uri", "http://me:pw@h:1"], {}, "has a password"),
+    (["--to", "slurm", "--tracking-uri", "http://me:pw@h:1"], {}, "has a password or a key"),
+    (["--to", "slurm", "--tracking-uri", "https://pw:@h:1"], {}, "has a password or a key"),
+    (["--to", "slurm", "--tracking-uri", "https://pw@h:1"], {}, "has a password or a key"),
+    (["--to", "slurm", "--tracking-uri", "postgresql://u@h/d?password=pw"], {}, "or a key"),
     (["--to", "slurm", "resources.cpu=9"], {}, "a trial takes 9"),
     (["--to", "ray", "--array", "2"], {}, "--array: is nothing for --to ray"),
     (
