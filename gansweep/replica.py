@@ -343,9 +343,12 @@ class Replica:
         if self.outcome.over:
             return names
         # What a checkpoint says is there comes before it: who goes on from it comes by no more.
-        if self._generation and self.g_step % self._generation == 0:
+        # And nobody goes on from before a generation whose donors have left it behind.
+        is_generation = self._generation > 0 and self.g_step % self._generation == 0
+        if is_generation:
             names.append(generation_file(self.g_step))
-        if self.g_step >= self.budget or self.g_step % self.config.checkpoint.every == 0:
+        due = self.g_step >= self.budget or self.g_step % self.config.checkpoint.every == 0
+        if due or is_generation:
             names.append(CHECKPOINT)
         return names
 

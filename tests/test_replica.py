@@ -151,6 +151,13 @@ def test_a_record_that_is_not_on_disk_lets_no_checkpoint_be_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nobody_goes_on_from_before_a_generation(tmp_path: Path) -> None:
+    """Its donor leaves a generation behind: who came by it again would not find its state."""
+    one = replica(tmp_path, generation=2, checkpoint={"every": 100}, budget={"g_steps": 50})
+    assert stepped(one, 3).checkpoints_due() == []
+    assert stepped(one, 1).checkpoints_due() == [generation_file(4), CHECKPOINT]
+
+
 def test_a_generation_is_no_checkpoint_to_go_on_from(tmp_path: Path) -> None:
     stepped(replica(tmp_path, generation=2), 2).save(generation_file(2))
     assert not (tmp_path / CHECKPOINT).exists()

@@ -259,8 +259,6 @@ class _Run:
             return entry.is_finished(entry.budget, retry_failed=retry_failed)
 
         if sweep.search.method == "tpe":
-            for entry in self.plan.entries.values():
-                entry.budget = self.budget
             self.proposals: Proposals = TreeParzen(
                 sweep, self.plan.entries.values(), finished=finished
             )
@@ -270,7 +268,8 @@ class _Run:
             done: list[Trial] = []
             to_train: list[Trial] = []
             for trial in trials:
-                (done if finished(self.plan.add(trial)) else to_train).append(trial)
+                entry = self.plan.add(trial, retry_failed=retry_failed)
+                (done if finished(entry) else to_train).append(trial)
             self.proposals = Listed(to_train, finished=done)
         self.plan.size = len(self.plan.entries) + self.proposals.unlisted
 

@@ -152,7 +152,7 @@ class Shared(Scope):
             to_go = [
                 trial
                 for trial in trials
-                if not (entry := plan.add(trial)).is_finished(
+                if not (entry := plan.add(trial, retry_failed=retry_failed)).is_finished(
                     entry.budget, retry_failed=retry_failed
                 )
             ]

@@ -19,7 +19,7 @@ from gansweep.progress import Exploit, TrialResult, Verdict
 from gansweep.sweep.board import Board
 from gansweep.sweep.cards import Anywhere, Room
 from gansweep.sweep.file import Sweep
-from gansweep.sweep.judge import JOURNAL_FILE, Judge
+from gansweep.sweep.judge import JOURNAL_FILE, Judge, comparison_basis
 from gansweep.sweep.pace import PACES_FILE, Pace, add_paces, pace_of
 from gansweep.sweep.packing import largest, pack_size
 from gansweep.sweep.params import flatten, settings_text, tree_params
@@ -126,7 +126,7 @@ class SweepDriver(Driver):
         self._deaths: dict[str, int] = defaultdict(int)
         search = sweep.search
         scheduler = make_scheduler(search, budget, space=sweep.space)
-        self._scheduler = Judge(scheduler, folder / JOURNAL_FILE)
+        self._scheduler = Judge(scheduler, folder / JOURNAL_FILE, basis=comparison_basis(sweep))
         self._generation = generation_interval(search, budget) if search.scheduler == "pbt" else 0
         self._population: set[str] = set()
         self._one_ended = False

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, final
 
+from gansweep.config import NOT_IDENTITY
+from gansweep.sweep.file import Sweep
 from gansweep.sweep.schedulers.base import Answers, Scheduler
 
 log = logging.getLogger("gansweep")
 
 JOURNAL_FILE = "decisions.jsonl"
 """Of a sweep's folder."""
+
+
+def comparison_basis(sweep: Sweep) -> str:
+    """Names what the values of a sweep's objective have in common, so that one may rank them.
+
+    The budget is not among it, nor anything that no value depends on. "" for a population, whose
+    members go on by what was decided, and which the plan holds to its settings.
+    """
+    if sweep.search.scheduler == "pbt":
+        return ""
+    parts = {
+        name: part
+        for name, part in sweep.trial.items()
+        if name == "score" or name not in NOT_IDENTITY
+    }
+    whole = json.dumps([sweep.search.metric, sweep.search.mode, parts], sort_keys=True)
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
 @final
@@ -24,13 +44,21 @@ class Judge:
     ASHA and the generations of a population. Nothing is written for a scheduler that never waits.
     """
 
-    def __init__(self, scheduler: Scheduler, journal: Path) -> None:
+    def __init__(self, scheduler: Scheduler, journal: Path, *, basis: str = "") -> None:
+        """`basis` names what values must have in common to be compared; "": whatever they have.
+
+        What was heard under another one is not replayed. Journals of old name none.
+        """
         self._scheduler = scheduler
         self._journal = journal
+        self._basis = basis
         self.waits = scheduler.waits
         self._living: set[str] = set()
-        if self.waits and journal.exists():
-            self._replay()
+        if not self.waits:
+            return
+        heard = self._replay() if journal.exists() else ""
+        if basis and heard != basis:
+            self._note(basis=basis)
 
     def begin(self, key: str, settings: Mapping[str, Any]) -> None:
         """A trial starts or resumes, with its swept settings by dotted key."""
@@ -63,15 +91,21 @@ class Judge:
         except OSError as error:  # the trial waits for its verdict
             log.warning("%s: a decision is not on the disk: %s", self._journal, error)
 
-    def _replay(self) -> None:
+    def _replay(self) -> str:
+        """Hear again what was heard under this basis; the last one that the journal names."""
         text = self._journal.read_text(encoding="utf-8")
         if text and not text.endswith("\n"):  # a run was killed in mid-line
             with self._journal.open("a", encoding="utf-8") as file:
                 file.write("\n")
+        basis = ""
         for line in text.splitlines():
             try:
                 event = json.loads(line)
             except ValueError:  # such a line
+                continue
+            if "basis" in event:
+                basis = str(event["basis"])
+            if self._basis and basis not in ("", self._basis):
                 continue
             match event:
                 case {"begin": key, "settings": settings}:
@@ -82,3 +116,4 @@ class Judge:
                 case {"ended": key}:
                     self._living.discard(key)
                     self._scheduler.ended(key)
+        return basis

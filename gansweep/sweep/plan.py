@@ -69,6 +69,16 @@ class Entry:
             return not retry_failed
         return self.state in FINAL
 
+    def take_up(self, budget: int, *, retry_failed: bool = False) -> None:
+        """It is to be trained under `budget` g_steps: where something is left to do, it waits.
+
+        A trial that completed a shorter budget is not complete any more.
+        """
+        self.budget = budget
+        over = self.state in ("completed", "failed")
+        if over and not self.is_finished(budget, retry_failed=retry_failed):
+            self.state = "waiting"
+
 
 @final
 class Plan:
@@ -109,14 +119,14 @@ class Plan:
             ) from error
         return plan
 
-    def add(self, trial: Trial) -> Entry:
-        """The trial's entry, made where it is new; its budget is the present one."""
+    def add(self, trial: Trial, *, retry_failed: bool = False) -> Entry:
+        """The trial's entry, made where it is new; its budget is the present one, as `take_up`."""
         entry = self.entries.get(trial.key)
         budget = trial.config.budget.g_steps
         if entry is None:
             entry = Entry(trial.key, trial.name, dict(trial.point), trial.seed, budget)
             self.entries[trial.key] = entry
-        entry.budget = budget
+        entry.take_up(budget, retry_failed=retry_failed)
         entry.name = trial.name
         return entry
 

@@ -334,6 +334,8 @@ class TreeParzen(Proposals):
             numbers = self._open.setdefault(trial.key, [])
             numbers.append(asked.number)
             entry = self._ended.get(trial.key) or self._earlier.get(trial.key)
+            if entry:
+                entry.take_up(trial.config.budget.g_steps)
             if entry and (trial.key in self._ended or self._finished(entry)):
                 self.tell(trial, entry)
             elif len(numbers) == 1:  # else it trains already: TPE chose the point twice

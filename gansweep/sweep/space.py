@@ -372,7 +372,7 @@ class Space:
             value = point.get(axis.name)
             if axis.several:
                 fitting = (v for v in axis.domain.probes() if v.items() <= point.items())
-                value = next(fitting, None)
+                value = max(fitting, key=len, default=None)  # one may be a part of another
             chosen[axis.name] = axis.domain.inverse(value)
             if chosen[axis.name] is None:
                 return None

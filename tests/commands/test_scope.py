@@ -107,6 +107,26 @@ def test_of_many_that_come_at_once_one_deals(take_up: TakeUp, sweep: Sweep, fold
     assert len(json.loads((folder / SHARES / DEAL_FILE).read_text())["shares"]) == 6
 
 
+@pytest.mark.parametrize("retry_failed", [False, True])
+def test_the_deal_holds_until_all_have_trained_further(
+    take_up: TakeUp, sweep: Sweep, folder: Path, tmp_path: Path, retry_failed: bool
+) -> None:
+    """One that ends before the next begins leaves it its own, not a share of what is left."""
+    for number in (1, 2):
+        share, plan, _ = take_up(number)
+        end(share, plan, state="failed" if retry_failed else "completed")
+    of = sweep if retry_failed else load(tmp_path, sweep.to_yaml(), ["budget.g_steps=9"])
+    share, plan, first = take_up(1, of=of, retry_failed=retry_failed)
+    for entry in plan.entries.values():
+        entry.state, entry.g_steps = "completed", 9
+    plan.save()
+    with share.concluding(plan, list(plan.entries.values()), delivered=True):
+        pass
+    _, _, second = take_up(2, of=of, retry_failed=retry_failed)
+    keys = sorted(trial.key for trial in planned(sweep))
+    assert sorted(trial.key for trial in (*first, *second)) == keys
+
+
 def test_a_share_that_was_killed_goes_on_with_its_own(take_up: TakeUp, folder: Path) -> None:
     _, plan, own = take_up(1)
     first = plan.entries[own[0].key]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sweep_files import load, text
 
-from gansweep.sweep.judge import Judge
+from gansweep.sweep.judge import Judge, comparison_basis
 from gansweep.sweep.schedulers.base import Answers, Continue, Inherit, Stop
 from gansweep.sweep.schedulers.catalogue import make_scheduler
 
@@ -135,3 +135,58 @@ def test_members_that_the_sweep_no_longer_means_hold_up_no_generation(tmp_path: 
     third = judge(tmp_path, "pbt")  # it was written down
     assert third.report("a", 4, 1.0) == []
     assert [key for key, _ in third.report("b", 4, 2.0)] == ["a", "b"]
+
+
+def judged(folder: Path, *overrides: str, **search: Any) -> Judge:
+    """As the driver makes it, for the file as it is now."""
+    sections = {"method": "random", "samples": 4, **SEARCHES["asha"], **search}
+    sweep = load(folder, text(space=SPACE, search=sections), list(overrides))
+    scheduler = make_scheduler(sweep.search, BUDGET, space=sweep.space)
+    return Judge(scheduler, folder / "decisions.jsonl", basis=comparison_basis(sweep))
+
+
+def rung(judge: Judge, keys: str, value: float) -> list[Any]:
+    """The answers to these trials, which report at the first rung."""
+    answers = []
+    for key in keys:
+        judge.begin(key, {"optimizer.lr": 1e-3, "model.clip": 0.02})
+        answers += [answer for _, answer in judge.report(key, 2, value)]
+    return answers
+
+
+OTHERS: list[tuple[list[str], dict[str, Any]]] = [
+    ([], {"metric": "loss/d"}),
+    ([], {"metric": "score/swd", "mode": "max"}),
+    (["network.width=7"], {}),
+    (["data.batch_size=9"], {}),
+    (["score.seed=5"], {}),
+]
+
+
+@pytest.mark.parametrize(("overrides", "search"), OTHERS)
+def test_values_of_another_kind_stop_nobody(
+    tmp_path: Path, overrides: list[str], search: dict[str, Any]
+) -> None:
+    rung(judged(tmp_path), "abcd", 0.05)
+    sign = -1.0 if search.get("mode") == "max" else 1.0
+    other = judged(tmp_path, *overrides, **search)
+    assert isinstance(rung(other, "n", sign * 200.0)[0], Continue)
+    again = judged(tmp_path, *overrides, **search)  # knows that one, and those alone
+    assert [isinstance(answer, Stop) for answer in rung(again, "mo", sign * 300.0)] == [True, True]
+    first = judged(tmp_path)
+    assert isinstance(rung(first, "z", 0.06)[0], Stop)
+
+
+@pytest.mark.parametrize("override", ["budget.g_steps=50", "samples.every=3", "log.every=7"])
+def test_what_no_value_depends_on_changes_no_decision(tmp_path: Path, override: str) -> None:
+    rung(judged(tmp_path), "abcd", 0.05)
+    assert isinstance(rung(judged(tmp_path, override), "n", 200.0)[0], Stop)
+
+
+def test_a_journal_of_old_is_heard(tmp_path: Path) -> None:
+    rung(judged(tmp_path), "abcd", 0.05)
+    journal = tmp_path / "decisions.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    assert "basis" in lines[0]
+    journal.write_text("".join(lines[1:]))
+    assert isinstance(rung(judged(tmp_path), "n", 200.0)[0], Stop)

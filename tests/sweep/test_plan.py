@@ -44,8 +44,28 @@ def test_add_keeps_what_is_known_and_takes_the_new_budget(tmp_path: Path) -> Non
     known = plan.add(trial)
     known.state, known.g_steps = "completed", 5
     assert plan.add(longer) is known
-    assert (known.budget, known.state, known.g_steps) == (50, "completed", 5)
+    assert (known.budget, known.state, known.g_steps) == (50, "waiting", 5)
     assert len(plan.entries) == 1
+
+
+TAKEN_UP = [
+    ("completed", 10, False, "completed"),
+    ("completed", 11, False, "waiting"),
+    ("failed", 10, False, "failed"),
+    ("failed", 10, True, "waiting"),
+    ("diverged", 50, True, "diverged"),
+    ("interrupted", 50, False, "interrupted"),
+]
+
+
+@pytest.mark.parametrize(("state", "budget", "retry_failed", "then"), TAKEN_UP)
+def test_what_is_to_be_trained_further_waits(
+    state: str, budget: int, retry_failed: bool, then: str
+) -> None:
+    """Else who reads the plan meanwhile takes it for one that has ended."""
+    one = entry(state=state, g_steps=10)
+    one.take_up(budget, retry_failed=retry_failed)
+    assert (one.state, one.budget, one.g_steps) == (then, budget, 10)
 
 
 def test_failed_save_leaves_the_old_plan(tmp_path: Path) -> None:

@@ -414,6 +414,19 @@ def test_tpe_finds_the_bottom(tmp_path: Path) -> None:
     assert min(late) < 0.02
 
 
+def test_a_finished_search_over_budgets_is_finished(tmp_path: Path) -> None:
+    """Each of its trials has its own."""
+    pairs = [{"model.clip": clip, "budget.g_steps": steps} for clip, steps in ((0.1, 5), (0.2, 9))]
+    space = {"pair": {"choice": pairs}, **LR}
+    sweep = tpe(tmp_path, space, samples=8)
+    plan = Plan(tmp_path / "p", "s")
+    trained = search(sweep, plan)
+    assert len({trial.config.budget.g_steps for trial in trained}) == 2
+    for entry in plan.entries.values():
+        entry.budget = 9  # as an earlier command may have left it
+    assert TreeParzen(sweep, plan.entries.values(), finished=done).total == 0
+
+
 def test_tpe_climbs_under_max(tmp_path: Path) -> None:
     sweep = tpe(tmp_path, LR, samples=30, mode="max")
     trained = search(sweep, Plan(tmp_path / "p", "s"))

@@ -494,6 +494,16 @@ def test_inverse_of_suggest() -> None:
         assert parsed.inverse(wrong) is None
 
 
+def test_inverse_of_an_option_that_has_another_in_it() -> None:
+    options = [{"model.name": "wgan"}, {"model.name": "wgan", "model.clip": 0.05}]
+    parsed = space({"variant": {"choice": options}})
+    for place, option in enumerate(options):
+        chosen = parsed.inverse(option)
+        assert chosen is not None
+        assert list(chosen.values()) == [place]
+        assert parsed.suggest(Scripted(chosen)) == option
+
+
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize(
     "tree",

@@ -482,6 +482,26 @@ def test_nothing_is_twice_where_the_note_is_behind(
     assert not (trial / FOLDER).exists()
 
 
+def test_another_run_has_nothing_yet(
+    uri: str, run_id: str, more: Callable[[str], str], trial: Path, make: MakeCourier
+) -> None:
+    """The first one was deleted, say, or is in another store: what lies here is all for it."""
+    tracker = SpoolTracker(trial)
+    _log(tracker, range(6))
+    tracker.flush()
+    first = make()
+    first.add(run_id, trial)
+    assert first.drain() == NOTHING
+    first.close()
+    _log(tracker, range(6, 8))
+    tracker.finish("FINISHED")
+    other = more("other")
+    second = make()
+    second.add(other, trial)
+    second.drain()
+    assert _history(uri, other, "a/b") == [(s, float(s)) for s in range(8)]
+
+
 def test_what_is_noted_is_not_sent_again(
     run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
 ) -> None:

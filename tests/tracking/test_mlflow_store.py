@@ -402,3 +402,17 @@ def test_a_run_that_a_call_may_have_made_is_searched_for(
     assert len(made) == 1
     assert len(MlflowClient(uri).search_runs([experiment], filter_string="")) == 1
     assert MlflowClient(uri).get_run(run_id).data.tags["gansweep.key"] == "k"
+
+
+def test_a_run_that_the_store_does_not_know_has_no_picture(uri: str, experiment: str) -> None:
+    assert MlflowStore(uri).last_image("0" * 32) is None
+
+
+def test_a_long_name_is_cut(uri: str, experiment: str) -> None:
+    """PostgreSQL and MySQL refuse more than 250 characters."""
+    store = MlflowStore(uri)
+    for _ in range(2):  # made, and found
+        run_id = store.trial_run(experiment, None, "key", "clip=0.1 " * 40, {})
+        (found,) = store.trials("sweep")
+        assert found.run_id == run_id
+        assert found.name == ("clip=0.1 " * 40)[:249] + "…"

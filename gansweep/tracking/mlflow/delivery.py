@@ -45,8 +45,10 @@ class Delivery:
         self.retry_at = 0.0  # by the monotonic clock
         self.delay = 0.0
         self._lines = self.folder / LINES
+        note = _noted(self.folder)
+        had = note.get("offset", 0) if note.get("run_id") == run_id else 0  # another run has none
         # After a loss of power the note may know of lines that the disk does not.
-        self._offset: int = min(_noted(self.folder).get("offset", 0), self.complete)
+        self._offset: int = min(had, self.complete)
         self._torn = (0, 0)  # size and time of the file when nothing but a torn line was left
         self._writer = RunWriter(run_id, self.folder, artifact_patience_s=artifact_patience_s)
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 StoreStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 _PARAM_CHARACTERS = 6000  # MLflow cuts longer values without a word
+_NAME_CHARACTERS = 250  # what databases other than SQLite hold of a run's name
 _PAGE = 1000  # runs in one answer
 _ANSWER_SECONDS = 3.0  # for a server's sign of life
 _LOCK_SECONDS = 60.0  # for another process to let go of a SQLite database
@@ -250,13 +251,22 @@ class MlflowStore:
         return str(found.experiment_id)
 
     def last_image(self, run_id: str, key: str = "samples") -> Image | None:
-        """The run's latest picture of the series `key`, by step; None where there is none."""
+        """The run's latest picture of the series `key`, by step; None where there is none.
+
+        Nor is there one where the store does not know the run, as another one than it was made in.
+        """
         import mlflow.artifacts
+        from mlflow.exceptions import MlflowException
         from mlflow.utils.uri import append_to_uri_path
         from PIL import Image
 
         # By the artifacts' own address: by the run's id, MLflow would look the run up for each.
-        root = self._client.get_run(run_id).info.artifact_uri
+        try:
+            root = self._client.get_run(run_id).info.artifact_uri
+        except MlflowException as error:
+            if error_code(error) != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
         steps: dict[int, str] = {}
         for artifact in mlflow.artifacts.list_artifacts(
             append_to_uri_path(root, "images"), tracking_uri=self.uri
@@ -305,6 +315,8 @@ class MlflowStore:
         tags: Mapping[str, str],
         params: Mapping[str, object],
     ) -> str:
+        if len(name) > _NAME_CHARACTERS:
+            name = f"{name[: _NAME_CHARACTERS - 1]}…"
         hidden = {name: redact(text) for name, text in tag_names.namespaced(tags).items()}
         wanted = hidden | {tag: value}
         stored: Mapping[str, str] = {}
