@@ -21,6 +21,10 @@ CANCEL_SECONDS = 90.0
 """How long `gansweep cancel` looks whether the job has ended."""
 
 
+PATIENCE_SECONDS = 5.0
+"""How long `gansweep jobs` waits for a cluster more than once."""
+
+
 def jobs_command(*, as_json: bool) -> int:
     """Print every job that was submitted from here, and how it stands."""
     records = all_jobs()
@@ -108,17 +112,19 @@ def _launcher(record: JobRecord) -> Launcher:
 def _look(record: JobRecord, silent: set[str] | None = None) -> JobState:
     """How it stands now, noted in the record; where the cluster does not tell, as it stood.
 
-    silent: clusters that gave no answer just now, which takes a minute: they are not asked again.
+    silent: clusters that were waited for in vain, as long as a minute: they are not asked again.
     """
     silent = set() if silent is None else silent
-    settings = record.settings
-    place = json.dumps([record.target, settings.get("address"), settings.get("context")])
+    known = [record.settings.get(name) for name in ("address", "context", "namespace")]
+    place = json.dumps([record.target, record.id.partition("@")[2], *known])
     if place in silent:
         return _noted(record, JobState("unknown", "its cluster does not answer"))
+    began = time.monotonic()
     try:
         state = _launcher(record).state(record.job)
     except AwayError as error:
-        silent.add(place)
+        if time.monotonic() - began > PATIENCE_SECONDS and error.problems[0].where != "sacct":
+            silent.add(place)
         state = JobState("unknown", error.problems[0].what)
     except ConfigError as error:
         state = JobState("unknown", error.problems[0].what)

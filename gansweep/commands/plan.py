@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from gansweep.commands.forecast import forecast
 from gansweep.commands.home import find_home
 from gansweep.settings import dump
 from gansweep.sweep.file import Resources, load_sweep
-from gansweep.sweep.trials import check_data, is_listed, planned, trial_count
+from gansweep.sweep.trials import Trial, check_data, is_listed, planned, trial_count
 
 
 def plan_command(
@@ -38,6 +39,14 @@ def plan_command(
     home.check(write=False)
     known = home.standing(sweep.name).entries
     resources = sweep.resources
+
+    def state_of(trial: Trial) -> str:
+        if trial.key not in known:
+            return "waiting"
+        entry = dataclasses.replace(known[trial.key])
+        entry.take_up(trial.config.budget.g_steps)
+        return entry.state
+
     outlook = forecast(sweep, trials, known, home=home, probes=probes, workers=workers)
     if as_json:
         tree = {
@@ -51,7 +60,7 @@ def plan_command(
                     "name": trial.name,
                     "point": trial.point,
                     "seed": trial.seed,
-                    "state": known[trial.key].state if trial.key in known else "waiting",
+                    "state": state_of(trial),
                     "config": trial.config.to_dict(),
                 }
                 for trial in trials
@@ -64,8 +73,8 @@ def plan_command(
     for column in ("key", "trial", "g_steps", "state"):
         table.add_column(column, justify="right" if column == "g_steps" else "left")
     for trial in trials:
-        state = known[trial.key].state if trial.key in known else "waiting"
-        table.add_row(trial.key, escape(trial.name), str(trial.config.budget.g_steps), state)
+        steps = str(trial.config.budget.g_steps)
+        table.add_row(trial.key, escape(trial.name), steps, state_of(trial))
     console.print(table)
     count = len(trials)
     what = f"{count} trials"

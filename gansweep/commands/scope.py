@@ -129,6 +129,7 @@ class Shared(Scope):
         folder = sweep / SHARES / f"{share.number}-of-{share.count}"
         super().__init__(sweep, folder, title=f"{sweep.name}, share {share}", parts=share.count)
         self._share = share
+        self._retry_failed = False
         self._all: Sequence[Trial] = ()
 
     @contextmanager
@@ -143,7 +144,7 @@ class Shared(Scope):
     def take_up(
         self, sweep: Sweep, trials: Sequence[Trial], *, retry_failed: bool
     ) -> tuple[Plan, Sequence[Trial]]:
-        self._all = trials
+        self._all, self._retry_failed = trials, retry_failed
         with self.one_at_a_time():
             plan = standing(self.sweep, sweep.name)
             name = _name_of_deal(trials, self._share.count, retry_failed=retry_failed)
@@ -210,7 +211,8 @@ class Shared(Scope):
                 remove_plan(plan.path)
             found = [whole.entries[trial.key] for trial in self._all if trial.key in whole.entries]
             at_work = [path.parent for path in _share_plans(self.sweep) if path != plan.path]
-            if not (at_work or any(entry.state in TO_GO for entry in found)) and delivered:
+            left = (*TO_GO, "failed") if self._retry_failed else TO_GO  # of shares to come
+            if not (at_work or any(entry.state in left for entry in found)) and delivered:
                 (self.sweep / SHARES / DEAL_FILE).unlink(missing_ok=True)
             yield Outcome(found, is_last=not any(map(may_be_owned, at_work)))
 

@@ -216,6 +216,7 @@ class Launcher(ABC):
         named: Submitted | None = None
         began, limit = time.monotonic(), self.profile.start_seconds
         away_since: float | None = None
+        over_since: float | None = None
         state: JobState | None = None
         while True:
             try:
@@ -232,14 +233,14 @@ class Launcher(ABC):
                 if not follow:
                     raise
                 away_since = away_since or time.monotonic()
-                ended = state is not None and state.is_over
-                waited = time.monotonic() - away_since
-                if state is not None and ended and waited > LAST_LOG_SECONDS:
-                    on_state(state)
-                    return
-                if waited > AWAY_SECONDS:
+                if state is not None and state.is_over:
+                    over_since = over_since or time.monotonic()
+                    if time.monotonic() - over_since > LAST_LOG_SECONDS:
+                        on_state(state)
+                        return
+                elif time.monotonic() - away_since > AWAY_SECONDS:
                     raise _given_up(job, error) from None
-                if not ended:
+                else:
                     words = f"{error}; asked again for up to {AWAY_SECONDS:g} s"
                     on_state(JobState("unknown", words))
                 time.sleep(POLL_SECONDS)

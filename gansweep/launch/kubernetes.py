@@ -110,10 +110,10 @@ PASSING = (
 )  # fmt: skip
 """Words of kubectl that the same command may not say a moment later."""
 
-NO_OUTPUT_YET = (
-    "waiting to start", "ContainerCreating", "PodInitializing", "not available", "not found",
-)  # fmt: skip
-"""Words of `kubectl logs` where a pod has not begun, or its machine has gone."""
+NO_OUTPUT_YET = re.compile(
+    r"waiting to start|ContainerCreating|PodInitializing|is not available|pods \"\S+\" not found"
+)
+"""Words of `kubectl logs` where a pod has not begun, or has gone; as its output they are none."""
 
 UNREACHED = ("dial tcp", "was refused", "no such host", "failed to download openapi")
 """Words of kubectl where it had sent nothing: it first asks what a manifest may have."""
@@ -340,12 +340,16 @@ class Kubernetes(Launcher):
         """What the pod that submits prints: the output of `gansweep run`, kept for ttl_seconds."""
         _need_kubectl()
         try:
-            text = self._kubectl("logs", "-l", f"job-name={job.id}", "--tail=-1")
-        except ConfigError as error:
-            if any(word in error.problems[0].what for word in NO_OUTPUT_YET):
+            said = self._kubectl("logs", "-l", f"job-name={job.id}", "--tail=-1", "--ignore-errors")
+        except ConfigError as error:  # an older kubectl ignores none
+            if _has_no_output_yet(error.problems[0].what):
                 return "", after
             raise
-        return text[after:], len(text)
+        lines = said.splitlines(keepends=True)
+        text = "".join(
+            line for line in lines if not (line.startswith("error: ") and _has_no_output_yet(line))
+        )
+        return text[after:], max(after, len(text))
 
     def cancel(self, job: Submitted) -> None:
         _need_kubectl()
@@ -498,6 +502,10 @@ class Kubernetes(Launcher):
             passing = any(part in what.lower() for part in PASSING)
             raise (AwayError if passing else ConfigError).single("kubectl", what, _remedy(what))
         return ended.stdout
+
+
+def _has_no_output_yet(words: str) -> bool:
+    return NO_OUTPUT_YET.search(words) is not None
 
 
 def _may_be_done(error: BaseException) -> bool:

@@ -87,7 +87,8 @@ def find_job(name: str) -> JobRecord:
     """The job of that id, or the latest of the sweep of that name; ConfigError where none is."""
     records = all_jobs()
     for record in reversed(records):
-        if name in (record.id, record.sweep):
+        number = record.id.partition("@")[0]  # of one of several Slurm clusters
+        if name in (record.id, number, record.sweep):
             return record
     names = [record.id for record in records]
     remedy = nearest(name, names) or "submit one first"

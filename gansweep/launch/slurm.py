@@ -107,7 +107,8 @@ REASONS = (
 """What to do about a job that waits or has failed, by the beginning of Slurm's reason."""
 
 VARIABLES = {
-    "job-name": ("SBATCH_JOB_NAME", "SBATCH_ARRAY_INX"),  # which makes several jobs of one
+    # The second would make several jobs of one, the third wait for its end.
+    "job-name": ("SBATCH_JOB_NAME", "SBATCH_ARRAY_INX", "SBATCH_WAIT"),
     "output": ("SBATCH_OUTPUT", "SBATCH_ERROR"),
     "open-mode": ("SBATCH_OPEN_MODE",),
     "partition": ("SBATCH_PARTITION",),
@@ -166,10 +167,8 @@ class Slurm(Launcher):
         if own.walltime is not None and not WALLTIME.fullmatch(own.walltime):
             what = f"is {own.walltime!r}, no time of Slurm's"
             problems.append(Problem("walltime", what, "hours:minutes:seconds in quotes, '4:00:00'"))
-        elif (
-            own.walltime is not None and (short := _seconds(own.walltime)) <= own.stop_seconds + 60
-        ):
-            what = f"is {own.walltime!r}, {short} s, of which the stop takes {own.stop_seconds} s"
+        elif 0 < (given := _seconds(own.walltime or "0:00")) <= own.stop_seconds + EARLY_SECONDS:
+            what = f"is {own.walltime!r}, {given} s, of which the stop takes {own.stop_seconds} s"
             remedy = "more; '2:00' are minutes and seconds, '2:00:00' hours"
             problems.append(Problem("walltime", what, remedy))
         for name, value in [("options", o) for o in own.options] + [

@@ -22,16 +22,14 @@ JOURNAL_FILE = "decisions.jsonl"
 def comparison_basis(sweep: Sweep) -> str:
     """Names what the values of a sweep's objective have in common, so that one may rank them.
 
-    The budget is not among it, nor anything that no value depends on. "" for a population, whose
-    members go on by what was decided, and which the plan holds to its settings.
+    The budget is not among it, nor when scores are taken. "" for a population, whose members go on
+    by what was decided, and which the plan holds to its settings.
     """
     if sweep.search.scheduler == "pbt":
         return ""
-    parts = {
-        name: part
-        for name, part in sweep.trial.items()
-        if name == "score" or name not in NOT_IDENTITY
-    }
+    parts = {name: part for name, part in sweep.trial.items() if name not in NOT_IDENTITY}
+    score = sweep.trial.get("score") or {}
+    parts["score"] = {name: score[name] for name in ("samples", "seed") if name in score}
     whole = json.dumps([sweep.search.metric, sweep.search.mode, parts], sort_keys=True)
     return hashlib.sha256(whole.encode()).hexdigest()[:16]
 

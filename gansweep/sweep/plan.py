@@ -72,9 +72,12 @@ class Entry:
     def take_up(self, budget: int, *, retry_failed: bool = False) -> None:
         """It is to be trained under `budget` g_steps: where something is left to do, it waits.
 
-        A trial that completed a shorter budget is not complete any more.
+        A trial that completed a shorter budget is not complete any more; nor does one wait that a
+        longer budget was meant for before.
         """
         self.budget = budget
+        if self.state == "waiting" and not self.reason and 0 < budget <= self.g_steps:
+            self.state = "completed"
         over = self.state in ("completed", "failed")
         if over and not self.is_finished(budget, retry_failed=retry_failed):
             self.state = "waiting"

@@ -188,9 +188,11 @@ class Streamed(Proposals):
         entry = self._earlier.pop(trial.key, None)
         if entry is None:
             return True
-        entry.budget = trial.config.budget.g_steps
+        entry.take_up(trial.config.budget.g_steps)
         if self._finished(entry):
             return False
+        if entry.state == "failed":  # which is to be tried again
+            entry.state = "waiting"
         self._put_aside.add(trial.key)
         return True
 
@@ -334,7 +336,7 @@ class TreeParzen(Proposals):
             numbers = self._open.setdefault(trial.key, [])
             numbers.append(asked.number)
             entry = self._ended.get(trial.key) or self._earlier.get(trial.key)
-            if entry:
+            if entry and trial.key not in self._ended:
                 entry.take_up(trial.config.budget.g_steps)
             if entry and (trial.key in self._ended or self._finished(entry)):
                 self.tell(trial, entry)

@@ -43,7 +43,8 @@ def test_prints_trials_keys_and_resources_and_writes_nothing(
 def test_json_and_states_of_an_earlier_run(gansweep: Gansweep, tmp_path: Path) -> None:
     trials = planned(load(tmp_path, TEXT))
     plan = Plan(tmp_path / "out" / "small" / "plan.json", "small")
-    plan.add(trials[0]).state = "completed"
+    done = plan.add(trials[0])
+    done.state, done.g_steps = "completed", 7
     plan.save()
     code, out, _ = gansweep(
         "plan", tmp_path / "file.yaml", "--json", "--dir", tmp_path / "out", "budget.g_steps=7"
@@ -55,6 +56,10 @@ def test_json_and_states_of_an_earlier_run(gansweep: Gansweep, tmp_path: Path) -
         "cpu": 1.0, "gpu": 0.0, "concurrent": None, "pack": None, "engine": "auto",
         "memory_gb": None, "gpu_memory_gb": None, "gpu_memory_retries": 0, "processes": 1,
     }  # fmt: skip
+    longer = gansweep(
+        "plan", tmp_path / "file.yaml", "--json", "--dir", tmp_path / "out", "budget.g_steps=8"
+    )[1]
+    assert [trial["state"] for trial in json.loads(longer)["trials"]] == ["waiting"] * 2
     first, second = tree["trials"]
     assert (first["key"], first["state"]) == (trials[0].key, "completed")
     assert (second["key"], second["state"]) == (trials[1].key, "waiting")

@@ -703,7 +703,7 @@ def test_the_log_is_read_on(stage: Stage) -> None:
     assert launcher().log(Submitted("x"), 0) == ("one\n", 4)
     stage.says("logs", "one\ntwo\n")
     assert launcher().log(Submitted("x"), 4) == ("two\n", 8)
-    assert stage.calls[0][0] == ["logs", "-l", "job-name=x", "--tail=-1"]
+    assert stage.calls[0][0] == ["logs", "-l", "job-name=x", "--tail=-1", "--ignore-errors"]
 
 
 @pytest.mark.parametrize(
@@ -718,6 +718,15 @@ def test_a_pod_that_has_not_begun_has_no_output(stage: Stage, words: str) -> Non
     stage.says("logs", "", words, 1)
     assert launcher().log(Submitted("x"), 0) == ("", 0)
     assert launcher().log(Submitted("x"), 7) == ("", 7)
+    # A newer kubectl says it as if it were output; another pod's may follow.
+    stage.says("logs", f"error: {words}\n")
+    assert launcher().log(Submitted("x"), 0) == ("", 0)
+    stage.says("logs", f"error: {words}\nerror: our own\nstep 1\n")
+    assert launcher().log(Submitted("x"), 0) == ("error: our own\nstep 1\n", 22)
+    assert launcher().log(Submitted("x"), 15) == ("step 1\n", 22)
+    stage.says("logs", "", "exec: gke-gcloud-auth-plugin: executable file not found", 1)
+    with pytest.raises(ConfigError, match="auth-plugin"):
+        launcher().log(Submitted("x"), 0)
     stage.says("logs", "", 'Error from server (Forbidden): pods "x-1" is forbidden', 1)
     with pytest.raises(ConfigError, match="forbidden"):
         launcher().log(Submitted("x"), 0)

@@ -139,7 +139,7 @@ def test_what_a_profile_cannot_mean(work: Path) -> None:
             f"walltime: is {short!r}, {seconds} s, of which the stop takes 120 s (more; '2:00' are "
             "minutes and seconds, '2:00:00' hours)"
         )
-    for long in ("3:01", "2:00:00", "1-0:00", "0-0:04", "0-00:03:01"):
+    for long in ("3:01", "2:00:00", "1-0:00", "0-0:04", "0-00:03:01", "0:00"):  # the last: no end
         assert problems(work, walltime=long) == []
     assert problems(work, walltime="2:00", stop_seconds=30) == []
     (found,) = problems(work, partition="gpu\n#SBATCH --account=other")

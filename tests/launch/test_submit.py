@@ -180,6 +180,7 @@ def test_cancel_where_nothing_can_be_written(
 def test_a_cluster_that_is_silent_is_asked_once_for_all_its_jobs(
     gansweep: Gansweep, site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(jobs, "PATIENCE_SECONDS", 0.0)
     for number in (42, 43, 44):
         executable(site / "sbatch", f"#!/bin/sh\ncat >/dev/null; echo {number}")
         gansweep("submit", "file.yaml", "--to", "slurm")
@@ -188,6 +189,9 @@ def test_a_cluster_that_is_silent_is_asked_once_for_all_its_jobs(
     found = json.loads(gansweep("jobs", "--json")[1])
     assert [job["phase"] for job in found] == ["unknown"] * 3
     assert (site / "asked").read_text() == "asked\n"
+    monkeypatch.setattr(jobs, "PATIENCE_SECONDS", 60.0)  # it says so at once: that costs nothing
+    gansweep("jobs")
+    assert (site / "asked").read_text() == "asked\n" * 4
 
 
 def test_cancel_of_what_does_not_end(

@@ -177,7 +177,7 @@ def test_values_of_another_kind_stop_nobody(
     assert isinstance(rung(first, "z", 0.06)[0], Stop)
 
 
-@pytest.mark.parametrize("override", ["budget.g_steps=50", "samples.every=3", "log.every=7"])
+@pytest.mark.parametrize("override", ["budget.g_steps=50", "score.every=3", "log.every=7"])
 def test_what_no_value_depends_on_changes_no_decision(tmp_path: Path, override: str) -> None:
     rung(judged(tmp_path), "abcd", 0.05)
     assert isinstance(rung(judged(tmp_path, override), "n", 200.0)[0], Stop)

@@ -51,6 +51,9 @@ def test_add_keeps_what_is_known_and_takes_the_new_budget(tmp_path: Path) -> Non
 TAKEN_UP = [
     ("completed", 10, False, "completed"),
     ("completed", 11, False, "waiting"),
+    ("waiting", 10, False, "completed"),
+    ("waiting", 9, True, "completed"),
+    ("waiting", 11, False, "waiting"),
     ("failed", 10, False, "failed"),
     ("failed", 10, True, "waiting"),
     ("diverged", 50, True, "diverged"),
@@ -66,6 +69,13 @@ def test_what_is_to_be_trained_further_waits(
     one = entry(state=state, g_steps=10)
     one.take_up(budget, retry_failed=retry_failed)
     assert (one.state, one.budget, one.g_steps) == (then, budget, 10)
+
+
+def test_what_failed_and_waits_has_not_completed() -> None:
+    one = entry(state="failed", g_steps=10, reason="ValueError")
+    one.take_up(10, retry_failed=True)
+    one.take_up(10)
+    assert one.state == "waiting"
 
 
 def test_failed_save_leaves_the_old_plan(tmp_path: Path) -> None:
