@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mode
 from typing import Any, final
 
 import torch
@@ -76,6 +77,9 @@ CHECKPOINT = "checkpoint.pt"
 
 BEST = "best.pt"
 """The same at the g_step of the best value of the score that `score.best` names."""
+
+LOOKED_AT = 50
+"""g_steps before the end of the budget, most of which have so many discriminator steps."""
 
 ENCODER_PICTURES: Sequence[type[EncoderPicture]] = (Reconstructions, Inpainted)
 """What is shown of variants with an encoder, where the data are images."""
@@ -312,9 +316,10 @@ class Replica:
         return Batch.take(common.samples, self._order, steps=steps, size=size, device=common.device)
 
     def example_batch(self) -> Batch:
-        """Data for a probe: as many discriminator steps as at the end of the budget."""
+        """Data for a probe: as many discriminator steps as most g_steps have towards the end."""
         size, count = self.config.data.settings.batch_size, len(self._common.samples)
-        steps = self.config.model.cls.d_steps(self.config.model.settings, self.budget)
+        model, last = self.config.model, range(max(0, self.budget - LOOKED_AT), self.budget)
+        steps = mode(model.cls.d_steps(model.settings, g_step) for g_step in last)
         indices = (torch.arange(steps * size) % count).view(steps, size)
         device = self._common.samples.x.device
         return Batch(self._common.samples, indices.to(device), self._common.device)

@@ -151,6 +151,13 @@ def test_a_record_that_is_not_on_disk_lets_no_checkpoint_be_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("budget", "steps"), [(10_000, 5), (501, 5), (20, 100)])
+def test_a_probe_has_the_critic_steps_of_most_g_steps(budget: int, steps: int) -> None:
+    """WGAN's critic has 100 of them in the first 25 g_steps, and in every 500th, as at the end."""
+    model = {"n_critic": 5, "burst_n_critic": 100, "burst_first": 25, "burst_every": 500}
+    assert replica(budget={"g_steps": budget}, model=model).example_batch().steps == steps
+
+
 def test_nobody_goes_on_from_before_a_generation(tmp_path: Path) -> None:
     """Its donor leaves a generation behind: who came by it again would not find its state."""
     one = replica(tmp_path, generation=2, checkpoint={"every": 100}, budget={"g_steps": 50})

@@ -101,8 +101,8 @@ class Stack:
         noises = {slot: draw[1] for slot, draw in draws.items() if draw[1] is not None}
         noise = self._gathered(noises, steps) if noises else None
         indices = self._gathered({slot: batch.indices for slot, batch in batches.items()}, steps)
-        rows = (indices.shape[0], indices.shape[2])
-        chosen = indices.transpose(0, 1).flatten(1).unbind()
+        rows = (indices.shape[1], indices.shape[2])
+        chosen = indices.flatten(1).unbind()
         batch = next(iter(batches.values()))
         example = self._module(next(iter(batches)))
         conditional = example.settings.conditional
@@ -119,8 +119,8 @@ class Stack:
                     self._settings,
                     real,
                     labels,
-                    z[:, step],
-                    None if noise is None else noise[:, step],
+                    z[step],
+                    None if noise is None else noise[step],
                 )
             self._note(metrics, idle)
         with _unchanged(resting, [*self._g.changing, self._d.buffers, *self._averages]):
@@ -130,7 +130,7 @@ class Stack:
                 self._settings,
                 real if example.formulation.objective.needs_real else None,
                 labels,
-                z[:, steps],
+                z[steps],
                 self._averages,
                 self._weights() if self._averages else None,
             )
@@ -153,13 +153,17 @@ class Stack:
         return module
 
     def _gathered(self, tensors: Mapping[int, Tensor], steps: int) -> Tensor:
-        """[K, steps, ...] of [k, ...] by slot, each at the end of its row, with zeros elsewhere."""
+        """[steps, K, ...] of [k, ...] by slot, the last ones of each, with zeros before them.
+
+        A step's part lies in memory alike however many steps there are: what is compiled relies on
+        that, and WGAN's critic has 100 steps at first and 5 later.
+        """
         one = next(iter(tensors.values()))
         if len(tensors) == len(self.modules) and all(len(t) == steps for t in tensors.values()):
-            return torch.stack([tensors[slot] for slot in range(len(self.modules))])
-        whole = one.new_zeros(len(self.modules), steps, *one.shape[1:])
+            return torch.stack([tensors[slot] for slot in range(len(self.modules))], 1)
+        whole = one.new_zeros(steps, len(self.modules), *one.shape[1:])
         for slot, tensor in tensors.items():
-            whole[slot, steps - len(tensor) :] = tensor
+            whole[steps - len(tensor) :, slot] = tensor
         return whole
 
     def _weights(self) -> Tensor:

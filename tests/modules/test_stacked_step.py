@@ -226,6 +226,31 @@ def test_compiled_it_is_the_same_and_compiled_once(
         assert assert_close(one.module, other.module) == 33
 
 
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(("model", "how"), [("wgan", "steps"), ("wgan_gp", "steps")])
+def test_compiled_it_takes_any_number_of_critic_steps(
+    model: str, how: Compiling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As WGAN's, whose critic has 100 of them at first, and again every 500th g_step."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    settings = [
+        tree(model, optimizer={**ADAM, "lr": lr}, network={"width": 8, "depth": 1})
+        for lr in (1e-3, 2e-3)
+    ]
+    expected, members = trials(settings), dict(enumerate(trials(settings)))
+    eager, stack = (
+        stacked(dict(enumerate(expected)), slots=2),
+        stacked(members, slots=2, compile=how),
+    )
+    before = counters["stats"]["unique_graphs"]
+    for d_steps in (4, 2, 3):
+        eager.step({slot: trial.batch(d_steps) for slot, trial in enumerate(expected)})
+        stack.step({slot: trial.batch(d_steps) for slot, trial in members.items()})
+    assert counters["stats"]["unique_graphs"] == before + 2
+    for one, other in zip(expected, members.values(), strict=True):
+        assert assert_close(one.module, other.module) > 20
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_optimizers_share_compiled_gradients(
