@@ -378,6 +378,7 @@ class AlternatingModule(pl.LightningModule, ABC):
             (self.d_optimizer, "d_optimizer"),
         ):
             optimizer.load_state_dict(deepcopy(state[name]))  # else it would share its tensors
+            _lay_out(optimizer)
         if state["device"] == self.device.type:
             self.rng.set_state(state["rng"].cpu())
             self._dropout_rng = state["dropout_rng"].cpu()
@@ -405,6 +406,17 @@ def _descend(
         parameter.grad = None
     loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
     optimizer.step()
+
+
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Have what is kept of each parameter lie in memory as the parameter does.
+
+    Fused optimizers go through both as they lie; a state may be of networks in another order.
+    """
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                kept[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _nothing() -> None:

@@ -482,6 +482,20 @@ def test_a_checkpoint_of_a_replica_goes_on_alone(name: str, slots: int) -> None:
 
 
 @pytest.mark.usefixtures("float64")
+def test_convolutions_of_a_stack_go_on_alone() -> None:
+    """Alone they lie in channels-last order, and so must what Adam keeps of them: fused, it does
+    not look which number belongs to which."""
+    settings = CONVOLUTIONS["dcgan"]
+    members = dict(enumerate(trials(settings)))
+    run(stacked(members, slots=2), members, 3)
+    for slot, trial in members.items():
+        expected = Trial(settings[slot], seed=slot).alone(6)
+        fresh = Trial(settings[slot], seed=slot).skip(3)
+        fresh.module.load_training_state(trial.module.training_state())
+        assert assert_close(expected.module, fresh.alone(3).module) > 20
+
+
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", STATEFUL)
 def test_a_checkpoint_of_a_trial_goes_on_in_a_stack(name: str) -> None:
     one = STATEFUL[name]
