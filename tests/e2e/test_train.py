@@ -73,6 +73,7 @@ def place(new_place: Callable[..., Place]) -> Place:
     return made
 
 
+@pytest.mark.long
 def test_a_signal_puts_the_trial_aside_where_it_is(place: Place) -> None:
     before = 0
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
@@ -103,6 +104,7 @@ def test_a_second_one_ends_it_at_once(second: signal.Signals, record: str, place
     assert place.left_after(5) == []
 
 
+@pytest.mark.long
 def test_it_leaves_the_sweep_of_its_file_as_it_is(place: Place) -> None:
     """It goes on from where the sweep's own trial stands, in a folder and a run of its own."""
     words = ("file.yaml", "budget.g_steps=600")

@@ -226,6 +226,7 @@ def test_compiled_it_is_the_same_and_compiled_once(
         assert assert_close(one.module, other.module) == 33
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(("model", "how"), [("wgan", "steps"), ("wgan_gp", "steps")])
 def test_compiled_it_takes_any_number_of_critic_steps(
