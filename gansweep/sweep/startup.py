@@ -296,7 +296,7 @@ def _lean_node(forks: ForkServer | None) -> Iterator[None]:
         yield
         return
 
-    class Node(plain):  # type: ignore[misc]
+    class Node(plain):  # type: ignore[misc]  # Ray tells no types here
         def start_api_server(self, *arguments: Any, **options: Any) -> None:
             pass
 
