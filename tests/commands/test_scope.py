@@ -127,6 +127,21 @@ def test_the_deal_holds_until_all_have_trained_further(
     assert sorted(trial.key for trial in (*first, *second)) == keys
 
 
+def test_who_comes_late_takes_up_nothing_of_others_that_failed_again(
+    take_up: TakeUp, sweep: Sweep, folder: Path
+) -> None:
+    """Else it would wait for a share that is over, and the sweep would never end."""
+    for retry_failed in (False, True):
+        for number in (1, 2):
+            share, plan, own = take_up(number, retry_failed=retry_failed)
+            end(share, plan, state="failed")
+            if number == 1:
+                first = {trial.key for trial in own}
+    take_up(2, retry_failed=True)
+    found = standing(folder, sweep.name).entries
+    assert {found[key].state for key in first} == {"failed"}
+
+
 def test_a_share_that_was_killed_goes_on_with_its_own(take_up: TakeUp, folder: Path) -> None:
     _, plan, own = take_up(1)
     first = plan.entries[own[0].key]
