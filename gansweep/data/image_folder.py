@@ -27,8 +27,10 @@ class ImageFolder(Dataset):
     """Every picture below `path`, in the order of their relative paths.
 
     x: uint8 [N, channels, size, size]; the shorter side is resized to `size` with PIL's Lanczos
-    (antialiased), the centre is kept. Files of other endings, and names that begin with a dot or
-    with `__MACOSX`, are passed over; links are followed.
+    (antialiased), the centre is kept. Files of other endings, and names that begin with a dot, with
+    `__MACOSX` or with `lost+found`, are passed over. Links are followed; a folder with two names is
+    taken once, and of two classes it is a ConfigError, as are a broken link and a folder that
+    cannot be read.
 
     Labels: where the pictures lie in first-level subfolders, those are the classes, in the order
     of their names (an empty one is none); deeper folders do not matter. Where all pictures lie
@@ -73,19 +75,27 @@ class ImageFolder(Dataset):
                 "data.path", f"{folder} is no folder", "give the folder of the pictures"
             )
         found: list[Path] = []
-        seen: set[str] = set()
-        for parent, subfolders, names in os.walk(folder, followlinks=True):
-            real = os.path.realpath(parent)
-            if real in seen:  # a link to a folder above would never end
+        seen: dict[str, Path] = {}
+        for at, subfolders, names in os.walk(folder, followlinks=True, onerror=_refuse):
+            parent = Path(at)
+            first = seen.setdefault(os.path.realpath(at), parent)
+            if first is not parent:  # a link to a folder above would never end
+                if self._class(folder, first) not in ("", self._class(folder, parent)):
+                    raise ConfigError.single(
+                        at,
+                        f"is the folder {first} once more, which is of another class",
+                        "remove one of the links, or set data.labels to ignore",
+                    )
                 subfolders.clear()
                 continue
-            seen.add(real)
             subfolders[:] = sorted(name for name in subfolders if not _hidden(name))
-            found += [
-                Path(parent, name)
-                for name in names
-                if not _hidden(name) and os.path.splitext(name)[1].lower() in SUFFIXES
-            ]
+            for file in (parent / name for name in names if not _hidden(name)):
+                if file.suffix.lower() in SUFFIXES:
+                    found.append(file)
+                elif file.is_symlink() and not os.path.exists(file):
+                    raise ConfigError.single(
+                        str(file), "is a broken link, perhaps to a class", "mend or remove it"
+                    )
         if not found:
             raise ConfigError.single(
                 str(folder),
@@ -93,6 +103,11 @@ class ImageFolder(Dataset):
                 f"data.path must lead to files ending in {', '.join(sorted(SUFFIXES))}",
             )
         return folder, sorted(found, key=lambda file: file.relative_to(folder).parts)
+
+    def _class(self, folder: Path, below: Path) -> str:
+        """The name of the class that a folder is of; without labels, and of `folder` itself, ""."""
+        parts = below.relative_to(folder).parts
+        return parts[0] if parts and self.settings.labels == "folders" else ""
 
     def _labels(
         self, folder: Path, files: list[Path]
@@ -113,4 +128,12 @@ class ImageFolder(Dataset):
 
 
 def _hidden(name: str) -> bool:
-    return name.startswith((".", "__MACOSX"))
+    return name.startswith((".", "__MACOSX", "lost+found"))  # the last: on a volume, root's alone
+
+
+def _refuse(error: OSError) -> None:
+    raise ConfigError.single(
+        str(error.filename),
+        f"cannot be read: {error.strerror}",
+        "make the folder readable, or take it out of data.path",
+    ) from error

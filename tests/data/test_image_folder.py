@@ -72,6 +72,58 @@ def test_links_are_followed_and_do_not_loop(tmp_path: Path) -> None:
     assert samples.class_names == ("cat",)
 
 
+def test_a_folder_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Passed over, it would take its class along, and the labels of those behind it."""
+    for name in ("bird", "cat/deeper", "dog", "lost+found"):
+        paint(tmp_path / name / "a.png", 1)
+    scandir = os.scandir
+    for closed in (tmp_path, tmp_path / "cat", tmp_path / "cat" / "deeper"):
+
+        def refuse(path: str, closed: Path = closed) -> Any:
+            if Path(path) == closed:
+                raise PermissionError(13, "Permission denied", path)
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+        with pytest.raises(ConfigError, match="cannot be read: Permission denied") as caught:
+            dataset(tmp_path).cache_key()
+        assert caught.value.problems[0].where == str(closed)
+        assert caught.value.problems[0].remedy
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert dataset(tmp_path).load().class_names == ("bird", "cat", "dog")
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    """It may have been a class."""
+    paint(tmp_path / "dog" / "a.png", 1)
+    (tmp_path / ".#lock").symlink_to("somebody")
+    assert len(dataset(tmp_path).load()) == 1
+    (tmp_path / "cat").symlink_to(tmp_path / "gone")
+    with pytest.raises(ConfigError, match="is a broken link") as caught:
+        dataset(tmp_path).load()
+    assert caught.value.problems[0].where == str(tmp_path / "cat")
+
+
+def test_a_folder_of_two_classes_is_refused(tmp_path: Path) -> None:
+    """It would be of the first alone; twice in one class, or without labels, it is taken once."""
+    paint(tmp_path / "dog" / "a.png", 1)
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "again").symlink_to(tmp_path / "dog")
+    with pytest.raises(ConfigError, match=r"is the folder .*cat/again once more") as caught:
+        dataset(tmp_path).load()
+    assert caught.value.problems[0].where == str(tmp_path / "dog")
+    assert len(dataset(tmp_path, labels="ignore").load()) == 1
+    (tmp_path / "cat" / "again").unlink()
+    (tmp_path / "dog" / "again").symlink_to(tmp_path / "dog")
+    paint(tmp_path / "cat" / "deeper" / "b.png", 2)
+    (tmp_path / "cat" / "twice").symlink_to(tmp_path / "cat" / "deeper")
+    samples = dataset(tmp_path).load()
+    assert samples.labels is not None
+    assert samples.labels.tolist() == [0, 1]
+
+
 def test_all_damaged_files_are_named(tmp_path: Path) -> None:
     paint(tmp_path / "good.png", 1)
     whole = (tmp_path / "good.png").read_bytes()
