@@ -18,7 +18,7 @@ from torch import Tensor
 
 Tensors = dict[str, Tensor]
 
-FORMAT = "2"
+FORMAT = "3"
 """Counts changes of what a file holds."""
 
 

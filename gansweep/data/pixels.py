@@ -24,6 +24,7 @@ from gansweep.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
 MOST_PIXELS = 2**26
 """Pictures of more pixels than this (67 million) are refused: they are decompression bombs."""
@@ -32,6 +33,13 @@ LARGE_PIXELS = 2**23
 """Pictures of more pixels than this (8 million) are decoded one at a time."""
 
 _large = threading.Lock()
+
+# Formats and modes of more than 8 bits whose range PIL makes 16 bits, or a TIFF's own.
+_WIDE = {
+    ("PNG", "I;16"), ("TIFF", "I;16"), ("TIFF", "I;16B"), ("JPEG2000", "I;16"), ("PPM", "I"),
+}  # fmt: skip
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of a TIFF
+_WHITE_IS_ZERO, _SIGNED = 0, 2  # of the last two; PIL sees to the first in pixels of 8 bits
 
 _AT_ONCE = 256  # pictures held encoded at a time
 _MOST_PROBLEMS = 20  # damaged pictures listed before giving up
@@ -79,8 +87,8 @@ def decode(picture: Picture, *, size: int, channels: int) -> NDArray[np.uint8]:
     """One picture as uint8 [channels, size, size].
 
     The shorter side is resized to `size`, the centre is kept. EXIF orientation is applied,
-    transparency is laid on white, 16-bit greys are scaled to 8, of an animation the first frame
-    is taken. Raises ConfigError that names the picture.
+    transparency is laid on white, greys of 12 and 16 bits are scaled to 8, of an animation the
+    first frame is taken. Raises ConfigError that names the picture.
     """
     from PIL import Image, ImageOps
 
@@ -91,8 +99,9 @@ def decode(picture: Picture, *, size: int, channels: int) -> NDArray[np.uint8]:
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
             large = image.width * image.height > LARGE_PIXELS
             with _large if large else nullcontext():
+                black_and_white = _black_and_white(image)  # the upright one knows no format
                 upright = ImageOps.exif_transpose(image)
-                return _square(_opaque(upright, channels), size)
+                return _square(_opaque(upright, channels, *black_and_white), size)
     except Image.DecompressionBombError as error:
         raise ConfigError.single(
             picture.where,
@@ -138,17 +147,38 @@ def empty(count: int, channels: int, size: int) -> NDArray[np.uint8]:
         ) from error
 
 
-def _opaque(image: Image, channels: int) -> Image:
-    """The picture as 8-bit grey (1 channel) or RGB (3), transparency laid on white."""
+def _black_and_white(image: ImageFile) -> tuple[int, int]:
+    """Their levels in a picture that was just opened, where it is one of more than 8 bits.
+
+    Raises ValueError where the file does not tell them, or PIL does not.
+    """
+    tags = getattr(image, "tag_v2", {})
+    wide = image.mode.startswith(("I", "F")) and (image.format, image.mode) not in _WIDE
+    if wide or _SIGNED in tags.get(_SAMPLE_FORMAT, ()):
+        raise ValueError(
+            f"signed, 32-bit or floating point pixels (mode {image.mode} of {image.format}) have "
+            "no known range: save them in 8 bits, or 16 without a sign"
+        )
+    # PIL takes the high bytes of the pixels, and the low ones of the colour.
+    if "transparency" in image.info and image.tile[0].args == "RGB;16B":
+        raise ValueError("a transparent colour of 16 bits (mode RGB of PNG): save it in 8 bits")
+    most = 2 ** tags.get(_BITS, (16,))[0] - 1
+    return (most, 0) if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else (0, most)
+
+
+def _opaque(image: Image, channels: int, black: int, white: int) -> Image:
+    """The picture as 8-bit grey (1 channel) or RGB (3), transparency laid on white.
+
+    black, white: of a picture of more than 8 bits, their levels.
+    """
     from PIL import Image
 
-    if image.mode == "F":
-        raise ValueError("floating point pixels have no known range")
     if image.mode.startswith("I"):  # convert("L") would clip, not scale
         wide = np.asarray(image).astype(np.int64)
-        if wide.min() < 0 or wide.max() > 65535:
-            raise ValueError("grey values beyond 16 bits have no known range")
-        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+        most = abs(white - black)
+        grey = (abs(wide - black) * 255 + most // 2) // most
+        grey[wide == image.info.get("transparency")] = 255
+        image = Image.fromarray(grey.astype(np.uint8))
     if image.has_transparency_data:
         front = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", front.size, "white"), front)

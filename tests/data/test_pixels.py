@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,6 +72,88 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
     np.testing.assert_allclose(out[0], levels / 257, atol=0.51)
 
 
+def retagged(image: Image.Image, tags: dict[int, int]) -> bytes:
+    """As TIFF, with other numbers in some of its tags."""
+    content = bytearray(encoded(image, "tiff"))
+    (at,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, at)
+    entries = {struct.unpack_from("<H", content, at + 2 + 12 * i)[0]: i for i in range(count)}
+    for tag, number in tags.items():
+        entry = at + 2 + 12 * entries[tag]
+        struct.pack_into("<I" if content[entry + 2] == 4 else "<H", content, entry + 8, number)
+    return bytes(content)
+
+
+WIDTH, BITS, PHOTOMETRIC = 256, 258, 262
+SIGNED = {"tiffinfo": {339: 2}}
+
+
+def test_a_tiffs_white_may_be_zero_and_of_twelve_bits() -> None:
+    levels = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    negative = retagged(Image.fromarray(65535 - levels), {PHOTOMETRIC: 0})
+    out = decode(Picture("a", negative), size=8, channels=1)
+    np.testing.assert_allclose(out[0], levels / 257, atol=0.51)
+    small = np.linspace(0, 4095, 64).astype(int)
+    bits = "".join(f"{level:012b}" for level in small)
+    packed = np.array([int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)], np.uint8)
+    twelve = retagged(Image.fromarray(packed.reshape(8, 12)), {WIDTH: 8, BITS: 12})
+    out = decode(Picture("a", twelve), size=8, channels=1)
+    np.testing.assert_allclose(out[0], small.reshape(8, 8) * 255 / 4095, atol=0.51)
+
+
+def wide_png(pixels_: Any, key: tuple[int, ...]) -> bytes:
+    """16 bits, grey [H, W] or RGB [H, W, 3], with a colour that is transparent."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + check
+
+    height, width = pixels_.shape[:2]
+    kind = 0 if pixels_.ndim == 2 else 2
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels_)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        chunk(*each)
+        for each in (
+            (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)),
+            (b"tRNS", struct.pack(f">{len(key)}H", *key)),
+            (b"IDAT", zlib.compress(rows)),
+            (b"IEND", b""),
+        )
+    )
+
+
+def test_the_transparent_grey_of_sixteen_bits_is_white() -> None:
+    levels = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    content = wide_png(levels, (int(levels[2, 2]),))
+    expected = levels / 257
+    expected[2, 2] = 255
+    for channels in (1, 3):
+        out = decode(Picture("a", content), size=8, channels=channels)
+        assert len(out) == channels
+        np.testing.assert_allclose(out, expected[None].repeat(channels, 0), atol=0.51)
+
+
+GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
+NO_RANGE: dict[str, tuple[bytes, str]] = {
+    "32-bit integers": (encoded(Image.fromarray(GREY.astype(np.int32)), "tiff"), "mode I "),
+    "16 bits, signed": (
+        encoded(Image.fromarray(GREY.astype(np.uint16)), "tiff", **SIGNED), "mode I "
+    ),
+    "8 bits, signed": (encoded(Image.fromarray(GREY), "tiff", **SIGNED), "mode L "),
+    "floats": (encoded(Image.fromarray(GREY.astype(np.float32)), "ppm"), "mode F "),
+    "a colour of 16 bits": (
+        wide_png(np.full((8, 8, 3), 48 * 257, np.uint16), (48, 48, 48)), "mode RGB "
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NO_RANGE)
+def test_pixels_that_would_be_guessed_are_refused(case: str) -> None:
+    content, mode = NO_RANGE[case]
+    with pytest.raises(ConfigError, match=f"my.file: cannot be decoded: ValueError.*{mode}"):
+        decode(Picture("my.file", content), size=8, channels=1)
+
+
 def test_exif_orientation_is_applied() -> None:
     half = np.zeros((8, 8), np.uint8)
     half[:, 4:] = 255
@@ -124,9 +209,6 @@ def test_decompression_bombs_are_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_real_bomb_is_refused_before_it_is_decoded() -> None:
     """A PNG header of 60,000 x 60,000 with nothing behind it: the size alone must do."""
     small = encoded(Image.new("L", (1, 1)))
-    import struct
-    import zlib
-
     header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
     bomb = small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:]
     with pytest.raises(ConfigError, match="is too large a picture"):
