@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -20,6 +21,8 @@ from gansweep.errors import ConfigError
 from gansweep.settings import REQUIRED, setting
 
 _MOST_CLASSES = 100_000
+
+_AT_ONCE = 2**16  # numbers that are checked and rounded at a time
 
 _UNREADABLE = (
     OSError, ValueError, EOFError, KeyError, MemoryError, OverflowError, NotImplementedError,
@@ -150,8 +153,11 @@ def _to_bytes(file: Path, x: NDArray[Any]) -> NDArray[np.uint8]:
             f"array x holds float images from {low:g} to {high:g}",
             "scale them to [0, 1] or [-1, 1], or save 0..255 as uint8",
         )
-    scaled = x * np.float32(255) if low >= 0 else (x + np.float32(1)) * np.float32(127.5)
-    return np.rint(scaled).astype(np.uint8)
+    least, scale = (0, 255) if low >= 0 else (-1, 127.5)
+    images = np.empty_like(x, np.uint8)
+    for floats, rounded in zip(_pieces(x), _pieces(images), strict=True):
+        rounded[:] = np.rint((floats - np.float32(least)) * np.float32(scale))
+    return images
 
 
 def _condition(file: Path, y: NDArray[Any], count: int) -> Tensor:
@@ -178,7 +184,7 @@ def _condition(file: Path, y: NDArray[Any], count: int) -> Tensor:
 
 
 def _check_finite(file: Path, name: str, values: NDArray[Any]) -> None:
-    bad = values.size - int(np.count_nonzero(np.isfinite(values)))
+    bad = values.size - sum(int(np.count_nonzero(np.isfinite(piece))) for piece in _pieces(values))
     if bad:
         raise ConfigError.single(
             str(file),
@@ -187,8 +193,14 @@ def _check_finite(file: Path, name: str, values: NDArray[Any]) -> None:
         )
 
 
+def _pieces(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Views of an array's numbers in the order of its memory, few enough to be worked on at once."""
+    flat = values.ravel(order="K")
+    return (flat[start : start + _AT_ONCE] for start in range(0, flat.size, _AT_ONCE))
+
+
 def _float32(file: Path, name: str, values: NDArray[Any]) -> Tensor:
     with np.errstate(over="ignore"):
-        narrow = values.astype(np.float32)
+        narrow = values.astype(np.float32, copy=False)
     _check_finite(file, name, narrow)  # a float64 beyond 3.4e38 has become infinite
     return torch.from_numpy(narrow)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,26 @@ def test_other_files_are_refused_and_nothing_is_unpickled(
         load(tmp_path, x=np.array([Trap()], object))
     assert not (tmp_path / "sprung").exists()
     assert len(contents) == 6
+
+
+def test_floats_take_little_more_memory_than_they_have(tmp_path: Path) -> None:
+    """What is checked and rounded goes by in pieces."""
+    cases = 0
+    for shape in ((500, 4000), (200, 10, 1000), (200, 100, 100, 1), (200, 1, 100, 100)):
+        for order in ("C", "F"):
+            x = np.linspace(-1, 1, 2_000_000, dtype=np.float32).reshape(shape, order=order)
+            np.savez(tmp_path / "data.npz", x=x)
+            tracemalloc.start()
+            try:
+                loaded = Npz(Npz.Settings(path=str(tmp_path / "data.npz"))).load().x
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert peak < 1.6 * x.nbytes, f"{shape}: {peak / x.nbytes:.2f} times"
+            expected = x if x.ndim == 2 else np.rint((x + 1) * np.float32(127.5))
+            np.testing.assert_array_equal(loaded.numpy().reshape(shape), expected)
+            cases += 1
+    assert cases == 8
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
