@@ -7,7 +7,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
@@ -18,6 +18,14 @@ OUT_OF_MEMORY: Final = "out_of_memory"
 GB: Final = 1e9
 
 _MEMINFO: Final = Path("/proc/meminfo")
+
+_OWN_GROUPS: Final = Path("/proc/self/cgroup")
+_GROUPS: Final = Path("/sys/fs/cgroup")
+_VERSION_1: Final = (
+    "memory.limit_in_bytes", "memory.usage_in_bytes", r"^total_inactive_file (\d+)",
+)  # fmt: skip
+_VERSION_2: Final = ("memory.max", "memory.current", r"^inactive_file (\d+)")
+"""Of a control group's files: its limit, what it takes, and of it the files' that are given up."""
 
 _STATM: Final = Path("/proc/self/statm")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -135,12 +143,40 @@ class _Watch(threading.Thread):
 
 
 def available() -> int | None:
-    """Bytes that this machine could give now without swapping; None where it does not tell."""
-    try:
+    """Bytes that this process could have now without swapping; None where nothing tells.
+
+    Of the machine's, and of what a control group has left: a job of Slurm is in one, and a pod.
+    """
+    rooms = [*_of_the_machine(), *_of_control_groups()]
+    return min(rooms, default=None)
+
+
+def _of_the_machine() -> Iterator[int]:
+    with suppress(OSError):
         found = re.search(r"^MemAvailable:\s+(\d+) kB", _MEMINFO.read_text(), re.MULTILINE)
+        if found:
+            yield int(found[1]) * 1024
+
+
+def _of_control_groups() -> Iterator[int]:
+    """Of each that this process is in, and of those around it, where it has a limit."""
+    try:
+        lines = _OWN_GROUPS.read_text().splitlines()
     except OSError:
-        return None
-    return int(found[1]) * 1024 if found else None
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root = _GROUPS / "memory" if controllers else _GROUPS
+        limit, use, cache = _VERSION_1 if controllers else _VERSION_2
+        group = root / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(root):
+                with suppress(OSError, ValueError):  # it is none, or its limit is "max"
+                    most, taken = (int((folder / file).read_text()) for file in (limit, use))
+                    found = re.search(cache, (folder / "memory.stat").read_text(), re.MULTILINE)
+                    yield max(0, most - taken + (int(found[1]) if found else 0))
 
 
 def _limit_gpu(size: float) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from gansweep import memory
 from gansweep.errors import ConfigError
 from gansweep.memory import (
     OUT_OF_MEMORY,
@@ -110,6 +111,67 @@ def test_what_the_machine_has_left():
     left = available()
     assert left is not None
     assert 10**7 < left < 10**14
+
+
+VERSION_2 = {"memory.max": "max", "memory.current": "900", "memory.stat": "inactive_file 0"}
+VERSION_1 = {
+    "memory.limit_in_bytes": str(2**63 - 4096),
+    "memory.usage_in_bytes": "900",
+    "memory.stat": "inactive_file 0\ntotal_inactive_file 0",
+}
+GROUPS = {
+    "version 2": (
+        "0::/slice/job_7/step_0\n",
+        {
+            "": {},
+            "slice": VERSION_2,
+            "slice/job_7": {
+                "memory.max": "1000",
+                "memory.current": "900",
+                "memory.stat": "anon 1\ninactive_file 150\nactive_file 30",
+            },
+            "slice/job_7/step_0": {**VERSION_2, "memory.max": "5000"},
+        },
+        250,
+    ),
+    "version 1": (
+        "9:cpu:/a\n4:hugetlb,memory:/slurm/job\n0::/init.scope\n",
+        {
+            "memory": VERSION_1,
+            "memory/slurm/job": {
+                "memory.limit_in_bytes": "4000",
+                "memory.usage_in_bytes": "1000",
+                "memory.stat": "inactive_file 7\ntotal_inactive_file 70",
+            },
+        },
+        3070,
+    ),
+    "a container, which sees its own group as the root": (
+        "4:memory:/docker/0123\n",
+        {"memory": {**VERSION_1, "memory.limit_in_bytes": "600"}},
+        0,
+    ),
+    "no limit": ("0::/user.slice\n", {"": {}, "user.slice": VERSION_2}, None),
+    "none": ("", {}, None),
+}
+
+
+@pytest.mark.parametrize("case", GROUPS)
+def test_a_control_group_may_leave_less_than_the_machine(case, tmp_path, monkeypatch):
+    """As in a job of Slurm and a pod of Kubernetes, whose limits the machine's memory exceeds."""
+    own, groups, expected = GROUPS[case]
+    (tmp_path / "own").write_text(own)
+    (tmp_path / "meminfo").write_text("MemFree: 1 kB\nMemAvailable:     10 kB\n")
+    for name, files in groups.items():
+        (tmp_path / "groups" / name).mkdir(parents=True, exist_ok=True)
+        for file, content in files.items():
+            (tmp_path / "groups" / name / file).write_text(f"{content}\n")
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_OWN_GROUPS", tmp_path / "own", raising=False)
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path / "groups", raising=False)
+    assert available() == (10 * 1024 if expected is None else expected)
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "not there")
+    assert available() == expected
 
 
 CHILD = """

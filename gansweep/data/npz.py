@@ -194,7 +194,7 @@ def _check_finite(file: Path, name: str, values: NDArray[Any]) -> None:
 
 
 def _pieces(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Views of an array's numbers in the order of its memory, few enough to be worked on at once."""
+    """Views of an array's numbers as they lie in memory, few enough to be worked on at once."""
     flat = values.ravel(order="K")
     return (flat[start : start + _AT_ONCE] for start in range(0, flat.size, _AT_ONCE))
 
