@@ -29,7 +29,8 @@ class Hub(Dataset):
     x: uint8 [N, channels, size, size]; the shorter side is resized to `size` with PIL's Lanczos
     (antialiased), the centre is kept.
     Labels, by the type of their column: ClassLabel, integers from 0 or strings (in the order of
-    their names): classes, int64 [N]; lists of K floats: a vector condition, float32 [N, K].
+    their names): classes, int64 [N]; lists of K floats: a vector condition, float32 [N, K]. Where
+    some are missing (None, or -1) there are none, and it is a ConfigError to name the column.
     """
 
     @dataclass(frozen=True)
@@ -123,7 +124,8 @@ class Hub(Dataset):
         import datasets
 
         column: str = self.settings.label_column
-        if not column:
+        asked_for = bool(column)
+        if not asked_for:
             classes = [
                 n for n, kind in table.features.items() if isinstance(kind, datasets.ClassLabel)
             ]
@@ -135,6 +137,8 @@ class Hub(Dataset):
                 "data.label_column", f"no column {column!r}", nearest(column, table.column_names)
             )
         values = list(table.select_columns([column])[column])
+        if not asked_for and any(value is None or value < 0 for value in values):
+            return None, ()
         kind = table.features[column]
         names = tuple(kind.names) if isinstance(kind, datasets.ClassLabel) else ()
         if all(isinstance(value, str) for value in values):
@@ -168,7 +172,8 @@ def _pictures(table: Any, column: str, where: str) -> Iterator[Picture]:
     for start in range(0, len(raw), _ROWS_AT_ONCE):
         for i, item in enumerate(raw[start : start + _ROWS_AT_ONCE][column]):
             row = f"{where}, row {start + i}"
-            if item is None:
+            cell = item or {"bytes": None, "path": None}
+            content = cell["path"] if cell["bytes"] is None else cell["bytes"]
+            if content is None:
                 raise ConfigError.single(row, "has no picture", "filter such rows out")
-            content = item["bytes"]
-            yield Picture(row, Path(item["path"]) if content is None else content)
+            yield Picture(row, Path(content) if isinstance(content, str) else content)

@@ -20,6 +20,8 @@ from gansweep.errors import ConfigError
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 datasets = pytest.importorskip("datasets", reason="needs the extra hub")
+pyarrow = pytest.importorskip("pyarrow", reason="needs the extra hub")
+parquet_file = pytest.importorskip("pyarrow.parquet", reason="needs the extra hub")
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
 
@@ -77,6 +79,21 @@ def test_parquet_with_class_labels(tmp_path: Path) -> None:
     assert samples.class_names == ()
 
 
+@pytest.mark.parametrize("missing", [-1, None])
+@pytest.mark.parametrize("count", [1, 6])
+def test_an_unlabelled_split_has_no_labels_unless_they_are_asked_for(
+    tmp_path: Path, missing: int | None, count: int
+) -> None:
+    """-1, as `datasets` writes it in splits to test."""
+    kind = datasets.ClassLabel(names=["cat", "dog"])
+    file = parquet(tmp_path, fine=([missing] * count + [1] * (6 - count), kind))
+    samples = hub(file).load()
+    assert len(samples) == 6
+    assert (samples.labels, samples.class_names) == (None, ())
+    with pytest.raises(ConfigError, match=r"data\.label_column: column 'fine'.*missing"):
+        hub(file, label_column="fine").load()
+
+
 def test_parquet_with_other_labels(tmp_path: Path) -> None:
     vectors = np.random.default_rng(1).normal(size=(6, 2)).round(3)
     file = parquet(
@@ -123,6 +140,15 @@ def test_damaged_and_missing_pictures_are_named_by_row(tmp_path: Path) -> None:
         hub(parquet(tmp_path, images=[good, bad, good])).load()
     with pytest.raises(ConfigError, match="row 2: has no picture"):
         hub(parquet(tmp_path, images=[good, good, None])).load()
+
+
+def test_a_cell_with_neither_bytes_nor_a_file_has_no_picture(tmp_path: Path) -> None:
+    features = datasets.Features({"img": datasets.Image()})
+    cells = [{"bytes": png(PIXELS[0]), "path": None}, {"bytes": None, "path": None}]
+    rows = pyarrow.Table.from_pylist([{"img": cell} for cell in cells], features.arrow_schema)
+    parquet_file.write_table(rows, tmp_path / "table.parquet")
+    with pytest.raises(ConfigError, match=r"parquet\[train\]\.img, row 1: has no picture"):
+        hub(str(tmp_path / "table.parquet")).load()
 
 
 def test_no_picture_column_lists_the_columns(tmp_path: Path) -> None:
