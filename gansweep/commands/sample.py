@@ -126,19 +126,28 @@ def _write_pictures(
     folder: Path, x: Tensor, labels: Tensor | None, generator: TrainedGenerator
 ) -> None:
     """All or none of them: they are in their place once the last one is written."""
-    names = generator.condition.names if generator.condition else ()
+    condition = generator.condition
+    names = _folder_names(condition.names, condition.size) if condition else []
     digits = len(str(len(x) - 1))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as draft:
         whole = Path(draft) / "whole"
         for i, pixels in enumerate(_array(x)):
-            below = whole if labels is None else whole / _folder_name(int(labels[i]), names)
+            below = whole if labels is None else whole / names[int(labels[i])]
             below.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(below / f"{i:0{digits}}.png")
         whole.replace(folder)
 
 
-def _folder_name(label: int, names: Sequence[str]) -> str:
-    """The class's own name where it can be one of a folder, else its number."""
-    name = names[label] if label < len(names) else ""
-    return name if re.fullmatch(r"\w[\w .+-]{0,99}", name) else str(label)
+def _folder_names(names: Sequence[str], size: int) -> list[str]:
+    """Of each class its own name where it can be one of a folder, else its number.
+
+    Where two would share a folder, by their numbers alone.
+    """
+    padded = [*names, *[""] * (size - len(names))]
+    found = [
+        name if re.fullmatch(r"\w[\w .+-]{0,99}", name) else str(label)
+        for label, name in enumerate(padded)
+    ]
+    distinct = len({name.casefold() for name in found}) == size
+    return found if distinct else [f"class {label}" for label in range(size)]

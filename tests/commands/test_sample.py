@@ -12,7 +12,7 @@ from PIL import Image
 from sweep_files import TEXT
 from trees import small
 
-from gansweep.commands.sample import _folder_name
+from gansweep.commands.sample import _folder_names
 from gansweep.generator import TrainedGenerator
 from gansweep.images import to_uint8
 from gansweep.replica import CHECKPOINT
@@ -67,8 +67,23 @@ def test_pictures_by_class_and_of_one(gansweep: Gansweep, tmp_path: Path) -> Non
 def test_names_of_classes_lead_nowhere_else() -> None:
     """They come with the data, and with a checkpoint, whoever wrote it."""
     names = ("T-shirt", "a b", "../up", "/root", ".", "", "a/b", "x" * 300)
-    found = [_folder_name(label, names) for label in range(9)]
+    found = _folder_names(names, 9)
     assert found == ["T-shirt", "a b", "2", "3", "4", "5", "6", "7", "8"]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("10", "2"), ["10", "2"]),
+        (("1", "a/b", "2"), ["class 0", "class 1", "class 2"]),
+        (("a", "a"), ["class 0", "class 1"]),
+        (("Cat", "cat"), ["class 0", "class 1"]),
+        ((), ["0", "1", "2"]),
+    ],
+)
+def test_no_two_classes_share_a_folder(names: tuple[str, ...], expected: list[str]) -> None:
+    """A name may be the number of a class whose own cannot be a folder's."""
+    assert _folder_names(names, len(expected)) == expected
 
 
 def test_pictures_are_all_there_or_none(
