@@ -24,6 +24,7 @@ from gansweep.errors import ConfigError
 from gansweep.processes import below, kill
 from gansweep.sweep import forked
 from gansweep.sweep.file import Resources, peek_resources
+from gansweep.sweep.folder import folder_variable
 from gansweep.sweep.forkserver import ForkServer
 from gansweep.sweep.grace import TERMINATE_SIGNALS
 
@@ -204,7 +205,8 @@ def start_ray(
             "ray:// clients lose the sweep when the line breaks for 30 s",
             "run this command on the cluster, with --address auto, or submit it as a Ray job",
         )
-    options: dict[str, Any] = {"runtime_env": {"env_vars": worker_environment()}}
+    variables = {**worker_environment(), **folder_variable()}
+    options: dict[str, Any] = {"runtime_env": {"env_vars": variables}}
     if not address:
         asked = asked or resources
         # Not as a runtime environment, which an agent of Ray's would make for each worker.

@@ -21,6 +21,7 @@ from gansweep.modules.ranks import LostRankError, Ranks
 from gansweep.pack import resolve_device
 from gansweep.redaction import guard_log
 from gansweep.sweep.cards import Takes
+from gansweep.sweep.folder import begin_in_folder
 from gansweep.sweep.worker import use_cores
 
 NEWS_SECONDS: Final = 10.0
@@ -36,6 +37,7 @@ class Follower:
     ) -> None:
         """Train along until the leader says that all is over."""
         guard_log()
+        begin_in_folder()
         use_cores()
         _stay_on(host)
         own = resolve_device(device)

@@ -16,6 +16,7 @@ from ray.tune.search import Searcher
 
 from gansweep.memory import OUT_OF_MEMORY, ray_says_so
 from gansweep.redaction import guard_log
+from gansweep.sweep.folder import begin_in_folder
 from gansweep.sweep.grace import Interrupts
 from gansweep.sweep.worker import Answer, Ended, Message, PackAssigned, Worker
 
@@ -98,6 +99,7 @@ class PackWorker(tune.Trainable):  # type: ignore[misc]
         """
         os.environ.update(environment or {})
         guard_log()
+        begin_in_folder()
         pack: PackAssigned = config["parcel"].pack
         if pack.takes.processes > 1 and self._team is None:
             from gansweep.sweep.team import Team

@@ -13,6 +13,7 @@ import pytest
 from gansweep.tracking.mlflow import MlflowStore
 
 from .command import REPOSITORY, Place
+from .conftest import CLUSTER
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
@@ -47,7 +48,15 @@ def place(tmp_path: Path) -> Iterator[Place]:
     home.close()
 
 
-def test_a_relative_path_is_the_commands_for_workers_too(place: Place) -> None:
-    place.run("run", "mine.yaml")
+@pytest.mark.parametrize("joined", [False, True], ids=["alone", "on a cluster"])
+def test_a_relative_path_is_the_commands_for_workers_too(
+    place: Place, joined: bool, request: pytest.FixtureRequest
+) -> None:
+    """The cluster's Ray was started in another folder."""
+    if joined:
+        place.environment.update(CLUSTER)
+        place.run("run", "mine.yaml", "--address", request.getfixturevalue("cluster"))
+    else:
+        place.run("run", "mine.yaml")
     records = MlflowStore(place.uri).trials("mine")
     assert [record.tags["state"] for record in records] == ["completed"] * 3

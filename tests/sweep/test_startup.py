@@ -26,6 +26,7 @@ from ray.tune.execution import class_cache
 from gansweep.errors import ConfigError
 from gansweep.sweep import forked, startup
 from gansweep.sweep.file import Resources
+from gansweep.sweep.folder import begin_in_folder
 
 SLOTS = [
     (1.0, 0.0, None, {"CPU": 8.0}, 8),
@@ -90,6 +91,35 @@ def test_workers_find_the_folder_of_the_command(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["lab", os.getcwd()]))
     path = startup.worker_environment()["PYTHONPATH"].split(os.pathsep)
     assert path == [os.getcwd(), os.path.abspath("lab")]
+
+
+def test_on_a_cluster_they_are_told_that_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its nodes' workers begin where their Ray was started; a node may not have the folder."""
+    told: list[dict[str, str]] = []
+
+    def init(*, runtime_env: dict[str, dict[str, str]], **options: object) -> None:
+        told.append(runtime_env["env_vars"])
+        raise ConnectionError("away")
+
+    monkeypatch.setattr(startup.ray, "init", init)
+    (tmp_path / "command").mkdir()
+    (tmp_path / "ray").mkdir()
+    monkeypatch.chdir(tmp_path / "command")
+    with pytest.raises(ConfigError, match="away"):
+        startup.start_ray("host:1", Resources())
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.chdir(tmp_path / "ray")
+    begin_in_folder()
+    assert Path.cwd() == tmp_path / "ray"  # of a local Ray: it is there already
+    os.environ.update(told[0])
+    begin_in_folder()
+    assert Path.cwd() == tmp_path / "command"
+    monkeypatch.chdir(tmp_path / "ray")
+    (tmp_path / "command").rmdir()
+    begin_in_folder()
+    assert Path.cwd() == tmp_path / "ray"
 
 
 def test_sigterm_stays_ours_whatever_a_library_puts_in_its_place() -> None:

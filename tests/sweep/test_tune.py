@@ -270,10 +270,15 @@ def test_tune_keeps_little_of_a_pack_that_is_over() -> None:
         assert len(pickle.dumps(task.config)) < 200
 
 
-def test_a_worker_process_is_given_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_process_is_given_variables_and_a_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(tune, "Worker", Pretended)
     monkeypatch.setattr(Pretended, "made", [], raising=False)
     monkeypatch.setattr(os, "environ", dict(os.environ))
     process = object.__new__(tune.PackWorker)
+    monkeypatch.chdir(Path.cwd())
+    os.environ["GANSWEEP_FOLDER"] = str(tmp_path)
     process.setup(given(PACK), environment={"MLFLOW_TRACKING_TOKEN": "t"})
     assert os.environ["MLFLOW_TRACKING_TOKEN"] == "t"
+    assert Path.cwd() == tmp_path
