@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 import zlib
 from dataclasses import dataclass, replace
@@ -82,8 +83,8 @@ class IdxImages(Dataset):
 
     def _files(self) -> tuple[Path, Path]:
         s: IdxSettings = self.settings
-        folder = Path(s.path).expanduser()
-        if not folder.is_dir():
+        folder = Path(os.path.expanduser(s.path))
+        if not os.path.isdir(folder):  # Path's own may raise
             raise ConfigError.single(
                 "data.path", f"{folder} is no folder", "give the folder of the IDX files"
             )
@@ -158,7 +159,7 @@ def read_idx(file: Path, *, item_shape: tuple[int, ...]) -> NDArray[np.uint8]:
 def _find(folder: Path, stem: str, kind: str) -> Path:
     for name in (f"{stem}-{kind}-ubyte", f"{stem}.{kind}-ubyte"):
         for ending in ("", ".gz"):
-            if (file := folder / (name + ending)).is_file():
+            if os.path.isfile(file := folder / (name + ending)):
                 return file
     raise ConfigError.single(
         str(folder),

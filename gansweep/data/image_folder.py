@@ -69,8 +69,8 @@ class ImageFolder(Dataset):
             ) from error
 
     def _files(self) -> tuple[Path, list[Path]]:
-        folder = Path(self.settings.path).expanduser()
-        if not folder.is_dir():
+        folder = Path(os.path.expanduser(self.settings.path))
+        if not os.path.isdir(folder):  # Path's own may raise
             raise ConfigError.single(
                 "data.path", f"{folder} is no folder", "give the folder of the pictures"
             )

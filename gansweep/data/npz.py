@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ class Npz(Dataset):
 
     def load(self) -> Samples:
         """All samples. Raises ConfigError that names the file and the array."""
-        file = Path(self.settings.path).expanduser()
+        file = Path(os.path.expanduser(self.settings.path))
         arrays = _read(file)
         if "x" not in arrays:
             raise ConfigError.single(
@@ -65,7 +66,7 @@ class Npz(Dataset):
 
 def _read(file: Path) -> dict[str, NDArray[Any]]:
     """The arrays x and y, and of others only the names (as empty arrays)."""
-    if not file.is_file():
+    if not os.path.isfile(file):  # Path's own may raise
         raise ConfigError.single("data.path", f"{file} is no file", "give an existing .npz file")
     name = ""
     try:

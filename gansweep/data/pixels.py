@@ -38,6 +38,7 @@ _large = threading.Lock()
 _WIDE = {
     ("PNG", "I;16"), ("TIFF", "I;16"), ("TIFF", "I;16B"), ("JPEG2000", "I;16"), ("PPM", "I"),
 }  # fmt: skip
+_STEPS = {"L;2": 85, "L;4": 17}  # of 8 bits, from one grey to the next
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of a TIFF
 _WHITE_IS_ZERO, _SIGNED = 0, 2  # of the last two; PIL sees to the first in pixels of 8 bits
 
@@ -100,6 +101,7 @@ def decode(picture: Picture, *, size: int, channels: int) -> NDArray[np.uint8]:
             large = image.width * image.height > LARGE_PIXELS
             with _large if large else nullcontext():
                 black_and_white = _black_and_white(image)  # the upright one knows no format
+                _widen_transparent(image)
                 upright = ImageOps.exif_transpose(image)
                 return _square(_opaque(upright, channels, *black_and_white), size)
     except Image.DecompressionBombError as error:
@@ -159,11 +161,21 @@ def _black_and_white(image: ImageFile) -> tuple[int, int]:
             f"signed, 32-bit or floating point pixels (mode {image.mode} of {image.format}) have "
             "no known range: save them in 8 bits, or 16 without a sign"
         )
-    # PIL takes the high bytes of the pixels, and the low ones of the colour.
-    if "transparency" in image.info and image.tile[0].args == "RGB;16B":
-        raise ValueError("a transparent colour of 16 bits (mode RGB of PNG): save it in 8 bits")
     most = 2 ** tags.get(_BITS, (16,))[0] - 1
     return (most, 0) if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else (0, most)
+
+
+def _widen_transparent(image: ImageFile) -> None:
+    """Make a PNG's transparent colour one of 8 bits, as PIL makes the pixels.
+
+    Raises ValueError where it was of 16, of which PIL takes the low ones.
+    """
+    if image.format == "PNG" and "transparency" in image.info:
+        raw = image.tile[0].args
+        if raw == "RGB;16B":
+            raise ValueError("a transparent colour of 16 bits (mode RGB of PNG): save it in 8 bits")
+        if raw in _STEPS:
+            image.info["transparency"] *= _STEPS[raw]
 
 
 def _opaque(image: Image, channels: int, black: int, white: int) -> Image:

@@ -173,3 +173,10 @@ def test_more_than_one_piece_is_read_whole(tmp_path: Path) -> None:
     file = tmp_path / "a"
     file.write_bytes(struct.pack(">4I", 0x803, len(values) // 784, 28, 28) + values.tobytes())
     np.testing.assert_array_equal(read_idx(file, item_shape=(28, 28)).ravel(), values)
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "~nobody.of.this.name/x"])
+def test_a_path_that_the_system_refuses_is_named(path: str) -> None:
+    """As one within a folder that is not ours."""
+    with pytest.raises(ConfigError, match=rf"^data\.path: {path} is no folder"):
+        Mnist(Mnist.Settings(path=path)).load()

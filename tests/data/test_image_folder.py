@@ -160,3 +160,10 @@ def test_cache_key_names_a_broken_link(tmp_path: Path) -> None:
     (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
     with pytest.raises(ConfigError, match=r"a\.png: cannot be read"):
         dataset(tmp_path).cache_key()
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "~nobody.of.this.name/x"])
+def test_a_path_that_the_system_refuses_is_named(path: str) -> None:
+    """As one within a folder that is not ours."""
+    with pytest.raises(ConfigError, match=rf"^data\.path: {path} is no folder"):
+        ImageFolder(ImageFolder.Settings(path=path)).load()

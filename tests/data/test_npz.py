@@ -167,3 +167,10 @@ def test_floats_take_little_more_memory_than_they_have(tmp_path: Path) -> None:
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^data\.path: .*none\.npz is no file"):
         Npz(Npz.Settings(path=str(tmp_path / "none.npz"))).load()
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "~nobody.of.this.name/x"])
+def test_a_path_that_the_system_refuses_is_named(path: str) -> None:
+    """As one within a folder that is not ours."""
+    with pytest.raises(ConfigError, match=rf"^data\.path: {path} is no file"):
+        Npz(Npz.Settings(path=path)).load()

@@ -101,20 +101,20 @@ def test_a_tiffs_white_may_be_zero_and_of_twelve_bits() -> None:
     np.testing.assert_allclose(out[0], small.reshape(8, 8) * 255 / 4095, atol=0.51)
 
 
-def wide_png(pixels_: Any, key: tuple[int, ...]) -> bytes:
-    """16 bits, grey [H, W] or RGB [H, W, 3], with a colour that is transparent."""
+def png(pixels_: Any, key: tuple[int, ...], *, bits: int = 16) -> bytes:
+    """Grey [H, W] or RGB [H, W, 3] of 16 bits, or rows of bytes, with a transparent colour."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + body))
         return struct.pack(">I", len(body)) + kind + body + check
 
-    height, width = pixels_.shape[:2]
+    height, width = len(pixels_), pixels_.shape[1] * (8 // bits or 1)
     kind = 0 if pixels_.ndim == 2 else 2
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels_)
+    rows = b"".join(b"\0" + row.astype(">u2" if bits == 16 else "u1").tobytes() for row in pixels_)
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         chunk(*each)
         for each in (
-            (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)),
+            (b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)),
             (b"tRNS", struct.pack(f">{len(key)}H", *key)),
             (b"IDAT", zlib.compress(rows)),
             (b"IEND", b""),
@@ -124,13 +124,20 @@ def wide_png(pixels_: Any, key: tuple[int, ...]) -> bytes:
 
 def test_the_transparent_grey_of_sixteen_bits_is_white() -> None:
     levels = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
-    content = wide_png(levels, (int(levels[2, 2]),))
+    content = png(levels, (int(levels[2, 2]),))
     expected = levels / 257
     expected[2, 2] = 255
     for channels in (1, 3):
         out = decode(Picture("a", content), size=8, channels=channels)
         assert len(out) == channels
         np.testing.assert_allclose(out, expected[None].repeat(channels, 0), atol=0.51)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_the_transparent_grey_of_few_bits_is_white(bits: int) -> None:
+    packed = np.full((8, bits), 0b00_01_10_11 if bits == 2 else 0x12, np.uint8)
+    out = decode(Picture("a", png(packed, (1,), bits=bits)), size=8, channels=1)
+    assert out[0, 0].tolist() == ([0, 255, 170, 255] * 2 if bits == 2 else [255, 34] * 4)
 
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
@@ -142,7 +149,7 @@ NO_RANGE: dict[str, tuple[bytes, str]] = {
     "8 bits, signed": (encoded(Image.fromarray(GREY), "tiff", **SIGNED), "mode L "),
     "floats": (encoded(Image.fromarray(GREY.astype(np.float32)), "ppm"), "mode F "),
     "a colour of 16 bits": (
-        wide_png(np.full((8, 8, 3), 48 * 257, np.uint16), (48, 48, 48)), "mode RGB "
+        png(np.full((8, 8, 3), 48 * 257, np.uint16), (48, 48, 48)), "mode RGB "
     ),
 }  # fmt: skip
 
