@@ -16,22 +16,12 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from gansweep.cache import cache_folder
+
 Tensors = dict[str, Tensor]
 
 FORMAT = "3"
 """Counts changes of what a file holds."""
-
-
-def cache_folder() -> Path:
-    """$GANSWEEP_CACHE, else the user's cache folder (~/.cache/gansweep on Linux).
-
-    Files here can be deleted at any time, also while trials run.
-    """
-    if chosen := os.environ.get("GANSWEEP_CACHE"):
-        return Path(chosen).expanduser()
-    from platformdirs import user_cache_dir  # training alone does without it
-
-    return Path(user_cache_dir("gansweep"))
 
 
 def kept(identity: str, make: Callable[[], Tensors], *, within: str = "") -> Tensors:

@@ -91,3 +91,54 @@ assert scipy.signal.hilbert
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "import matplotlib.pyplot as plt; plt.Line2D",
+        "import matplotlib.ticker",
+        "from matplotlib import rcParams",
+        "import matplotlib; matplotlib.get_backend()",
+        "metric.plot()",
+    ],
+)
+def test_who_needs_matplotlib_meanwhile_gets_it(use: str) -> None:
+    code = f"""
+import sys
+from gansweep.imports import importing
+with importing():
+    import pytorch_lightning, torchmetrics
+    assert "matplotlib.figure" not in sys.modules
+    metric = torchmetrics.MeanMetric()
+    metric.update(3.0)
+    {use}
+    assert "matplotlib.rcsetup" in sys.modules
+import matplotlib.pyplot
+assert matplotlib.pyplot is sys.modules["matplotlib.pyplot"]
+figure, axes = metric.plot()
+assert isinstance(figure, matplotlib.pyplot.Figure)
+assert isinstance(axes, matplotlib.axes.Axes)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_matplotlib_is_itself_afterwards() -> None:
+    code = """
+import importlib.util, sys
+from gansweep.imports import importing
+with importing():
+    import pytorch_lightning
+    assert importlib.util.find_spec("matplotlib")
+    assert "matplotlib.figure" not in sys.modules
+import torchmetrics
+metric = torchmetrics.MeanMetric()
+metric.update(3.0)
+figure, axes = metric.plot()
+import matplotlib.pyplot
+assert isinstance(figure, matplotlib.pyplot.Figure)
+assert matplotlib.pyplot is sys.modules["matplotlib.pyplot"]
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import threading
 import time
 
 import pytest
 import torch
 
-from gansweep.kept import cache_folder, kept
+from gansweep.kept import kept
 
 
 @pytest.fixture
@@ -114,15 +113,6 @@ def test_leftovers_of_a_killed_process_are_removed(folder):
     (folder / f"{file.stem}.{socket.gethostname()}-999999.tmp").write_text("half")
     kept("one", Maker(), within="scores")
     assert sorted(each.suffix for each in folder.iterdir()) == [".lock", ".npz"]
-
-
-def test_where_the_cache_lies(monkeypatch, tmp_path):
-    monkeypatch.setenv("GANSWEEP_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path
-    monkeypatch.delenv("GANSWEEP_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    if sys.platform == "linux":
-        assert cache_folder() == tmp_path / "xdg" / "gansweep"
 
 
 def test_what_fails_is_not_kept(folder):

@@ -17,7 +17,6 @@ from mlflow.tracking import MlflowClient
 from gansweep.errors import ConfigError
 from gansweep.tracking.mlflow import MlflowStore, store, tracking_uri
 from gansweep.tracking.mlflow.client import is_away, open_client, reason
-from gansweep.tracking.mlflow.uri import sqlite_file
 
 
 def test_experiment_creates_database_and_folder_once(tmp_path: Path) -> None:
@@ -32,41 +31,6 @@ def test_experiment_creates_database_and_folder_once(tmp_path: Path) -> None:
     experiment = MlflowClient(uri).get_experiment(number)
     assert experiment.artifact_location == str(tmp_path / "new folder" / "mlruns" / "wgan-clip")
     first.check()
-
-
-def test_a_database_is_whole_or_not_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path
-) -> None:
-    path = tmp_path / "mlflow.db"
-    seen: list[list[str]] = []
-
-    def broken(uri: str) -> None:
-        made = sqlite_file(uri)
-        assert made is not None
-        made.write_bytes(b"half")
-        seen.append([file.name for file in tmp_path.iterdir()])
-        raise MlflowException("the power is gone")
-
-    def late(uri: str) -> None:
-        made = sqlite_file(uri)
-        assert made is not None
-        made.write_bytes(b"ours")
-        shutil.copyfile(empty_database, path)  # another command was faster
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "open_client", broken)
-        with pytest.raises(ConfigError, match="the power is gone"):
-            MlflowStore(tracking_uri(f"sqlite:///{path}")).experiment("sweep")
-    assert len(seen) == 1
-    assert path.name not in seen[0]
-    assert len(seen[0]) == 1
-    assert list(tmp_path.iterdir()) == []
-    real = store.open_client
-    calls = iter([late, real])
-    monkeypatch.setattr(store, "open_client", lambda uri: next(calls)(uri))
-    opened = MlflowStore(tracking_uri(f"sqlite:///{path}"))
-    assert opened.experiment("template") == "1"  # theirs
-    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_deleted_experiment_is_explained(uri: str, experiment: str) -> None:

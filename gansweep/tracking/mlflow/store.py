@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import getpass
 import os
 import re
 import shutil
-import socket
 import tempfile
 import time
 import urllib.parse
@@ -21,7 +19,8 @@ from gansweep.errors import ConfigError, Problem, nearest
 from gansweep.redaction import redact
 from gansweep.tracking.mlflow import tags as tag_names
 from gansweep.tracking.mlflow.client import error_code, is_locked, open_client, reason
-from gansweep.tracking.mlflow.uri import ARTIFACT_FOLDER, is_http, sqlite_file, sqlite_uri
+from gansweep.tracking.mlflow.database import make_database
+from gansweep.tracking.mlflow.uri import ARTIFACT_FOLDER, is_http, sqlite_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,7 +68,7 @@ class MlflowStore:
         path = sqlite_file(self.uri)
         try:
             if path and not path.exists():
-                _make_database(path)
+                make_database(path)
             return _open_patiently(self.uri)
         except MlflowException as error:  # e.g. a schema of another version, with the remedy
             raise ConfigError.single("tracking uri", f"{self.uri}: {error}") from error
@@ -431,21 +430,6 @@ def _open_patiently(uri: str) -> Any:
             if not is_locked(error) or time.monotonic() > until:
                 raise
             time.sleep(0.1)
-
-
-def _make_database(path: Path) -> None:
-    """Make MLflow's database under another name first: `path` is whole or not there.
-
-    MLflow builds the schema for a second, and refuses to open what a killed process left of one.
-    Of several commands that come at once one is the first.
-    """
-    made = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}")
-    try:
-        open_client(sqlite_uri(made))
-        with contextlib.suppress(FileExistsError):
-            os.link(made, path)
-    finally:
-        made.unlink(missing_ok=True)
 
 
 def _server_problem(uri: str) -> Problem | None:
