@@ -30,8 +30,16 @@ from gansweep.imports import importing
 from gansweep.processes import below, kill
 from gansweep.sweep.forked import DONE
 
-NEEDED: Final = ("gansweep.sweep.worker", "torch._inductor.compile_fx")
-"""What a worker imports, but for Ray: the second one where it compiles, or loads what was."""
+NEEDED: Final = (
+    "gansweep.sweep.worker",
+    "torch._inductor.compile_fx",
+    *("pandas", "pyarrow.compute", "pydantic.v1.fields", "requests"),
+)
+"""What a worker imports, but for Ray: the second one where it compiles, or loads what was, and the
+rest by way of Ray."""
+
+THREADLESS: Final = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""pyarrow's allocator would begin a thread as it is imported."""
 
 PATIENCE_SECONDS = 5.0
 """For a client to go on with what it says."""
@@ -60,7 +68,7 @@ class ForkServer:
                 door.listen()
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", __name__, str(door.fileno()), str(niceness), folder],
-                    env={**os.environ, **variables},
+                    env={**os.environ, **variables, **THREADLESS},
                     pass_fds=[door.fileno()],
                     stdin=subprocess.PIPE,  # which ends with this process, however that ends
                     stdout=subprocess.DEVNULL,
