@@ -128,6 +128,24 @@ CASES: list[tuple[str, str, list[str]]] = [
         ["gpu_hours: is set, and resources.gpu is 0 (set resources.gpu, or limit time_budget)"],
     ),
     ("empty space", text(space={}), ["space: is empty (add an axis"]),
+    (
+        "axis below a value",
+        text(space={"optimizer.lr": {"grid": [0.1, 0.2]}, "optimizer.lr.d": {"grid": [0.1]}}),
+        ["space.optimizer.lr.d: optimizer.lr is 0.1, which nothing can lie in (sweep optimizer.lr"],
+    ),
+    (
+        "axis below a value of the trial",
+        text(
+            trial={**TRIAL, "model": {"name": "wgan", "clip": 0.01}},
+            space={"model.clip.low": {"grid": [0.1, 0.2]}},
+        ),
+        ["space.model.clip.low: model.clip is 0.01, which nothing can lie in (sweep model.clip"],
+    ),
+    (
+        "axis below nothing",
+        text(space={"optimizer.betas.0": {"grid": [0.1, 0.2]}}),
+        ["space.optimizer.betas.0: optimizer.betas unknown key (valid: alpha, eps, lr"],
+    ),
     ("empty axis", text(space={"model.clip": {"grid": []}}), ["space.model.clip.grid: needs a"]),
     ("no space", text(space=None), ["space: is empty", "gansweep train, or add seeds"]),
     (

@@ -405,10 +405,10 @@ class Space:
         return next((point for point in paths if self._applies(target, point)), None)
 
     def at_axis(self, problem: Problem) -> Problem:
-        """A problem of a swept key, under the axis that sets it."""
+        """A problem of a swept key, or of what it lies in, under the axis that sets it."""
         key = problem.where.removeprefix("trial.")
         for axis in self.axes:
-            if key in axis.keys:
+            if key in axis.keys or ("." in key and _within(key, axis.keys)):
                 return Problem(f"space.{axis.name}", f"{key} {problem.what}", problem.remedy)
         return problem
 
@@ -494,9 +494,24 @@ def parse_space(
                 )
         setters.update(dict.fromkeys(axis.keys, axis.name))
     space = Space(_ordered(axes, problems), base)
+    problems.extend(_keys_in_values(space))
     if not problems:
         problems.extend(_idle_axes(space))
     return space
+
+
+def _keys_in_values(space: Space) -> Iterator[Problem]:
+    """Keys below a setting that has a value: `apply` would drop them without a word."""
+    given = [axis.assign(value) for axis in space.axes for value in axis.domain.probes()]
+    for axis in space.axes:
+        for key in sorted(axis.keys):
+            parts = key.split(".")
+            for above in (".".join(parts[:count]) for count in range(2, len(parts))):
+                values = [lookup_tree(space.base, above), *(point.get(above) for point in given)]
+                single = [v for v in values if v is not None and not isinstance(v, Mapping)]
+                if single:
+                    what = f"{above} is {single[0]!r}, which nothing can lie in"
+                    yield Problem(f"space.{axis.name}", what, f"sweep {above} itself")
 
 
 def _idle_axes(space: Space) -> Iterator[Problem]:
