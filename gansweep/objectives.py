@@ -21,6 +21,10 @@ class Objective(ABC):
     needs_real: ClassVar[bool] = False
     """Whether G's loss depends on D's logits on real samples too."""
 
+    saturates: ClassVar[bool] = False
+    """Whether D's loss nears a limit that no finite logits reach: a D that is always right then
+    leaves G a gradient that vanishes, or grows without bound."""
+
     @property
     def undecided(self) -> float | None:
         """The logit above which D takes a sample for real; None where D judges no single one."""
@@ -44,6 +48,8 @@ class Objective(ABC):
 
 class _Probabilistic(Objective):
     """D(x) = sigmoid(logit) is the probability that x is real (Goodfellow et al. 2014, eq. 1)."""
+
+    saturates: ClassVar[bool] = True
 
     @property
     def undecided(self) -> float:
@@ -169,6 +175,7 @@ class RelativisticPairing(Objective):
     """
 
     needs_real: ClassVar[bool] = True
+    saturates: ClassVar[bool] = True
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """-E[log sigmoid(D(x) - D(G(z)))]."""

@@ -210,7 +210,11 @@ class Replica:
             self.outcome,
             common.diagnosed,
             Court(
-                [rule.cls(rule.settings) for rule in config.rules],
+                [
+                    rule.cls(rule.settings)
+                    for rule in config.rules
+                    if rule.cls.concerns(self.module.formulation.objective)
+                ],
                 grace=config.grace,
                 patience=config.diagnosis.patience,
             ),

@@ -89,6 +89,19 @@ def test_the_grace_period_is_a_quarter_of_the_budget_unless_it_is_said():
     assert trained(config, None)[0].g_steps == 10
 
 
+@pytest.mark.parametrize(
+    ("variant", "judged"),
+    [("gan", True), ("dragan", True), ("hinge", False), ("lsgan", False), ("wgan", False)],
+)
+def test_a_discriminator_can_win_games_of_log_losses_alone(variant, judged):
+    """Under thresholds at which every classifier has won."""
+    won = {"discriminator_won": {"accuracy": 0.0, "stalled": 0.0, "distance": 0.0}}
+    diagnosis = {"samples": 8, "grace": 0, "patience": 1, "rules": {**won, **TOLERANT}}
+    result, _ = trained(small(variant, "mlp", "ring8", diagnosis=diagnosis), None)
+    assert result.diagnosis == ("discriminator_won" if judged else "")
+    assert ("diagnosis/d_accuracy_real" in result.metrics) == (variant != "wgan")
+
+
 def test_a_verdict_stops_nothing_unless_the_settings_say_so():
     result, tracker = trained(doomed(stop=()), None)
     assert (result.state, result.reason, result.g_steps) == ("completed", "", 12)

@@ -95,6 +95,37 @@ def test_gradients():
         torch.testing.assert_close(of_fake, d / 4, **close)
 
 
+@pytest.mark.parametrize("objective", ALL, ids=repr)
+def test_what_a_discriminator_that_is_always_right_leaves_the_generator(objective):
+    """D(x) = s x, real samples at 1 and generated ones at -1, of which G feels dL_G/dx = s dL_G/dD.
+
+    The log losses fall to 0 as s grows, and G's slope vanishes, as s sigmoid(-s), or grows as s.
+    The labels and the margin have a best s, 1, and there G's slope is 1. Wasserstein's loss has
+    its best at the largest s that the constraint allows, and G's slope is s.
+    """
+    one = torch.ones(1, dtype=torch.float64)
+
+    def of_d(s):
+        return slope(lambda s: objective.discriminator(s * one, -s * one), s * one).item()
+
+    def of_g(s):
+        return slope(lambda x: objective.generator(s * x, s * one), -one).item()
+
+    assert objective.saturates == (0 < objective.discriminator(30 * one, -30 * one) < 1e-12)
+    if objective.saturates:
+        pushes = {
+            Minimax(): 0.0, NonSaturating(): -30.0, Bidirectional(): -30.0,
+            RelativisticPairing(): -30.0,
+        }  # fmt: skip
+        assert of_g(30.0) == pytest.approx(pushes[objective], abs=1e-11)
+    elif objective == LeastSquares():  # 1/2 between its labels: a bias is due
+        assert objective.discriminator(one, 0 * one) == 0
+        assert slope(objective.generator, 0 * one).item() == -1
+    else:
+        assert of_g(1.0) == -1
+        assert of_d(1.0) == (-2 if isinstance(objective, Wasserstein) else 0)
+
+
 def test_both_players_pull_the_fakes_logits_apart():
     """D wants them down, G up, for every objective; within the labels and the margin of two."""
     real, fake = REAL.clamp(-0.9, 0.9), FAKE.clamp(-0.9, -0.1)

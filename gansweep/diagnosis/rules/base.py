@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from gansweep.objectives import Objective
+
 
 class Rule(ABC):
     """Judges one reading of the diagnostics. It sees no loss, and keeps nothing between readings.
@@ -21,6 +23,11 @@ class Rule(ABC):
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
+
+    @classmethod
+    def concerns(cls, objective: Objective) -> bool:
+        """Whether it judges trials of this objective: all, unless a rule says otherwise."""
+        return True
 
     @abstractmethod
     def holds(self, reading: Mapping[str, float]) -> str | None:

@@ -9,7 +9,12 @@ import pytest
 from gansweep.diagnosis.rules.catalogue import RULES
 
 BAD: dict[str, dict[str, float]] = {
-    "discriminator_won": {"d_accuracy_real": 1.0, "d_accuracy_fake": 0.99, "stalled": 0.3},
+    "discriminator_won": {
+        "d_accuracy_real": 1.0,
+        "d_accuracy_fake": 0.99,
+        "stalled": 0.3,
+        "energy_distance": 0.3,
+    },
     "mode_collapse": {"diversity": 0.05, "classes_covered": 0.2},
     "clip_saturated": {"clip_pinned": 0.95, "lipschitz": 1e-5},
     "no_progress": {"energy_distance": 0.3, "stalled": 0.6},
@@ -17,6 +22,7 @@ BAD: dict[str, dict[str, float]] = {
 GOOD: dict[str, list[dict[str, float]]] = {
     "discriminator_won": [
         {"d_accuracy_real": 0.98}, {"d_accuracy_fake": 0.98}, {"stalled": 0.2},
+        {"energy_distance": 0.1}, {"energy_distance": -0.01},
     ],
     "mode_collapse": [{"diversity": 0.11, "classes_covered": 0.3}],
     "clip_saturated": [
