@@ -19,11 +19,11 @@ def classifier(
     """The first that can tell; None where nobody can.
 
     `extractors` are those that the trial's scores name; `condition` is what the data's labels
-    offer: an extractor of other classes, or of more, says nothing of theirs.
+    offer: an extractor of other classes says nothing of theirs.
     """
     if modes is not None:
         return lambda x: modes.nearest(x.flatten(1))[0]
-    if condition is None or condition.kind != "class":
+    if condition is None:
         return None
-    fitting = (each for each in extractors if each.classes == condition.size)
+    fitting = (each for each in extractors if each.knows(condition))
     return next((each.classify for each in fitting), None)

@@ -80,6 +80,11 @@ class ClassAccuracy(ClassScore):
                 f"sees {self.classes} classes with {extractor.name}, the data have {condition.size}"
             )
             raise self.refuse(what, "name an extractor of the same classes")
+        if not extractor.knows(condition):
+            seen, own = ", ".join(extractor.class_names), ", ".join(condition.names)
+            what = f"sees the classes {seen} with {extractor.name}, the data have {own}"
+            remedy = "name an extractor of the same classes; where they are the same, "
+            raise self.refuse(what, f"{remedy}name the data's classes so, in this order")
 
     def __call__(self, fake: Features, real: Features) -> float:
         assert fake.probabilities is not None

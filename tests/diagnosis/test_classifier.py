@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 from trees import small
 
+from gansweep.data.idx import FashionMnist
 from gansweep.data.toys import Ring8
 from gansweep.dataspec import Condition, DataSpec
 from gansweep.diagnosis.classifier import classifier
 from gansweep.metrics.extractors.base import Extractor, Seen
+from gansweep.metrics.extractors.digits import Digits
 from gansweep.replica import Common
 
 TEN = Condition("class", 10)
@@ -48,6 +50,15 @@ def test_other_classes_say_nothing() -> None:
     for condition in (None, Condition("class", 11), Condition("vector", 10)):
         assert classifier(None, BOTH, condition) is None
     assert classifier(None, BOTH[:1], TEN) is None
+
+
+def test_classes_of_other_names_say_nothing() -> None:
+    """Ten kinds of clothes are no digits."""
+    digits = Digits(DataSpec((1, 28, 28)))
+    of_digits = tuple(str(i) for i in range(10))
+    for names, known in ((of_digits, True), (FashionMnist.class_names, False), ((), True)):
+        found = classifier(None, [digits], Condition("class", 10, names))
+        assert (found is not None) == known, names
 
 
 def test_known_modes_come_first() -> None:

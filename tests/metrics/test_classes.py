@@ -73,6 +73,23 @@ def test_accuracy_needs_the_classes_that_were_asked_for(subject, what):
         build(ClassAccuracy, **subject)
 
 
+def test_accuracy_needs_classes_of_the_same_names_in_the_same_order(monkeypatch):
+    from metrics.judged import Given
+
+    monkeypatch.setattr(Given, "class_names", ("a", "b", "c", "d"))
+    for names in ((), ("a", "b", "c", "d")):  # without names a class is its index
+        build(ClassAccuracy, condition=Condition("class", 4, names), conditional=True)
+    for names in (("a", "b", "d", "c"), ("cat", "dog", "frog", "ship")):
+        with pytest.raises(ConfigError) as caught:
+            build(ClassAccuracy, condition=Condition("class", 4, names), conditional=True)
+        (problem,) = caught.value.problems
+        assert problem.where == "trial.score.names"
+        assert f"sees the classes a, b, c, d with given, the data have {', '.join(names)}" in str(
+            problem
+        )
+        assert "name the data's classes so, in this order" in problem.remedy
+
+
 @pytest.mark.parametrize("cls", [ClassesCovered, ClassDivergence, ClassifierScore])
 def test_an_extractor_without_classes_is_refused(cls, monkeypatch):
     from metrics.judged import Given

@@ -10,7 +10,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from gansweep.dataspec import DataSpec
+from gansweep.dataspec import Condition, DataSpec
 from gansweep.errors import ConfigError
 
 
@@ -37,6 +37,8 @@ class Extractor(nn.Module, ABC):
     """The metric's name after `fd/` and so on."""
     classes: ClassVar[int | None] = None
     """How many classes its probabilities are of; None where it gives none."""
+    class_names: ClassVar[tuple[str, ...]] = ()
+    """Their names in the order of their indices, where it says them."""
     resize: ClassVar[str] = "none"
     """How it brings samples to the size that it works at."""
     version: ClassVar[str] = ""
@@ -53,6 +55,14 @@ class Extractor(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor) -> Seen:
         """What it sees in `x` [B, *shape]."""
+
+    @final
+    def knows(self, condition: Condition) -> bool:
+        """Whether its classes are the data's: as many, of the same names where both have names."""
+        if condition.kind != "class" or self.classes != condition.size:
+            return False
+        names = self.class_names
+        return not names or not condition.names or names == condition.names
 
     @final
     def classify(self, x: Tensor) -> Tensor:

@@ -50,6 +50,7 @@ class Digits(Extractor):
 
     name = "digits"
     classes = 10
+    class_names = tuple("0123456789")
     version = "1"
 
     def __init__(self, spec: DataSpec) -> None:
