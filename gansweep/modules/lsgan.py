@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+from torch import Tensor
+
+from gansweep.errors import ConfigError
 from gansweep.formulation import Formulation
 from gansweep.modules.alternating import AlternatingModule, Published, VariantSettings
 from gansweep.objectives import LeastSquares
@@ -38,4 +41,15 @@ class LSGAN(AlternatingModule):
 
     @classmethod
     def formulate(cls, settings: LSGANSettings) -> Formulation:
+        """ConfigError where D or G is to take generated samples for what they are to leave."""
+        for name in ("real_label", "target"):
+            value = getattr(settings, name)
+            # Under vmap it is a tensor, of numbers that were seen here before.
+            if not isinstance(value, Tensor) and not value > settings.fake_label:
+                raise ConfigError.single(
+                    f"trial.model.{name}",
+                    f"is {value:g}, must be above fake_label, which is {settings.fake_label:g}",
+                    "larger outputs of D mean real here: (fake_label, real_label, target) is "
+                    "(0, 1, 1), or (-1, 1, 0)",
+                )
         return Formulation(LeastSquares(settings.fake_label, settings.real_label, settings.target))

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import mse_loss as mse
 
+from gansweep.errors import ConfigError
 from gansweep.modules.catalogue import VARIANTS
 from gansweep.optimizers import Adam, AdamSettings, RMSprop, RMSpropSettings
 from gansweep.seeding import stream
@@ -302,6 +303,27 @@ def test_the_settings_reach_the_mathematics():
     gp = VARIANTS.load("wgan_gp", at="")
     assert gp.formulate(gp.Settings(penalty_weight=2.5)).penalty.weight == 2.5
     assert gp.formulate(gp.Settings()).penalty.weight == 10.0
+
+
+@pytest.mark.parametrize(
+    ("labels", "key"),
+    [
+        ((1.0, 0.0, 0.0), "real_label"),
+        ((1.0, 1.0, 1.0), "real_label"),
+        ((0.0, 1.0, 0.0), "target"),
+        ((0.0, 1.0, -1.0), "target"),
+    ],
+)
+def test_least_squares_with_labels_the_wrong_way_round_are_refused(labels, key):
+    """D would take generated samples for real ones, or G have nothing to gain."""
+    lsgan = VARIANTS.load("lsgan", at="")
+    with pytest.raises(ConfigError, match=rf"trial\.model\.{key}: .*above fake_label"):
+        lsgan.mathematics(lsgan.Settings(**dict(zip(LABELS, labels, strict=True))))
+    for right in ((0.0, 1.0, 1.0), (-1.0, 1.0, 0.0), (0.0, 0.5, 2.0)):
+        lsgan.mathematics(lsgan.Settings(**dict(zip(LABELS, right, strict=True))))
+
+
+LABELS = ("fake_label", "real_label", "target")
 
 
 class NormCritic(nn.Module):
