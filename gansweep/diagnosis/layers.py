@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -34,3 +35,17 @@ def activations(network: nn.Module) -> Iterator[list[list[Tensor]]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def descends(x: Tensor, source: Tensor) -> bool:
+    """Whether `x` was computed from `source`, a leaf of autograd's graph."""
+    seen, ahead = set(), [x.grad_fn]
+    while ahead:
+        node: Any = ahead.pop()
+        if node is None or node in seen:
+            continue
+        if getattr(node, "variable", None) is source:
+            return True
+        seen.add(node)
+        ahead += [before for before, _ in node.next_functions]
+    return False

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gansweep.diagnosis.batch import FixedBatch, spread
-from gansweep.diagnosis.layers import activations
+from gansweep.diagnosis.layers import activations, descends
 from gansweep.diagnosis.untouched import untouched
 from gansweep.modules.alternating import AlternatingModule
 from gansweep.penalties import input_gradient
@@ -81,8 +81,9 @@ def _discriminator(
         device=real.device,
         dtype=real.dtype,
     )
+    shown = [formulation.packed(x).detach().requires_grad_() for x in (real, fake)]
     with activations(module.discriminator) as layers:
-        logits = D(formulation.packed(real)), D(formulation.packed(fake))
+        logits = D(shown[0].clone()), D(shown[1].clone())  # clones: D may change them in place
     loss = formulation.discriminator_loss(
         D,
         real,
@@ -91,7 +92,9 @@ def _discriminator(
         D_pure=D_pure,
         D_both=lambda real, fake: logits,
     )
-    hidden = layers[:-1] if constraint else []  # the last layer's output is the logit
+    # Not those of a condition; the last layer's output is the logit.
+    deep = [layer for layer in layers if descends(layer[0], shown[0])] if constraint else []
+    hidden = deep[:-1]
     weights = [p for p in module.discriminator.parameters() if p.requires_grad]
     outputs = [output for layer in hidden for output in layer]
     gradients = torch.autograd.grad(loss.total, [*weights, *outputs], allow_unused=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from gansweep.diagnosis.layers import activations
+from gansweep.diagnosis.layers import activations, descends
 
 
 def test_each_layer_with_weights_in_the_order_of_calls() -> None:
@@ -33,3 +33,13 @@ def test_no_hook_is_left_behind() -> None:
         network(torch.ones(1, 2))
     assert len(layers[0]) == 1
     assert not network._forward_hooks
+
+
+def test_what_descends_from_a_tensor() -> None:
+    layer, x, y = nn.Linear(2, 2), torch.ones(3, 2, requires_grad=True), torch.ones(3, 2)
+    of_x, of_y = layer(x.clone()).relu(), layer(y)
+    assert descends(of_x + of_y, x)
+    assert descends(of_x, layer.weight)
+    assert not descends(of_y, x)
+    assert not descends(of_x.detach(), x)
+    assert not descends(y, x)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from trees import small
 
 from gansweep.assembly import build_module, condition_of, load_samples
+from gansweep.config import TrialConfig
 from gansweep.data.base import Samples
 from gansweep.diagnosis.batch import FixedBatch, draw
 from gansweep.diagnosis.measurement import _variety, measure
@@ -107,6 +108,54 @@ def test_the_gradient_by_layers_under_a_clip() -> None:
     assert "d_gradient_layer_02" not in found  # the logit's own gradient says nothing
     free = measured(make("wgan_gp", (generator, critic)), batch(points()))
     assert not [name for name in free if "layer" in name or "clip" in name]
+
+
+def test_a_condition_is_no_layer_of_depth() -> None:
+    """D = v.(U x + E y), of which E y comes first: dD/da of the only hidden layer is v, too."""
+
+    class Conditional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 3)).double()
+            self.first, self.last = nn.Linear(2, 3).double(), nn.Linear(3, 1).double()
+
+        def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+            embedded = self.embedding(torch.ones(len(x), 1, dtype=x.dtype))
+            return self.last(self.first(x) + embedded).squeeze(1)  # type: ignore[no-any-return]
+
+    critic, generator = Conditional(), Affine((1.0, 0.0), (0.0, 1.0))
+    found = measured(make("wgan", (generator, critic)), batch(points()))
+    norm = critic.last.weight.norm().item()
+    assert found["d_gradient_layer_01"] == pytest.approx(norm, rel=1e-9)
+    assert "d_gradient_layer_02" not in found
+
+
+@pytest.mark.parametrize(
+    ("network", "settings", "hidden"),
+    [
+        ("mlp", {"depth": 2}, 2),
+        ("mlp", {"depth": 2, "discriminator_condition": "projection"}, 2),
+        ("dcgan", {}, 1),
+        ("dcgan", {"discriminator_condition": "projection"}, 1),
+        ("maxout", {}, 2),
+        ("bigan", {}, 2),
+    ],
+)
+def test_layers_of_depth_are_those_of_the_pixels(
+    network: str, settings: dict[str, Any], hidden: int
+) -> None:
+    """However the condition enters: as many as without one."""
+    found = [
+        sum("d_gradient_layer" in name for name in measure(*of(model, network, settings)))
+        for model in ({"conditional": True}, {})
+    ]
+    assert found == [hidden, hidden]
+
+
+def of(
+    model: dict[str, Any], network: str, settings: dict[str, Any]
+) -> tuple[AlternatingModule, FixedBatch]:
+    return ready(small("wgan", network, "digits", model=model, network=settings))
 
 
 def test_the_penalty_belongs_to_the_gradient_of_d() -> None:
@@ -237,7 +286,10 @@ CASES = {
 
 def of_case(case: str) -> tuple[AlternatingModule, FixedBatch]:
     *names, sections = CASES[case]
-    config = small(*names, **sections)  # type: ignore[arg-type]
+    return ready(small(*names, **sections))  # type: ignore[arg-type]
+
+
+def ready(config: TrialConfig) -> tuple[AlternatingModule, FixedBatch]:
     samples = load_samples(config)
     module = build_module(config, samples.spec)
     module.setup("fit")
