@@ -15,6 +15,7 @@ from gansweep.errors import ConfigError, nearest
 _DCGAN_SIZE = "images of 64 pixels in colour there; any here"
 _RESIDUAL = "residual networks there; DCGAN's here"
 _LR_DECAY = "the learning rate falls linearly to 0 there; it stays here"
+_G_FIRST = "a round of five steps of D begins with G's step there, and ends with it here"
 _ADAM_1E4 = {"name": "adam", "lr": 1e-4, "beta1": 0.5, "beta2": 0.9}
 
 
@@ -120,7 +121,11 @@ PRESETS: dict[str, Preset] = {
             "optimizer": {"name": "adam", "lr": 2e-4, "beta1": 0.5, "beta2": 0.999},
             "data": {"batch_size": 64},
         },
-        (_DCGAN_SIZE,),
+        (
+            _DCGAN_SIZE,
+            "G's step has the samples of D's step, and D's outputs on them from before it, there; "
+            "here it draws z anew, and D judges as it has become",
+        ),
     ),
     "wgan/paper": Preset(
         "Arjovsky et al. 2017, Algorithm 1: alpha 5e-5, c 0.01, m 64, n_critic 5",
@@ -241,6 +246,7 @@ PRESETS: dict[str, Preset] = {
             "latent": {"dim": 1024, "distribution": "uniform"},
             "optimizer": {"name": "adam", "lr": 1e-3, "beta1": 0.5, "beta2": 0.999},
             "data": {"batch_size": 64},
+            "budget": {"g_steps": 1_000_000},
         },
         ("as lsgan/official",),
     ),
@@ -254,7 +260,7 @@ PRESETS: dict[str, Preset] = {
             "data": {"batch_size": 64},
             "budget": {"g_steps": 50_000},
         },
-        (_RESIDUAL, _LR_DECAY, "G's step has 128 samples there, 64 here"),
+        (_RESIDUAL, _LR_DECAY, _G_FIRST, "G's step has 128 samples there, 64 here"),
     ),
     "projection/official": Preset(
         "Miyato & Koyama 2018; pfnet-research/sngan_projection, sn_cifar10.yml",
@@ -273,6 +279,7 @@ PRESETS: dict[str, Preset] = {
         (
             _RESIDUAL,
             _LR_DECAY,
+            _G_FIRST,
             "G's step has 128 samples there, 64 here",
             "y enters G by conditional BatchNorm there, joined with z here",
             "labels of generated samples are drawn at will there, those of the real batch here",

@@ -192,6 +192,7 @@ def test_networks_and_data_of_one_experiment_alone():
         "wgan_gp/toy": 100_000,
         "wgan_gp/mnist": 200_000,
         "lsgan/official": 1_000_000,
+        "lsgan/chi_squared": 1_000_000,
         "sngan/official": 50_000,
         "projection/official": 50_000,
         "dragan/official": 199_999,
@@ -199,6 +200,19 @@ def test_networks_and_data_of_one_experiment_alone():
         "pacgan/ring": 400_000,
         "pacgan/grid": 400_000,
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("dcgan/official", "samples of D's step"),
+        ("lsgan/official", "have the same z there"),
+        ("sngan/official", "begins with G's step there, and ends with it here"),
+        ("projection/official", "begins with G's step there, and ends with it here"),
+    ],
+)
+def test_how_the_authors_alternate_is_said_where_it_is_not_so_here(name, words):
+    assert any(words in each for each in PRESETS[name].deviations)
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
