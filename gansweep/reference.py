@@ -23,6 +23,9 @@ from gansweep.seeding import stream
 AT_ONCE = 500
 """Samples that an extractor sees at a time."""
 
+FLOOR = "floor 2"
+"""What floors are kept as: the number grows where they are reckoned in another way."""
+
 FOLDER = "scores"
 """Of the cache folder, for what is kept of real samples."""
 
@@ -133,7 +136,7 @@ class Reference:
         for name, score in scores.items():
             if not score.has_floor:
                 continue
-            found = self._kept(score, "floor", partial(floor, score), self.held_out)
+            found = self._kept(score, FLOOR, partial(floor, score), self.held_out)
             value, error = float(found["value"]), float(found["error"])
             if math.isfinite(value) and math.isfinite(error):
                 floors[name] = Floor(value, error)
@@ -168,6 +171,7 @@ class Reference:
             on_device["x"],
             on_device.get("probabilities"),
             None if labels is None else labels[picked].to(self._device),
+            real=True,
         )
 
     def _kept(

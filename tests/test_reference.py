@@ -11,6 +11,8 @@ from gansweep.dataspec import DataSpec
 from gansweep.metrics.base import Score, Subject
 from gansweep.metrics.extractors.base import Extractor, Seen
 from gansweep.metrics.extractors.raw import Raw
+from gansweep.metrics.features import Features
+from gansweep.metrics.neighbours import Recall
 from gansweep.metrics.swd import SlicedWasserstein
 from gansweep.reference import RESAMPLES, Reference
 from gansweep.seeding import stream
@@ -145,6 +147,20 @@ def test_the_floor_is_the_score_of_the_held_out_samples():
     again = made(1000, count=400).floors({"m": Mean(Subject(SPEC), Raw(SPEC))})["m"]
     assert again == floor
     assert Mean.measured == 1
+
+
+def test_held_out_samples_that_are_drawn_again_have_the_neighbours_of_the_first():
+    """Their balls would shrink to nothing: of 30 others, 90 are drawn."""
+    one, raw = made(120, count=90), Raw(SPEC)
+    score = Recall(Subject(SPEC), raw)
+    drawn = one.held_out.unique()
+    assert len(drawn) <= 30
+    floor = one.floors({"recall": score})["recall"]
+    expected = score(Features(samples(120).x[drawn]), one.of(score))
+    assert floor.value == pytest.approx(expected, abs=1e-6)
+    assert floor.value > 0.9
+    copies = Features(samples(120).x[one.held_out])  # of a generator they are what they are
+    assert score(copies, one.of(score)) < 0.75
 
 
 def test_floors_that_are_none():

@@ -16,7 +16,8 @@ class Features:
 
     x: float32 [N, d]. probabilities: of C classes, [N, C]; None where the extractor tells none.
     labels: those that the samples were drawn for, or the data's own; None where there are none.
-    statistics: of real samples, what the score itself made of them.
+    statistics: of real samples, what the score itself made of them. real: whether they were drawn
+    from the data, where an equal one may be the same sample drawn again.
     """
 
     def __init__(
@@ -25,11 +26,14 @@ class Features:
         probabilities: Tensor | None = None,
         labels: Tensor | None = None,
         statistics: Mapping[str, Tensor] | None = None,
+        *,
+        real: bool = False,
     ) -> None:
         self.x = x
         self.probabilities = probabilities
         self.labels = labels
         self.statistics = statistics or {}
+        self.real = real
         self._shared: dict[Hashable, object] = {}
 
     def __len__(self) -> int:
@@ -37,14 +41,14 @@ class Features:
 
     def of(self, statistics: Mapping[str, Tensor]) -> Features:
         """The same features with a score's statistics of them."""
-        return Features(self.x, self.probabilities, self.labels, statistics)
+        return Features(self.x, self.probabilities, self.labels, statistics, real=self.real)
 
     def take(self, indices: Tensor) -> Features:
         """The samples at `indices`, without statistics."""
         probabilities, labels = (
             None if part is None else part[indices] for part in (self.probabilities, self.labels)
         )
-        return Features(self.x[indices], probabilities, labels)
+        return Features(self.x[indices], probabilities, labels, real=self.real)
 
     def shared(self, key: Hashable, make: Callable[[], T]) -> T:
         """What several scores need of these samples: made by the first that asks."""

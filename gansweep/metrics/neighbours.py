@@ -25,7 +25,7 @@ class NeighbourScore(Score, ABC):
     All four share the distances. Naeem et al. 2020, whose code also says precision and recall
     (Kynkaanniemi et al. 2019) with five neighbours; Euclidean distances, in float64. Of real
     samples that are equal one counts, as where the data are fewer than the reference: a copy is no
-    neighbour.
+    neighbour. Nor is it among real samples in the generated ones' place, for a floor.
     """
 
     mode = "max"
@@ -95,7 +95,7 @@ def neighbour_scores(fake: Features, real: Features, counts: Tensor) -> list[lis
     weights = counts.float().T  # [N, B]
     x = distinct(real)
     real_radii = real.statistics["radii"]
-    fake_radii = squared_radii(fake.x)
+    fake_radii = radii_of_copies(fake.x) if fake.real else squared_radii(fake.x)
     held = torch.zeros(len(fake), device=fake.x.device)
     recalled = torch.zeros(len(counts), device=fake.x.device)
     covered = torch.zeros(len(counts), device=fake.x.device)
@@ -124,6 +124,12 @@ def distinct(real: Features) -> Tensor:
 
     x: Tensor = real.shared("distinct", first_of_each)
     return x
+
+
+def radii_of_copies(x: Tensor) -> Tensor:
+    """`squared_radii` of x [N, d] without copies, which have those of their first one, [N]."""
+    values, which = torch.unique(x, dim=0, return_inverse=True)
+    return squared_radii(values)[which]
 
 
 def squared_radii(x: Tensor) -> Tensor:
