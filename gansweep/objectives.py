@@ -46,7 +46,7 @@ class Objective(ABC):
         """What is worth watching besides the losses, as scalars by metric name (`d/...`)."""
 
 
-class _Probabilistic(Objective):
+class Probabilistic(Objective):
     """D(x) = sigmoid(logit) is the probability that x is real (Goodfellow et al. 2014, eq. 1)."""
 
     saturates: ClassVar[bool] = True
@@ -71,7 +71,7 @@ class _Probabilistic(Objective):
 
 @final
 @dataclass(frozen=True)
-class Minimax(_Probabilistic):
+class Minimax(Probabilistic):
     """The minimax game (Goodfellow et al. 2014, eq. 1); G's loss saturates where D is sure."""
 
     def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
@@ -81,7 +81,7 @@ class Minimax(_Probabilistic):
 
 @final
 @dataclass(frozen=True)
-class NonSaturating(_Probabilistic):
+class NonSaturating(Probabilistic):
     """The heuristic of the same paper, section 3: G maximises log D(G(z)) instead."""
 
     def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
@@ -91,7 +91,7 @@ class NonSaturating(_Probabilistic):
 
 @final
 @dataclass(frozen=True)
-class Bidirectional(_Probabilistic):
+class Bidirectional(Probabilistic):
     """BiGAN's game of pairs, [x, E(x)] against [G(z), z] (Donahue et al. 2017, eq. 3).
 
     G must pass its pairs off as E's, and E its own as G's. Both take D's labels the other way round

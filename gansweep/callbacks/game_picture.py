@@ -11,6 +11,7 @@ from gansweep.callbacks.base import TrialCallback
 from gansweep.data.base import Samples
 from gansweep.latent import Latent
 from gansweep.modules.alternating import AlternatingModule, evaluating
+from gansweep.objectives import Probabilistic
 from gansweep.plots import abscissas, game
 from gansweep.seeding import stream
 from gansweep.tracking.base import Tracker
@@ -60,11 +61,9 @@ class GamePicture(TrialCallback):
         self._tracker.log_image("game", picture, step=g_step)
 
 
-def _shares(module: AlternatingModule, logits: Tensor) -> Tensor:
-    """D's outputs [N], as its objective sees them, in [0, 1]."""
-    objective = module.formulation.objective
-    outputs = torch.stack([objective.diagnostics(a, a)["d/real"] for a in torch.split(logits, 1)])
+def _shares(module: AlternatingModule, outputs: Tensor) -> Tensor:
+    """D's outputs [N] as probabilities, or scaled to [0, 1]."""
+    if isinstance(module.formulation.objective, Probabilistic):
+        return outputs.sigmoid()
     low, high = outputs.min(), outputs.max()
-    if low < 0 or high > 1:
-        outputs = (outputs - low) / (high - low)
-    return outputs
+    return (outputs - low) / (high - low)

@@ -83,6 +83,24 @@ def test_a_critics_values_fill_the_height(monkeypatch):
     assert (drawn[0][2].min(), drawn[0][2].max()) == (0, 1)
 
 
+def test_values_between_0_and_1_are_no_probabilities(monkeypatch):
+    """A clipped critic's are often as small, which drew a flat line."""
+    one = replica("wgan", "gaussian1d")
+    drawn = []
+    monkeypatch.setattr(
+        "gansweep.callbacks.game_picture.game", lambda *args: drawn.append(args) or torch.zeros(1)
+    )
+    with torch.no_grad():
+        for parameter in one.module.discriminator.parameters():
+            parameter.mul_(1e-3)
+        one.module.discriminator.body[-1].bias.fill_(0.01)
+    samples = one._common.samples
+    latent = one.config.latent
+    GamePicture(MemoryTracker(), latent, samples, every=5, seed=0, device=CPU).act(one.module, 5)
+    ((_, _, judged, _),) = drawn
+    assert (judged.min().item(), judged.max().item()) == (0, 1)
+
+
 def test_only_unconditional_data_of_one_dimension_have_it():
     shown = [
         any(isinstance(each, GamePicture) for each in replica(*names)._callbacks)
