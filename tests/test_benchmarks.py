@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks import packs, workloads
+from benchmarks import packs, scores, workloads
 from benchmarks.baselines import loops, networks, problem
 from benchmarks.floor import Count, counted, g_step, products
 from benchmarks.measure import (
@@ -22,7 +22,7 @@ from benchmarks.measure import (
     write_results,
 )
 from benchmarks.table import markdown
-from gansweep.assembly import build_module, load_samples
+from gansweep.assembly import build_module, build_trial_scores, load_samples
 from gansweep.data.base import to_float
 
 TREES = {"wgan": workloads.wgan, "dcgan": workloads.dcgan}
@@ -113,6 +113,12 @@ def flat(tree, prefix=""):
         nested = isinstance(value, dict)
         found |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
     return found
+
+
+def test_the_scores_that_are_timed_fit_their_trials():
+    for _, tree, names, _ in scores.cases():
+        config = workloads.resolved({**tree, "score": {"names": names}})
+        assert list(build_trial_scores(config, load_samples(config).spec)) == names
 
 
 def test_ratio_is_of_medians_not_of_means():
