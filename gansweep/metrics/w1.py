@@ -16,7 +16,7 @@ from gansweep.metrics.features import Features
 class Wasserstein1(Score):
     """W1 = integral |F_real(t) - F_fake(t)| dt of the sets' distribution functions, exactly.
 
-    In units of the data; the sets may differ in size. Villani 2009, section 6.
+    In units of the data; the sets may differ in size. Vallender 1974.
     """
 
     name = "w1"
