@@ -8,14 +8,14 @@ import math
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
 from gansweep.engines import Choice
 from gansweep.errors import in_one_line
 from gansweep.memory import GB, OUT_OF_MEMORY, Ceiling
-from gansweep.progress import Exploit, TrialResult, Verdict
+from gansweep.progress import Exploit, Interrupt, TrialResult, Verdict
 from gansweep.sweep.board import Board
 from gansweep.sweep.cards import Anywhere, Room
 from gansweep.sweep.file import Sweep
@@ -58,7 +58,8 @@ class _Packed:
     """A pack in training: its places, and the keys of the trials in them.
 
     gpus: what it takes of them. times: how often that is the usual share; comes_again: whether
-    there is more to be had.
+    there is more to be had. gives_way: whether it leaves its worker to others that a population
+    waits for; left: the keys of those that have.
     """
 
     shape: str
@@ -67,6 +68,8 @@ class _Packed:
     gpus: float = 0.0
     times: int = 1
     comes_again: bool = False
+    gives_way: bool = False
+    left: list[str] = field(default_factory=list)
 
 
 @final
@@ -342,9 +345,15 @@ class SweepDriver(Driver):
 
     def hear(self, pack: str, message: Message) -> dict[str, Answer]:
         self._spending.occupy(pack, self._packs[pack].gpus)
+        answers = self._heard(pack, message)
+        if self._population and self._returned:
+            self._make_way(answers)
+        return answers
+
+    def _heard(self, pack: str, message: Message) -> dict[str, Answer]:
         match message:
             case Report():
-                return self._heard(message)
+                return self._reported(message)
             case Ended():
                 return self._ended(pack, message)
             case Choice():
@@ -369,11 +378,12 @@ class SweepDriver(Driver):
                     pack, reason, out_of_memory=crowded and len(self._packs) == 1
                 )
         finally:  # else nobody would know that all is over
-            del self._packs[pack]
+            packed = self._packs.pop(pack)
+            self._returned.extend((self._trials[key], packed.size) for key in packed.left)
             self._room.leave(pack)
         return answers
 
-    def _heard(self, message: Report) -> dict[str, Answer]:
+    def _reported(self, message: Report) -> dict[str, Answer]:
         decisions: schedulers.Answers = []
         for key, progress in message.progress.items():
             entry = self._plan.entries[key]
@@ -400,6 +410,9 @@ class SweepDriver(Driver):
         packed = self._packs[pack]
         packed.keys.discard(entry.key)
         self._leave(entry.key)
+        if packed.gives_way and result.state == "interrupted" and not self.interrupted:
+            packed.left.append(entry.key)  # its record is the worker's until that has ended
+            return {pack: Answer(closed=1)}
         self._learn_pace(result, self._trials[entry.key])
         self._settle_entry(entry, result.state, result.reason)
         over = result.state != "interrupted"
@@ -435,10 +448,11 @@ class SweepDriver(Driver):
     ) -> dict[str, Answer]:
         """Its trials go on from their checkpoints in packs of half the size, or have failed.
 
-        Those of a population go on together: in more packs than workers they would wait for ever.
-        out_of_memory: with as many trials it would break again. with_more: of a GPU's, of which
-        its trial is to have twice as much.
+        Those of a population go on together, but for want of memory: more packs than workers have
+        to give way to each other. out_of_memory: with as many trials it would break again.
+        with_more: of a GPU's, of which its trial is to have twice as much.
         """
+        halves = not self._population or out_of_memory or reason.startswith(OUT_OF_MEMORY)
         packed = self._packs[pack]
         keys, packed.keys = packed.keys, set()
         for key in keys:
@@ -448,7 +462,7 @@ class SweepDriver(Driver):
         decisions: schedulers.Answers = []
         for key in [key for key in self._trials if key in keys]:  # in their order
             entry = self._plan.entries[key]
-            if packed.size > 1 and not self._population:
+            if packed.size > 1 and halves:
                 log.warning("%s: %s; it goes on in a smaller pack", entry.name, reason)
                 self._returned.append((self._trials[key], packed.size // 2))
                 continue
@@ -471,6 +485,26 @@ class SweepDriver(Driver):
                 reason = f"{OUT_OF_MEMORY}: {reason}"
             self._settle_entry(entry, "failed", reason)
         return self._answers(decisions)
+
+    def _make_way(self, answers: dict[str, Answer]) -> None:
+        """A pack whose members all wait for others that no worker trains leaves its worker to them.
+
+        They go on from the generation's checkpoints once a worker is free again.
+        """
+        at_work = [packed for packed in self._packs.values() if packed.keys or packed.left]
+        if len(at_work) < self._board.workers or any(packed.gives_way for packed in at_work):
+            return
+        behind = min(self._plan.entries[trial.key].g_steps for trial, _ in self._returned)
+        for name, packed in self._packs.items():
+            if not packed.keys or not packed.keys <= self._resting.keys():
+                continue
+            if behind < min(self._resting[key] for key in packed.keys):
+                packed.gives_way = True
+                told = answers.setdefault(name, Answer()).verdicts
+                for key in packed.keys:
+                    del self._resting[key]  # what is decided meanwhile it hears when it goes on
+                    told[key] = Interrupt()
+                return
 
     def _leave(self, key: str) -> None:
         """A trial is in no pack any more."""

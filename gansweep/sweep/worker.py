@@ -333,7 +333,8 @@ class Worker:
         result = self._stored(key, result)
         with self._changed:
             self._open += 1
-            self._keys.discard(key)
+            if result.state != "interrupted":  # else another process may go on with it
+                self._keys.discard(key)
         self._say(Ended(key, result))
 
     def _stored(self, key: str, result: TrialResult) -> TrialResult:

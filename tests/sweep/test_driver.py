@@ -11,13 +11,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from records import equal, state
 from sweep_files import load, text
+from trees import tree
 
 from benchmarks.simulation import run_simulated
 from gansweep.config import resolve
 from gansweep.engines import Choice
 from gansweep.memory import Ceiling
-from gansweep.progress import Continue, Exploit, Progress, Stop, TrialResult
+from gansweep.progress import Continue, Exploit, Interrupt, Progress, Stop, TrialResult
 from gansweep.sweep import driver
 from gansweep.sweep.board import Board
 from gansweep.sweep.driver import WORKER_RETRIES, SweepDriver
@@ -25,7 +27,7 @@ from gansweep.sweep.pace import PACES_FILE, Pace, pace_of, read_paces
 from gansweep.sweep.plan import Plan, trial_folder
 from gansweep.sweep.proposals import Listed
 from gansweep.sweep.trials import Trial, planned
-from gansweep.sweep.worker import Answer, Broken, Ended, PackAssigned, Report
+from gansweep.sweep.worker import Answer, Broken, Ended, PackAssigned, Report, Worker
 from gansweep.tracking.mlflow import Backlog, Courier
 from gansweep.tracking.spool import SpoolTracker
 
@@ -1071,6 +1073,101 @@ def test_a_broken_pack_of_a_population_comes_again_whole(tmp_path: Path) -> None
     assert set(answers["q"].verdicts) == set(other)  # they wait for the dead no longer
     assert [one.plan.entries[key].state for key in first] == ["failed"] * 2
     assert one.begin("p") == []
+
+
+def test_a_population_that_has_no_memory_together_trains_in_turns(tmp_path: Path) -> None:
+    """In halves, of which one gives way to the other at each generation."""
+    one = Sweeping(tmp_path, **POPULATION)
+    everyone = one.begin("p")
+    assert one.driver.hear("p", Broken("MemoryError: no more", out_of_memory=True)) == {}
+    assert one.driver.over("p", "") == {}
+    assert one.states() == ["running"] * 4
+    a, b = one.begin("q")
+    assert one.score("q", 10, {a: 1.0, b: 2.0})["q"].verdicts == {a: Continue(), b: Continue()}
+    assert one.score("q", 20, {a: 1.0}) == {}  # b trains
+    assert one.score("q", 20, {b: 2.0})["q"].verdicts == {a: Interrupt(), b: Interrupt()}
+    for key in (a, b):
+        answers = one.end("q", key, "interrupted", "interrupted at g_step 20", 20)
+        assert answers == {"q": Answer(closed=1)}
+    assert one.driver.over("q", "") == {}
+    assert one.driver.stuck == ""
+    assert one.states() == ["running"] * 4
+    c, d = one.begin("r")
+    assert sorted([a, b, c, d]) == sorted(everyone)
+    assert one.score("r", 20, {c: 3.0}) == {}
+    verdicts = one.score("r", 20, {d: 4.0})["r"].verdicts  # of all of them, a and b not there
+    assert verdicts[c] == Continue()
+    assert isinstance(verdicts[d], Exploit)
+    assert one.score("r", 40, {c: 3.0}) == {}
+    assert one.score("r", 40, {d: 0.5})["r"].verdicts == {c: Interrupt(), d: Interrupt()}
+    for key in (c, d):
+        one.end("r", key, "interrupted", "interrupted at g_step 40", 40)
+    one.driver.over("r", "")
+    assert one.begin("s") == [a, b]
+    assert one.score("s", 20, {a: 1.0, b: 2.0})["s"].verdicts == {a: Continue(), b: Continue()}
+    assert one.score("s", 40, {a: 1.0}) == {}
+    verdicts = one.score("s", 40, {b: 2.0})["s"].verdicts
+    assert verdicts == {a: Continue(), b: Continue()}
+    for key in (a, b):
+        one.end("s", key)
+    one.driver.over("s", "")
+    assert one.begin("t") == [c, d]
+    assert isinstance(one.score("t", 40, {c: 3.0})["t"].verdicts[c], Exploit)
+
+
+def test_halves_of_a_population_train_side_by_side_where_workers_are_free(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, workers=3, resources={"pack": 2}, **POPULATION)
+    (a, b), (c, d) = one.begin("p"), one.begin("q")
+    assert one.score("q", 20, {c: 1.0, d: 2.0}) == {}
+    one.driver.hear("p", Broken("MemoryError: no more", out_of_memory=True))
+    one.driver.over("p", "")
+    assert [one.begin("r"), one.begin("s")] == [[a], [b]]
+    assert one.score("r", 20, {a: 3.0}) == {}
+    assert set(one.score("s", 20, {b: 4.0})) == {"q", "r", "s"}
+
+
+@pytest.mark.long
+def test_a_population_in_turns_learns_what_it_would_together(tmp_path: Path) -> None:
+    """Real workers, one at a time: the same lineages, the same weights."""
+    seldom = {"log": {"every": 50}, "samples": {"every": 100}, "diagnosis": {"every": 0}}
+    trial = tree("gan", "mlp", "ring8", budget={"g_steps": 100}, score={"every": 20}, **seldom)
+    space = {"optimizer.lr": {"loguniform": [1e-4, 1e-1]}}
+    file = {**POPULATION, "space": space, "trial": trial, "resources": {"engine": "interleaved"}}
+    found = []
+    for name in ("together", "in turns"):
+        (tmp_path / name).mkdir()
+        one = Sweeping(tmp_path / name, **file)
+        if name == "in turns":
+            one.begin("first")
+            one.driver.hear("first", Broken("MemoryError: no more", out_of_memory=True))
+            one.driver.over("first", "")
+        packs = trained(one)
+        assert len(packs) == (1 if name == "together" else 6)
+        assert one.states() == ["completed"] * 4
+        folders = [trial_folder(one.folder, trial.key) for trial in one.trials]
+        states = [state(folder)["module"] for folder in folders]
+        found.append(([one.plan.entries[t.key].lineage for t in one.trials], states))
+    (lineages, states), (also, theirs) = found
+    assert lineages == also
+    assert any(lineages)
+    assert equal(states, theirs)
+
+
+def trained(one: Sweeping) -> list[PackAssigned]:
+    """All packs that a driver of one worker gives, trained one after the other."""
+    packs: list[PackAssigned] = []
+    while pack := one.driver.begin(name := f"pack {len(packs)}"):
+        packs.append(pack)
+        worker, over = Worker(pack), False
+        while not over:
+            over = worker.over
+            for message in worker.take(0.05):
+                for other, answer in one.driver.hear(name, message).items():
+                    assert other == name
+                    worker.answer(answer)
+        one.driver.over(name, "")
+        assert len(packs) < 20
+    return packs
 
 
 def test_the_end_of_one_lets_a_generation_go_on(tmp_path: Path) -> None:

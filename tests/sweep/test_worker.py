@@ -22,7 +22,7 @@ import gansweep.sweep.worker
 from gansweep.config import TrialConfig
 from gansweep.engines import Choice
 from gansweep.modules.engine import Stacked
-from gansweep.progress import Continue, Stop
+from gansweep.progress import Continue, Interrupt, Stop
 from gansweep.sweep.worker import Answer, Assigned, Broken, Ended, Message, PackAssigned, Worker
 from gansweep.sweep.worker import Report as Reported
 from gansweep.tracking.memory import MemoryTracker
@@ -436,6 +436,25 @@ def test_a_broken_pack_leaves_its_records_to_who_goes_on_with_its_trials(
     assert courier.told[-4] == "drain"
     assert sorted(courier.told[-3:-1]) == sorted(f"forget {config.key}" for config in others)
     assert courier.told[-1] == "Broken"
+
+
+def test_a_trial_that_was_put_aside_is_left_to_who_goes_on_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    courier = Deliveries(Backlog())
+    monkeypatch.setattr(gansweep.sweep.worker, "_courier", lambda uri: courier)
+    pair = configs(2)
+
+    def answers(message: Message) -> Answer | None:
+        answer = closing(message)
+        if answer and pair[0].key in answer.verdicts:
+            answer.verdicts[pair[0].key] = Interrupt()
+        return answer
+
+    given = tuple(assigned(config, tmp_path) for config in pair)
+    one = Worker(PackAssigned(given, engine="interleaved", waits=True, delivers=True))
+    assert ends(drive(one, answers)) == {pair[0].key: "interrupted", pair[1].key: "completed"}
+    assert courier.told[-2:] == ["drain", f"forget {pair[0].key}"]
 
 
 @pytest.mark.parametrize("left", [Backlog(), Backlog(7, 2, "the server is away")])
