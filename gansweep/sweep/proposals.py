@@ -234,9 +234,13 @@ OLD_POINTS_IN_A_ROW: Final = 50
 class TreeParzen(Proposals):
     """Points from Optuna's TPE sampler (Bergstra et al. 2011), each trained with every seed.
 
-    A point's value is the mean of the metric over its seeds. Points of an earlier run of the
-    sweep come first again, from the plan: how the trials end decides what TPE proposes, and no
-    two runs of a sweep see them end in the same order. The search goes on where it stood.
+    A point's value is the mean of the metric over its seeds. Where one of them was stopped, it is
+    worse than those that completed, and the better the further it came; where one diverged, it is
+    worse than all. Of one that failed nothing is learnt.
+
+    Points of an earlier run of the sweep come first again, from the plan: how the trials end
+    decides what TPE proposes, and no two runs of a sweep see them end in the same order. The search
+    goes on where it stood.
     """
 
     def __init__(
@@ -273,7 +277,8 @@ class TreeParzen(Proposals):
                 n_startup_trials=10,
             ),
         )
-        self._values: dict[int, list[float]] = {}
+        self._points: dict[int, Any] = {}  # Optuna's, by its number, of those that have not ended
+        self._ends: dict[int, list[Entry]] = {}  # of the trials of such a point
         self._open: dict[str, list[int]] = {}  # trial key -> Optuna's numbers of its point
         self._untold: dict[int, set[str]] = {}  # the trial keys that a point waits for
         self._ended: dict[str, Entry] = {}
@@ -327,7 +332,7 @@ class TreeParzen(Proposals):
         trials = make_trials(self._sweep, [point], problems)
         if problems:
             raise ConfigError(problems)
-        self._values[asked.number] = []
+        self._points[asked.number], self._ends[asked.number] = asked, []
         self._untold[asked.number] = {trial.key for trial in trials}
         is_new = not self._untold[asked.number] <= self.keys
         self._asked += is_new
@@ -348,20 +353,28 @@ class TreeParzen(Proposals):
 
     def tell(self, trial: Trial, entry: Entry) -> None:
         self._ended[trial.key] = entry
-        value = entry.metrics.get(self._sweep.search.metric)
         for number in self._open.pop(trial.key, []):
-            if entry.state in ("completed", "stopped") and value is not None:
-                self._values[number].append(value)
+            self._ends[number].append(entry)
             self._untold[number].discard(trial.key)
             if not self._untold[number]:
                 self._conclude(number)
 
     def _conclude(self, number: int) -> None:
-        values = self._values[number]
-        if len(values) == len(self._sweep.seeds) and all(map(math.isfinite, values)):
-            self._study.tell(number, sum(values) / len(values))
-        else:
+        """Tell Optuna how the point's trials ended; it ranks what is PRUNED by its last step."""
+        asked, ends = self._points.pop(number), self._ends.pop(number)
+        states = {entry.state for entry in ends}
+        found = (entry.metrics.get(self._sweep.search.metric) for entry in ends)
+        values = [value for value in found if value is not None and math.isfinite(value)]
+        if "diverged" in states:
+            self._study.tell(number, state=self._states.PRUNED)  # at no step at all: the last
+        elif len(values) < len(ends) or not states <= {"completed", "stopped"}:
             self._study.tell(number, state=self._states.FAIL)
+        elif "stopped" in states:
+            step = min(entry.g_steps for entry in ends if entry.state == "stopped")
+            asked.report(sum(values) / len(values), step)
+            self._study.tell(number, state=self._states.PRUNED)
+        else:
+            self._study.tell(number, sum(values) / len(values))
 
 
 def basis_of(sweep: Sweep) -> str:

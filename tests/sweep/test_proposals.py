@@ -534,8 +534,58 @@ def test_value_is_the_mean_over_seeds(tmp_path: Path) -> None:
         assert trial is not None
         proposals.tell(trial, ended(plan, trial, value, state))
     study = proposals._study.trials
-    assert [t.state.name for t in study] == ["COMPLETE", "FAIL", "FAIL"]
+    assert [t.state.name for t in study] == ["PRUNED", "PRUNED", "FAIL"]
     assert study[0].value == 2.5
+
+
+OUTCOMES: list[tuple[tuple[float | None, Any, int], ...]] = [
+    ((1.0, "completed", 5), (4.0, "completed", 5)),
+    ((1.0, "completed", 5), (4.0, "stopped", 3)),
+    ((1.0, "stopped", 4), (2.0, "stopped", 2)),
+    ((1.0, "completed", 5), (None, "diverged", 2)),
+    ((0.1, "diverged", 2), (0.1, "failed", 5)),  # with a value from before
+    ((1.0, "completed", 5), (2.0, "failed", 5)),
+    ((1.0, "completed", 5), (None, "completed", 5)),
+]
+
+
+def test_tpe_is_told_how_a_point_ended(tmp_path: Path) -> None:
+    """A stopped one's value is of its step, a diverged one is worse than any value."""
+    sweep = tpe(tmp_path, LR, samples=len(OUTCOMES), seeds=2)
+    proposals, plan = TreeParzen(sweep, [], finished=no), Plan(tmp_path / "p", "s")
+    for outcome in OUTCOMES:
+        for value, state, g_steps in outcome:
+            trial = following(proposals)
+            assert trial is not None
+            entry = ended(plan, trial, value, state)
+            entry.g_steps = g_steps
+            proposals.tell(trial, entry)
+    for each in (proposals, TreeParzen(sweep, plan.entries.values(), finished=done)):
+        told = [(t.state.name, t.value, t.intermediate_values) for t in each._study.trials]
+        assert told == [
+            ("COMPLETE", 2.5, {}),
+            ("PRUNED", 2.5, {3: 2.5}),
+            ("PRUNED", 1.5, {2: 1.5}),
+            ("PRUNED", None, {}),
+            ("PRUNED", None, {}),
+            ("FAIL", None, {}),
+            ("FAIL", None, {}),
+        ]
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_tpe_keeps_away_from_where_trials_diverge(tmp_path: Path, mode: str) -> None:
+    """Nine tenths of the space."""
+    proposals = TreeParzen(tpe(tmp_path, LR, samples=50, mode=mode), [], finished=no)
+    plan, diverged = Plan(tmp_path / "p", "s"), []
+    while (trial := following(proposals)) is not None:
+        rate = math.log10(trial.point["optimizer.lr"])
+        diverged.append(rate > -4.6)
+        value = abs(rate + 4.8) if mode == "min" else -abs(rate + 4.8)
+        state = "diverged" if diverged[-1] else "completed"
+        proposals.tell(trial, ended(plan, trial, value, state))
+    assert sum(diverged[:15]) >= 10
+    assert sum(diverged[-20:]) <= 10
 
 
 def test_conditional_space(tmp_path: Path) -> None:
