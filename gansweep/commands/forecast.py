@@ -13,6 +13,7 @@ from gansweep.sweep.estimate import Estimate, estimate, paces_of, unknown_trials
 from gansweep.sweep.file import Resources, Sweep
 from gansweep.sweep.pace import PACES_FILE, Pace, read_paces
 from gansweep.sweep.plan import Entry
+from gansweep.sweep.proposals import meant
 from gansweep.sweep.spending import SPENT_FILE, Spending
 from gansweep.sweep.trials import Trial, is_listed, trial_count
 from gansweep.terminal import clock
@@ -121,7 +122,10 @@ def forecast(
     if probes:
         unknown = unknown_trials(trials, entries, paces, on_gpu=on_gpu)
         paces |= _probed(dict(list(unknown.items())[:MOST_PROBES]), sweep.resources)
-    total = None if is_listed(sweep) else trial_count(sweep)
+    total = None
+    if not is_listed(sweep):
+        total, keys = trial_count(sweep), meant(sweep, entries.values())
+        entries = {key: entry for key, entry in entries.items() if key in keys}
     found = estimate(trials, entries, paces, on_gpu=on_gpu, total=total)
     here = workers is None
     if workers is None:

@@ -271,7 +271,7 @@ class _Run:
                 entry = self.plan.add(trial, retry_failed=retry_failed)
                 (done if finished(entry) else to_train).append(trial)
             self.proposals = Listed(to_train, finished=done)
-        self.plan.size = len(self.plan.entries) + self.proposals.unlisted
+        self.plan.mean(self.proposals.keys, unlisted=self.proposals.unlisted)
 
     @property
     def entries(self) -> list[Entry]:
@@ -299,7 +299,9 @@ class _Run:
                 for key in self.sweep.limits.given:
                     self.console.print(f"budget  {self._account(key)}")
                 trouble = self._train(start())
-            elif not self.proposals.total:
+            else:
+                self.plan.save()  # what this sweep file means of it
+            if not self.proposals.total:
                 self.console.print(f"[bold]{self.scope.title}[/]: every trial is finished already")
         finally:
             self.courier.close()

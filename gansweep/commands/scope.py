@@ -158,6 +158,7 @@ class Shared(Scope):
                 )
             ]
             if shares is None:
+                plan.mean({trial.key for trial in trials}, unlisted=0)
                 _take_over(self.sweep, plan)
                 plan.save()
                 shares = self._deal(plan, sweep, to_go)

@@ -64,7 +64,8 @@ def sync_command(name: str, *, uri: str | None, root: Path | str) -> int:
             courier.close()
         if plan.entries and not (synced.left.is_something or synced.elsewhere):
             with suppress(ConfigError):  # an experiment of another store, all of it delivered
-                store.end_sweep(name, sweep_status(plan.entries.values(), of=plan.size))
+                of = plan.size - len(plan.left_out)
+                store.end_sweep(name, sweep_status(plan.meant, of=of))
     if synced.records:
         console.print(f"{name}: delivered {synced}")
     if synced.elsewhere:

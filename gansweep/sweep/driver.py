@@ -618,7 +618,9 @@ class SweepDriver(Driver):
                 entry.reason = f"{self._stop_reason} at g_step {entry.g_steps}"
             if reachable:
                 settle_run(self._store, entry)
-        self._plan.size = min(self._plan.size, len(self._plan.entries) + self._proposals.unlisted)
+        size = self._plan.size
+        self._plan.mean(self._proposals.keys, unlisted=self._proposals.unlisted)
+        self._plan.size = min(size, self._plan.size)
         try:
             self._plan.save()
         except OSError as error:

@@ -51,7 +51,8 @@ def estimate(
 ) -> Estimate:
     """Of the `trials` of a sweep, of which `entries` say how they stand, by key.
 
-    total: how many trials the sweep has, where `trials` are but examples of them.
+    total: how many trials the sweep has, where `trials` are but examples of them; then `entries`
+    are of no others.
     """
     left = [(pace_of(t.config, on_gpu=on_gpu), n) for t in trials if (n := _to_go(t, entries))]
     known = [(paces[name], n) for name, n in left if name in paces]

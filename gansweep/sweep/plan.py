@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, final
@@ -90,7 +90,8 @@ class Plan:
     `population` are the settings of the population that its trials are, "" where they are none: it
     decides what they learn, as their own settings do. `basis` names what all its trials have in
     common beside point and seed, "" where they have not, or where nobody asked. `size` is how many
-    entries there will be once the trials of a large search are all drawn.
+    entries there will be once the trials of a large search are all drawn. `left_out` are the keys
+    of those that the sweep file meant before and does not mean any more.
 
     The file is replaced in one step, and what changes afterwards is appended to another beside it,
     until that is as long: whatever the number of trials, a change costs what it is long. A reader
@@ -103,6 +104,7 @@ class Plan:
         self.population = ""
         self.basis = ""
         self.size = 0
+        self.left_out: set[str] = set()
         self.entries: dict[str, Entry] = {}
         self._changes = Changes(path)
         self._written = ""  # names the last writing of the whole, where changes may follow it
@@ -137,6 +139,16 @@ class Plan:
         """Trials that have `basis` in common are to come into the plan, beside those in it."""
         self.basis = "" if self.entries and self.basis != basis else basis
 
+    def mean(self, keys: Set[str], *, unlisted: int) -> None:
+        """The sweep file means the entries of `keys`, and so many trials that are none yet."""
+        self.left_out = self.entries.keys() - keys
+        self.size = len(self.entries) + unlisted
+
+    @property
+    def meant(self) -> list[Entry]:
+        """The entries that the sweep file means, as far as is known."""
+        return [entry for key, entry in self.entries.items() if key not in self.left_out]
+
     def save(self, *changed: Entry) -> None:
         """Have the disk keep these entries, which alone have changed since the last call; or all.
 
@@ -166,6 +178,7 @@ class Plan:
             "population": self.population,
             "basis": self.basis,
             "size": self.size,
+            "left_out": sorted(self.left_out),
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path) as draft, draft.open("wb") as file:
@@ -184,6 +197,7 @@ class Plan:
         self.population = tree.get("population", "")
         self.basis = tree.get("basis", "")
         self.size = int(tree.get("size", 0))
+        self.left_out = set(tree.get("left_out", ()))
         self.entries = {each["key"]: Entry(**each) for each in (*tree["trials"], *changed)}
 
 

@@ -8,6 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Final, final
 
@@ -16,7 +17,7 @@ from gansweep.config import KEY_FORMAT, TrialConfig
 from gansweep.errors import ConfigError, Problem
 from gansweep.sweep.file import Sweep
 from gansweep.sweep.params import flatten
-from gansweep.sweep.plan import Entry, Plan
+from gansweep.sweep.plan import FINAL, Entry, Plan
 from gansweep.sweep.space import Assignment
 from gansweep.sweep.trials import Trial, TrialMaker, make_trials, points_of, trial_count
 
@@ -129,7 +130,7 @@ class Streamed(Proposals):
         self._earlier = dict(plan.entries)
         done = [entry for entry in plan.entries.values() if finished(entry)]
         same = plan.basis == basis_of(sweep) and self._have_their_keys(done)
-        self._done = self._places_of(done) if same else {}
+        self._done = _places_of(sweep, done) if same else {}
         self.keys = set(self._done.values())
         self._put_aside: set[str] = set()  # by an earlier run; made, and not taken yet
         self._source = self._stream()
@@ -213,17 +214,6 @@ class Streamed(Proposals):
             if config and self._maker.trial(config, entry.point, entry.seed).key != entry.key:
                 return False
         return True
-
-    def _places_of(self, entries: Iterable[Entry]) -> dict[str, str]:
-        """The keys of those that the search comes to, by their places in it."""
-        known = {_place(entry.point, entry.seed): entry.key for entry in entries}
-        found: dict[str, str] = {}
-        for point in points_of(self._sweep):
-            if len(found) == len(known):
-                break
-            places = [_place(point, seed) for seed in self._sweep.seeds]
-            found.update((place, known[place]) for place in places if place in known)
-        return found
 
 
 OLD_POINTS_IN_A_ROW: Final = 50
@@ -381,6 +371,36 @@ def basis_of(sweep: Sweep) -> str:
     """Names what all trials of the sweep have in common: with point and seed it decides the key."""
     tree = {"format": KEY_FORMAT, "version": __version__, "trial": sweep.trial}
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def meant(sweep: Sweep, entries: Iterable[Entry]) -> set[str]:
+    """The keys of those trials that the sweep's file means, where they are not listed."""
+    entries = [replace(entry) for entry in entries]  # a search takes them up
+    if sweep.search.method == "tpe":
+        return TreeParzen(sweep, entries, finished=lambda entry: entry.state in FINAL).keys
+    maker = TrialMaker(sweep)
+    configs: dict[str, TrialConfig | None] = {}
+    known: list[Entry] = []
+    for entry in entries:
+        name = json.dumps(entry.point, sort_keys=True)
+        if name not in configs:
+            configs[name] = maker.resolve(entry.point, [])
+        config = configs[name]
+        if config and maker.trial(config, entry.point, entry.seed).key == entry.key:
+            known.append(entry)
+    return set(_places_of(sweep, known).values())
+
+
+def _places_of(sweep: Sweep, entries: Iterable[Entry]) -> dict[str, str]:
+    """The keys of those that the search comes to, by their places in it."""
+    known = {_place(entry.point, entry.seed): entry.key for entry in entries}
+    found: dict[str, str] = {}
+    for point in points_of(sweep):
+        if len(found) == len(known):
+            break
+        places = [_place(point, seed) for seed in sweep.seeds]
+        found.update((place, known[place]) for place in places if place in known)
+    return found
 
 
 def _place(point: Mapping[str, Any], seed: int) -> str:

@@ -9,10 +9,13 @@ import pytest
 from sweep_files import TEXT, load, text
 
 from gansweep.config import TrialConfig
+from gansweep.sweep import trials as gansweep_trials
+from gansweep.sweep.file import Sweep
 from gansweep.sweep.pace import PACES_FILE, Pace, add_paces, pace_of
 from gansweep.sweep.plan import Plan
 from gansweep.sweep.probe import ProbeError
-from gansweep.sweep.trials import planned
+from gansweep.sweep.proposals import TreeParzen
+from gansweep.sweep.trials import Trial, planned
 from gansweep.terminal import clock
 
 Gansweep = Callable[..., tuple[int, str, str]]
@@ -122,6 +125,34 @@ def test_time_is_estimated_from_what_finished_in_this_sweep_and_beside_it(
     }  # fmt: skip
     code, out, _ = gansweep(*words, "search.scheduler=asha", "budget.g_steps=1000")
     assert "time: at most about" in out
+
+
+@pytest.mark.parametrize("method", ["tpe", "random"])
+def test_what_the_file_means_no_more_is_not_done_for_it(
+    gansweep: Gansweep, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its trials stay in the sweep's folder, and are none of those that a search has to train."""
+    monkeypatch.setattr(gansweep_trials, "MOST_LISTED", 5)
+    space = {"model.clip": {"uniform": [0.01, 0.1]}}
+    sections = {"space": space, "search": {"method": method, "samples": 9}, "seeds": 2}
+    plan = Plan(tmp_path / "out" / "small" / "plan.json", "small")
+    for overrides in (["network.width=9"], ["seeds=[2]"], ["search.seed=1"], []):
+        sweep = load(tmp_path, text(**sections), overrides)  # the file itself comes last
+        for trial in planned(sweep, listed=True)[:2] if method == "random" else chosen(sweep):
+            entry = plan.add(trial)
+            entry.state, entry.g_steps, entry.seconds = "completed", 5, 10.0
+    plan.save()
+    assert len(plan.entries) == 8
+    words = ("plan", tmp_path / "file.yaml", "--json", "--dir", tmp_path / "out")
+    found = json.loads(gansweep(*words)[1])["estimate"]
+    # TPE takes up points of any other seed of the search; one of three lacks its two seeds.
+    assert found["trials"] == {"random": 16, "tpe": 18 - 4}[method]
+    assert json.loads(gansweep(*words, "network.width=10")[1])["estimate"]["trials"] == 18
+
+
+def chosen(sweep: Sweep) -> list[Trial]:
+    """The first two trials of TPE."""
+    return TreeParzen(sweep, [], finished=lambda entry: False).take(2)
 
 
 def test_a_probe_tells_of_what_nothing_is_known(

@@ -97,6 +97,7 @@ def test_trials_of_other_settings_leave_a_plan_without_a_basis(
     take_up(1, of=load(tmp_path, sweep.to_yaml(), ["network.depth=2"]))
     found = Plan.load(plan.path, sweep.name)
     assert (found.basis, len(found.entries)) == ("", 12)
+    assert found.left_out == plan.entries.keys()
 
 
 def test_of_many_that_come_at_once_one_deals(take_up: TakeUp, sweep: Sweep, folder: Path) -> None:

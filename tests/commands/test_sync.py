@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
-from sweep_files import TEXT, load
+from sweep_files import TEXT, load, text
 
 import gansweep.commands.sync
 from gansweep.commands.home import find_home
@@ -143,6 +143,34 @@ def test_a_sweep_of_which_trials_were_never_drawn_is_not_finished(
     plan.save()
     assert gansweep("sync", "small", "--tracking-uri", store.uri)[0] == 0
     assert MlflowClient(store.uri).get_run(parent).info.status == "KILLED"
+
+
+def test_what_the_file_means_no_more_does_not_keep_a_sweep_from_its_end(
+    gansweep: Gansweep, plan: Plan, store: MlflowStore
+) -> None:
+    """All the same it is delivered, and its run is settled."""
+    parent = store.parent_run(store.experiment("small"), "small")
+    _, other = plan.entries.values()
+    other.state = "interrupted"
+    plan.mean(plan.entries.keys() - {other.key}, unlisted=0)
+    plan.save()
+    code, out, _ = gansweep("sync", "small", "--tracking-uri", store.uri)
+    assert (code, out) == (0, "small: delivered 24 records of 2 trials\n")
+    assert MlflowClient(store.uri).get_run(parent).info.status == "FINISHED"
+    assert state(store, other.run_id)[0] == "KILLED"
+
+
+def test_a_run_that_trains_nothing_says_what_its_file_means(
+    gansweep: Gansweep, folder: Path, plan: Plan, store: MlflowStore, tmp_path: Path
+) -> None:
+    first, other = plan.entries.values()
+    first.g_steps = first.budget
+    other.state = "interrupted"
+    plan.save()
+    load(tmp_path, text(space={"model.clip": {"grid": [0.01]}}, seeds=[0]))
+    words = ("run", tmp_path / "file.yaml", "--tracking-uri", store.uri)
+    assert gansweep(*words, "--dir", folder.parent)[0] == 0
+    assert Plan.load(plan.path, "small").left_out == {other.key}
 
 
 def test_another_store_is_sent_nothing(

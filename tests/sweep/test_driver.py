@@ -640,6 +640,21 @@ def test_an_interrupt_begins_nothing_and_counts_no_death(tmp_path: Path) -> None
     assert one.store.tags[f"run {key}"]["state"] == "interrupted"
 
 
+def test_the_plan_says_in_the_end_which_trials_were_meant(tmp_path: Path) -> None:
+    """Which ones a large search means is known once it has come to all of them."""
+    plan = Plan(tmp_path / "plan.json", "small")
+    for trial in planned(load(tmp_path, text(space={"model.clip": {"grid": [0.05, 0.04]}}))):
+        plan.add(trial)
+    one = Sweeping(tmp_path, plan=plan)
+    other = next(iter(plan.entries))
+    assert other not in one.proposals.keys
+    for key in one.begin("p"):
+        one.end("p", key)
+    one.driver.over("p", "")
+    one.driver.settle()
+    assert Plan.load(plan.path, one.sweep.name).left_out == {other}
+
+
 def test_a_place_is_closed_while_the_sweep_stops(tmp_path: Path) -> None:
     one = Sweeping(tmp_path, resources={"pack": 2})
     a, _ = one.begin("p")

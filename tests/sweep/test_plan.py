@@ -48,6 +48,18 @@ def test_add_keeps_what_is_known_and_takes_the_new_budget(tmp_path: Path) -> Non
     assert len(plan.entries) == 1
 
 
+def test_what_the_file_means_no_more_is_kept_apart(tmp_path: Path) -> None:
+    plan = Plan(tmp_path / "plan.json", "s")
+    first, second = (plan.add(trial) for trial in planned(load(tmp_path, TEXT)))
+    assert plan.meant == [first, second]
+    plan.mean({second.key, "another"}, unlisted=3)
+    plan.save()
+    again = Plan.load(plan.path, "s")
+    assert (again.meant, again.left_out, again.size) == ([second], {first.key}, 5)
+    again.mean({first.key, second.key}, unlisted=0)
+    assert (again.meant, again.size) == ([first, second], 2)
+
+
 TAKEN_UP = [
     ("completed", 10, False, "completed"),
     ("completed", 11, False, "waiting"),
