@@ -6,12 +6,17 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Set
+from itertools import chain
 from pathlib import Path
 from typing import Any, final
 
-from gansweep.config import NOT_IDENTITY
+from gansweep.config import NOT_IDENTITY, ROLES, TrialConfig, resolve
+from gansweep.errors import ConfigError
 from gansweep.sweep.file import Sweep
+from gansweep.sweep.params import flatten
 from gansweep.sweep.schedulers.base import Answers, Scheduler
+from gansweep.sweep.space import apply
+from gansweep.sweep.trials import assigned, points_of, scored_data
 
 log = logging.getLogger("gansweep")
 
@@ -22,16 +27,37 @@ JOURNAL_FILE = "decisions.jsonl"
 def comparison_basis(sweep: Sweep) -> str:
     """Names what the values of a sweep's objective have in common, so that one may rank them.
 
-    The budget is not among it, nor when scores are taken. "" for a population, whose members go on
-    by what was decided, and which the plan holds to its settings.
+    These are the settings of the file's trial, whatever of them the space varies, and the data,
+    which all trials share. The budget is not among it, nor when scores are taken. "" for a
+    population, whose members go on by what was decided, and which the plan holds to its settings.
     """
     if sweep.search.scheduler == "pbt":
         return ""
-    parts = {name: part for name, part in sweep.trial.items() if name not in NOT_IDENTITY}
-    score = sweep.trial.get("score") or {}
-    parts["score"] = {name: score[name] for name in ("samples", "seed") if name in score}
-    whole = json.dumps([sweep.search.metric, sweep.search.mode, parts], sort_keys=True)
-    return hashlib.sha256(whole.encode()).hexdigest()[:16]
+    example = _example(sweep)
+    config, swept = resolve(sweep.trial, []), set[str]()
+    if config is None:  # the space has what makes a trial of it
+        config = example
+        keys = {key for axis in sweep.space.axes for key in assigned(axis)}
+        roles = {key.replace(".", f".{role}.", 1) for key in keys for role in ROLES}
+        swept = keys | roles
+    parts = {
+        name: value
+        for name, value in flatten(config.to_dict()).items()
+        if name.partition(".")[0] not in NOT_IDENTITY and name not in swept
+    }
+    score = example.score
+    search = sweep.search
+    whole = [search.metric, search.mode, parts, scored_data(example), score.samples, score.seed]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _example(sweep: Sweep) -> TrialConfig:
+    """One of the sweep's trials. An end of an interval may be none."""
+    points = [] if sweep.search.method == "tpe" else points_of(sweep)
+    for point in chain(sweep.space.probes(), points):
+        if config := resolve(apply(sweep.trial, point), []):
+            return config
+    raise ConfigError.single("space", "has no trial", "gansweep plan says why")
 
 
 @final

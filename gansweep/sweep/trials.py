@@ -181,7 +181,7 @@ def _metric_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:
             better = "smaller" if modes[score] == "min" else "larger"
             what = f"is {sweep.search.mode}, and of {metric} {better} is better"
             return [Problem("search.mode", what, f"set mode: {modes[score]}")]
-    data = {json.dumps(_scored_data(trial.config), sort_keys=True) for trial in trials}
+    data = {json.dumps(scored_data(trial.config), sort_keys=True) for trial in trials}
     if len(data) > 1 and (sweep.search.scheduler != "none" or sweep.search.method == "tpe"):
         what = f"values of {metric} on several data sets cannot be compared, as the search would"
         return [Problem("search.metric", what, "make a sweep of each data set")]
@@ -202,7 +202,7 @@ def _logged_problems(metric: str, trials: Sequence[Trial]) -> list[Problem]:
     return [Problem("search.metric", f"{metric!r} is logged by no trial", near)]
 
 
-def _scored_data(config: TrialConfig) -> dict[str, Any]:
+def scored_data(config: TrialConfig) -> dict[str, Any]:
     """What decides which real samples a score compares with."""
     return {k: v for k, v in config.data.to_dict().items() if k != "batch_size"}
 
@@ -220,10 +220,10 @@ def _population_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]
         what = "pbt is for a population, and the sweep has one trial"
         problems.append(Problem("search.scheduler", what, "raise search.samples, or add values"))
     scalars = {name for trial in trials for name in _scalars(trial.config)}
-    swept = {key for axis in sweep.space.axes for key in _assigned(axis)}
+    swept = {key for axis in sweep.space.axes for key in assigned(axis)}
     for axis in sweep.space.axes:
         at = f"space.{axis.name}"
-        for key in sorted(_assigned(axis)):
+        for key in sorted(assigned(axis)):
             if key not in scalars:
                 what = f"{key} cannot change in mid-training, as pbt would have it"
                 remedy = "only float settings of model and optimizer can: take this axis out, or \
@@ -255,7 +255,7 @@ def _generation_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]
     return []
 
 
-def _assigned(axis: Axis) -> set[str]:
+def assigned(axis: Axis) -> set[str]:
     """The keys that an axis may set, those within a section that it sets as a whole included."""
     return {key for value in axis.domain.probes() for key in flatten(axis.assign(value))}
 

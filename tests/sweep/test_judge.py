@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from sweep_files import load, text
 
+from gansweep.config import resolve
 from gansweep.sweep.judge import Judge, comparison_basis
 from gansweep.sweep.schedulers.base import Answers, Continue, Inherit, Stop
 from gansweep.sweep.schedulers.catalogue import make_scheduler
+from gansweep.sweep.trials import planned
 
 SPACE = {"optimizer.lr": {"loguniform": [1e-4, 1e-1]}, "model.clip": {"uniform": [0.01, 0.1]}}
 SEARCHES: dict[str, dict[str, Any]] = {
@@ -181,6 +183,52 @@ def test_values_of_another_kind_stop_nobody(
 def test_what_no_value_depends_on_changes_no_decision(tmp_path: Path, override: str) -> None:
     rung(judged(tmp_path), "abcd", 0.05)
     assert isinstance(rung(judged(tmp_path, override), "n", 200.0)[0], Stop)
+
+
+ASHA = {"method": "random", "samples": 4, **SEARCHES["asha"]}
+
+
+def test_a_default_written_out_changes_no_decision(tmp_path: Path) -> None:
+    sweep = load(tmp_path, text(space=SPACE, search=ASHA))
+    config = resolve(sweep.trial, [])
+    assert config is not None
+    whole = {name: part for name, part in config.to_dict().items() if name != "seed"}
+    spelt = load(tmp_path, text(space=SPACE, search=ASHA, trial=whole))
+    assert sweep.trial != spelt.trial
+    assert comparison_basis(sweep) == comparison_basis(spelt) != ""
+
+
+@pytest.mark.parametrize("model", [{"name": "wgan"}, {}])
+def test_a_data_set_of_the_space_is_part_of_what_values_have_in_common(
+    tmp_path: Path, model: dict[str, str]
+) -> None:
+    """Also where the file without its space is no trial."""
+    names = {} if model else {"model.name": {"grid": ["gan", "wgan"]}}
+    found = set()
+    for data in ("ring8", "grid25"):
+        space = {"optimizer.lr": SPACE["optimizer.lr"], **names, "data.name": {"grid": [data]}}
+        trial = {"model": model, "network": {"name": "mlp"}}
+        found.add(comparison_basis(load(tmp_path, text(space=space, search=ASHA, trial=trial))))
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("model", [{"name": "wgan"}, {}])
+def test_a_wider_space_changes_no_decision(tmp_path: Path, model: dict[str, str]) -> None:
+    names = {} if model else {"model.name": {"grid": ["gan", "wgan"]}}
+    trial = {"model": model, "network": {"name": "mlp"}, "data": {"name": "ring8"}}
+    found = set()
+    for rates in ([1e-4, 1e-1], [1e-5, 1.0]):
+        space = {"optimizer.lr": {"loguniform": rates}, **names}
+        found.add(comparison_basis(load(tmp_path, text(space=space, search=ASHA, trial=trial))))
+    assert len(found) == 1
+
+
+def test_an_end_of_an_interval_that_is_no_trial_is_no_example(tmp_path: Path) -> None:
+    for search in (ASHA, {"scheduler": "asha"}):
+        space = {"model.clip": {"uniform": [0.0, 0.1]}} if search is ASHA else None
+        sweep = load(tmp_path, text(space=space, search=search, seeds=2))
+        assert planned(sweep)
+        assert comparison_basis(sweep) != ""
 
 
 def test_a_journal_of_old_is_heard(tmp_path: Path) -> None:
