@@ -14,7 +14,12 @@ log = logging.getLogger("gansweep")
 
 
 def is_settled(record: TrialRecord, entry: Entry) -> bool:
-    """Whether the run says what the plan says, or the plan does not say how the trial ended."""
+    """Whether the run says what the plan says, or the plan does not say how the trial ended.
+
+    Of what waits, a run may not say that it is completed: it waits for a longer budget.
+    """
+    if entry.state == "waiting":
+        return record.tags.get("state") != "completed"
     if entry.state not in RUN_STATUS:
         return True
     return (record.status, record.tags.get("state")) == (RUN_STATUS[entry.state], entry.state)
@@ -22,14 +27,15 @@ def is_settled(record: TrialRecord, entry: Entry) -> bool:
 
 def settle_run(store: MlflowStore, entry: Entry) -> None:
     """Tags and status as the plan has them; a store that fails is logged."""
-    if entry.state not in RUN_STATUS:  # it trains, or will
+    if entry.state == "running" or not entry.run_id:
         return
     tags = {"state": entry.state, "reason": entry.reason[:5000]}
     if entry.lineage:
         tags["lineage"] = json.dumps(entry.lineage)
     try:
         store.set_tags(entry.run_id, tags)
-        store.settle(entry.run_id, RUN_STATUS[entry.state])
+        if entry.state in RUN_STATUS:
+            store.settle(entry.run_id, RUN_STATUS[entry.state])
     except Exception:
         log.exception("the status of trial %s could not be recorded", entry.name)
 

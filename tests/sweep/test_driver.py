@@ -640,6 +640,15 @@ def test_an_interrupt_begins_nothing_and_counts_no_death(tmp_path: Path) -> None
     assert one.store.tags[f"run {key}"]["state"] == "interrupted"
 
 
+def test_a_trial_that_has_no_run_is_not_settled(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path)
+    one.store.broken = ConnectionError("the store is away")
+    assert one.begin("p") == []
+    one.driver.put_aside("interrupted")
+    one.driver.settle()
+    assert one.store.tags == {}
+
+
 def test_the_plan_says_in_the_end_which_trials_were_meant(tmp_path: Path) -> None:
     """Which ones a large search means is known once it has come to all of them."""
     plan = Plan(tmp_path / "plan.json", "small")
