@@ -33,6 +33,7 @@ from gansweep.callbacks.reconstructions import Reconstructions
 from gansweep.callbacks.samples import SampleGrid
 from gansweep.callbacks.scores import Scores
 from gansweep.checkpoint import (
+    DamagedCheckpointError,
     keep_previous,
     on_host,
     previous,
@@ -185,6 +186,7 @@ class Replica:
         self.engine: dict[str, Any] | None = None
         self._tree: Mapping[str, Any] | None = None
         self.saved = self._read()
+        self._resumed = self.saved is not None
         self._about = about(config, common.samples.spec)
         advice = check_fit(config, common.samples.spec)
         if advice:
@@ -290,6 +292,8 @@ class Replica:
         if self._folder is not None and self.outcome.state == "completed":  # it is whole
             with suppress(OSError):
                 previous(self._folder / CHECKPOINT).unlink()
+            if self._resumed and self._best_at < 0:
+                self._drop_best_beyond(self._folder / BEST)
         self.tracker.set_tags({"gansweep.g_steps": str(self.g_step)})
         self.result = finish(
             self.outcome, self.tracker, g_steps=self.g_step, seconds=self.clock.seconds
@@ -482,6 +486,19 @@ class Replica:
             best_at = self._scores.improved_at
             write_checkpoint(path, state if g_step == best_at else self._state())
             self._best_at, self._refused = best_at, (-1, {})
+
+    def _drop_best_beyond(self, path: Path) -> None:
+        """Remove the best step's checkpoint where the trial ended before that step.
+
+        It was killed beyond its last checkpoint, and its budget is shorter now.
+        """
+        try:
+            saved = read_checkpoint(path)
+            if saved and saved["module"]["g_step"] > self.g_step:
+                log.warning("%s: of a g_step beyond the end of the trial, removed", path)
+                path.unlink()
+        except (OSError, ConfigError, DamagedCheckpointError) as error:
+            log.warning("%s cannot be read: %s", path, error)
 
     def unsaved(self, name: str, error: OSError) -> None:
         """A file that was due could not be written: the next one may be.

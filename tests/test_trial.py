@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import gansweep.pack
 from gansweep.callbacks.best import Best
 from gansweep.callbacks.diagnosis import Diagnosis
 from gansweep.callbacks.scores import Scores
-from gansweep.checkpoint import read_checkpoint, write_checkpoint
+from gansweep.checkpoint import read_checkpoint, read_newest, write_checkpoint
 from gansweep.modules.catalogue import VARIANTS
 from gansweep.networks.catalogue import ARCHITECTURES
 from gansweep.progress import Continue, Interrupt, Stop
@@ -746,6 +747,27 @@ def whole(tmp_path_factory):
 
 
 OFTEN_SCORED = small("gan", "mlp", "ring8", score={"every": 1}, checkpoint={"every": 5})
+
+
+@pytest.mark.parametrize(("budget", "best"), [(5, None), (6, None), (8, 7), (12, 10)])
+def test_no_best_step_is_kept_that_a_shortened_trial_never_took(
+    budget, best, tmp_path, monkeypatch, at_times
+):
+    """It was killed after the best of 10 g_steps was written, with a checkpoint of 5."""
+    with monkeypatch.context() as patch:
+        faulty_disk(patch, killed_at=5)
+        with pytest.raises(SystemExit):
+            trained(OFTEN_SCORED, tmp_path)
+    saved = [read_newest(tmp_path / name) for name in ("checkpoint.pt", "best.pt")]
+    assert [each["module"]["g_step"] for each in saved] == [5, 10]
+    result, _ = trained(shortened(OFTEN_SCORED, budget), tmp_path)
+    assert (result.state, result.g_steps) == ("completed", budget)
+    found = read_checkpoint(tmp_path / "best.pt")
+    assert (found and found["module"]["g_step"]) == best
+
+
+def shortened(config, g_steps):
+    return replace(config, budget=replace(config.budget, g_steps=g_steps))
 
 
 @pytest.mark.usefixtures("at_times")
