@@ -337,8 +337,10 @@ class TreeParzen(Proposals):
                 self.tell(trial, entry)
             elif len(numbers) == 1:  # else it trains already: TPE chose the point twice
                 self._waiting.append(trial)
-                if trial.key in self._earlier:
+                if entry:
                     self._put_aside.add(trial.key)
+                    if entry.state == "failed":  # which is to be tried again
+                        entry.state = "waiting"
         return is_new
 
     def tell(self, trial: Trial, entry: Entry) -> None:

@@ -481,6 +481,27 @@ def test_interrupted_search_goes_on(tmp_path: Path, begun: int) -> None:
     assert len({t.key for t in [*first, *rest]}) == 16
 
 
+@pytest.mark.parametrize("method", ["tpe", "random"])
+def test_what_failed_waits_where_it_is_to_be_tried_again(tmp_path: Path, method: str) -> None:
+    sweep = tpe(tmp_path, LR, samples=2)
+    if method == "random":
+        sweep = load(tmp_path, sweep.to_yaml(), ["search.method=random"])
+    plan = Plan(tmp_path / "p", "s")
+
+    def again(entry: Entry) -> bool:
+        return entry.is_finished(entry.budget, retry_failed=True)
+
+    def proposals() -> Proposals:
+        if method == "random":
+            return Streamed(sweep, plan, finished=again)
+        return TreeParzen(sweep, list(plan.entries.values()), finished=again)
+
+    for trial in proposals().take(2):
+        ended(plan, trial, None, "failed")
+    assert len(proposals().take(2)) == 2
+    assert [entry.state for entry in plan.entries.values()] == ["waiting"] * 2
+
+
 def test_more_seeds_train_the_same_points_again(tmp_path: Path) -> None:
     sweep = tpe(tmp_path, LR, samples=5)
     plan = Plan(tmp_path / "p", "s")
