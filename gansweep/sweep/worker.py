@@ -186,6 +186,8 @@ class Worker:
         except BaseException as error:
             log.exception("the pack broke")
             broken = Broken(in_one_line(error), ran_out(error))
+        if broken:
+            gc.collect()  # only now are the error's frames gone, which held the pack
         try:
             if self._assigned.delivers:
                 self._deliver()

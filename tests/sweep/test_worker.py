@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import gc
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import own_parts
 import pytest
 import torch
 from records import equal, record, state
@@ -455,6 +458,42 @@ def test_a_trial_that_was_put_aside_is_left_to_who_goes_on_with_it(
     one = Worker(PackAssigned(given, engine="interleaved", waits=True, delivers=True))
     assert ends(drive(one, answers)) == {pair[0].key: "interrupted", pair[1].key: "completed"}
     assert courier.told[-2:] == ["drain", f"forget {pair[0].key}"]
+
+
+def test_a_broken_pack_leaves_no_memory_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its networks are in a circle, and the process goes on with a smaller pack."""
+    networks: weakref.WeakSet[Any] = weakref.WeakSet()
+    init, say = own_parts.Counted.__init__, Worker._say
+    left: list[int] = []
+
+    def counted(self: own_parts.Counted, *arguments: Any) -> None:
+        init(self, *arguments)
+        networks.add(self)
+
+    def said(self: Worker, message: Message, **rest: Any) -> None:
+        if isinstance(message, Broken):
+            left.append(len(networks))
+        say(self, message, **rest)
+
+    monkeypatch.setattr(gansweep.sweep.worker.log, "disabled", True)  # pytest keeps what is logged
+    monkeypatch.setattr(own_parts.Counted, "__init__", counted)
+    monkeypatch.setattr(Worker, "_say", said)
+    monkeypatch.setattr(gansweep.engines, "_steps", {})
+    pair = [
+        small(
+            "gan", "own_parts:Fragile", "ring8",
+            seed=seed, network={"fail_at": 9}, budget={"g_steps": 100},
+        )
+        for seed in range(2)
+    ]  # fmt: skip
+    gc.disable()
+    try:
+        drive(worker(pair, tmp_path, engine="stacked"))
+    finally:
+        gc.enable()
+    assert left == [0]
 
 
 @pytest.mark.parametrize("left", [Backlog(), Backlog(7, 2, "the server is away")])
