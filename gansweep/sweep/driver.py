@@ -40,7 +40,8 @@ from gansweep.tracking.spool import spools
 log = logging.getLogger("gansweep")
 
 WORKER_RETRIES = 2
-"""How often a trial whose worker process died under it alone is taken up again."""
+"""How often a trial whose worker process died under it alone, and before another checkpoint, is
+taken up again."""
 
 STORE_PATIENCE_SECONDS = 600.0
 """How long new trials wait for a store that is away; those in training wait for nothing."""
@@ -127,6 +128,7 @@ class SweepDriver(Driver):
         self._packs: dict[str, _Packed] = {}
         self._returned: deque[tuple[Trial, int]] = deque()  # with the size of their next pack
         self._deaths: dict[str, int] = defaultdict(int)
+        self._died_at: dict[str, int] = {}  # the most g_steps at a death, by key
         search = sweep.search
         scheduler = make_scheduler(search, budget, space=sweep.space)
         self._scheduler = Judge(scheduler, folder / JOURNAL_FILE, basis=comparison_basis(sweep))
@@ -476,7 +478,7 @@ class SweepDriver(Driver):
                 )
                 self._returned.append((self._trials[key], 1))
                 continue
-            self._deaths[key] += 1
+            self._count_death(self._trials[key], entry)
             if self._deaths[key] <= WORKER_RETRIES and not out_of_memory:
                 self._returned.append((self._trials[key], packed.size))
                 continue
@@ -485,6 +487,14 @@ class SweepDriver(Driver):
                 reason = f"{OUT_OF_MEMORY}: {reason}"
             self._settle_entry(entry, "failed", reason)
         return self._answers(decisions)
+
+    def _count_death(self, trial: Trial, entry: Entry) -> None:
+        """Of a worker under it; those before its last checkpoint do not count any more."""
+        furthest = self._died_at.get(trial.key, 0)
+        if entry.g_steps >= furthest + trial.config.checkpoint.every:
+            self._deaths[trial.key] = 0
+        self._deaths[trial.key] += 1
+        self._died_at[trial.key] = max(furthest, entry.g_steps)
 
     def _make_way(self, answers: dict[str, Answer]) -> None:
         """A pack whose members all wait for others that no worker trains leaves its worker to them.

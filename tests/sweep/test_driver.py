@@ -503,6 +503,27 @@ def test_a_trial_that_died_and_then_trained_is_well(tmp_path: Path) -> None:
     assert one.plan.entries[key].state == "completed"
 
 
+@pytest.mark.parametrize("population", [False, True])
+def test_deaths_count_that_follow_each_other_without_a_checkpoint(
+    population: bool, tmp_path: Path
+) -> None:
+    """However often its nodes are taken away, a trial that comes further each time is well."""
+    file = POPULATION if population else {"resources": {"pack": 1}}
+    one = Sweeping(tmp_path, trial={**TRIAL, "checkpoint": {"every": 10}}, **file)
+    attempts = 3 * WORKER_RETRIES
+    assert attempts < 9
+    for attempt in range(attempts):
+        first, *_ = every = one.begin(str(attempt))
+        assert first == one.trials[0].key
+        one.driver.hear(str(attempt), report(10 * attempt + 12, dict.fromkeys(every, 1.0)))
+        one.driver.over(str(attempt), "killed")
+    for attempt in range(WORKER_RETRIES):
+        assert one.begin(f"again {attempt}")[0] == first
+        one.driver.hear(f"again {attempt}", report(10 * attempts + 2 + attempt, {first: 1.0}))
+        one.driver.over(f"again {attempt}", "killed")
+    assert one.plan.entries[first].state == "failed"
+
+
 def test_trials_of_a_broken_pack_come_before_new_ones(tmp_path: Path) -> None:
     one = Sweeping(tmp_path, resources={"pack": 2})
     first = one.begin("p")
