@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import errno
+import signal
+import socket
 import subprocess
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
-from typing import IO
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import IO, Any
 
 from rich.console import Console
 
@@ -44,25 +47,68 @@ def ui_command(
     if running:
         console.print(page)
         return 0
+    _check_is_free(host, port)
     console.print(f"starting MLflow over {redact(store.uri)}")
     # A file: a server that nobody listens to would wait for room in a pipe, for ever.
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as words:
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as words,
+        _signals_as_ctrl_c(),
+    ):
         server = subprocess.Popen(
             server_command(store.uri, host=host, port=port, allowed_hosts=allowed_hosts),
             stdout=subprocess.DEVNULL,
             stderr=words,
-            env={**server_environment(store.uri), **os.environ},
+            env=server_environment(store.uri),
         )
         try:
             here = "127.0.0.1" if host in EVERY_ADDRESS else host
             _wait_until_healthy(server, words, f"http://{here}:{port}")
             console.print(f"compare {page}")
             console.print("Ctrl-C ends it")
-            return server.wait()
+            if server.wait():
+                raise _ended(words, "ended")
+            return 0
         except KeyboardInterrupt:
             return 0
         finally:
             _end(server)
+
+
+def _check_is_free(host: str, port: int) -> None:
+    """Whoever listens there would be taken for our server, which takes its time to find out."""
+    with suppress(socket.gaierror):  # which MLflow tells, as what else is wrong with a host
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            try:
+                with socket.socket(family, kind, protocol) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as MLflow does
+                    if family == socket.AF_INET6:
+                        probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                    probe.bind(address)
+            except OSError as error:
+                if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                    what = f"{port} of {host} cannot be had: {error.strerror}"
+                    remedy = "choose another with --port"
+                    raise ConfigError.single("port", what, remedy) from None
+
+
+@contextmanager
+def _signals_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM, and the end of the terminal, would end this process and leave the server."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    heard = [number for number in numbers if before[number] != signal.SIG_IGN]  # as under nohup
+    for number in heard:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, before[number])
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
@@ -71,7 +117,7 @@ def _end(server: subprocess.Popen[bytes]) -> None:
     server.terminate()
     try:
         server.wait(END_SECONDS)
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
         kill(*started, server.pid)
         server.wait()
 
@@ -86,18 +132,20 @@ def _page(store: MlflowStore, name: str, base: str) -> str:
 
 def _wait_until_healthy(server: subprocess.Popen[bytes], words: IO[str], base: str) -> None:
     end = time.monotonic() + START_SECONDS
+    own = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # which is none of the way
     while time.monotonic() < end:
         if server.poll() is not None:
-            words.seek(0)
-            last = words.read().strip().splitlines()
-            raise ConfigError.single(
-                "gansweep ui",
-                f"MLflow ended at once: {last[-1] if last else 'no message'}",
-                "is the port taken? choose another with --port",
-            )
+            raise _ended(words, "ended at once", "is the port taken? choose another with --port")
         try:
-            with urllib.request.urlopen(f"{base}/health", timeout=2):
+            with own.open(f"{base}/health", timeout=2):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.3)
     raise ConfigError.single("gansweep ui", f"MLflow did not answer within {START_SECONDS:.0f} s")
+
+
+def _ended(words: IO[str], how: str, remedy: str = "") -> ConfigError:
+    words.seek(0)
+    last = words.read().strip().splitlines()
+    what = f"MLflow {how}: {last[-1] if last else 'no message'}"
+    return ConfigError.single("gansweep ui", what, remedy)

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
+from typing import Any
 
 import pytest
 
 from gansweep.commands import ui
+from gansweep.errors import ConfigError
 from gansweep.processes import below
 from gansweep.tracking.mlflow import MlflowStore
 
@@ -18,7 +24,10 @@ class Health(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
-http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Health).handle_request()
+server = http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Health)
+for _ in range(int(sys.argv[2])):
+    server.handle_request()
+sys.exit(sys.argv[3] or 0)
 """
 
 DEAF = """
@@ -30,7 +39,15 @@ subprocess.run([sys.executable, "-c", "import time; time.sleep(60)"])
 
 def stand_in(uri: str, *, port: int, **options: object) -> list[str]:
     """The command of a server that answers once."""
-    return [sys.executable, "-c", SERVER, str(port)]
+    return [sys.executable, "-c", SERVER, str(port), "1", ""]
+
+
+def stand_in_that_stays(uri: str, *, port: int, **options: object) -> list[str]:
+    return [sys.executable, "-c", SERVER, str(port), "1000", ""]
+
+
+def stand_in_that_breaks(uri: str, *, port: int, **options: object) -> list[str]:
+    return [sys.executable, "-c", SERVER, str(port), "1", "the database has gone"]
 
 
 def test_a_server_may_say_a_lot(
@@ -40,6 +57,54 @@ def test_a_server_may_say_a_lot(
     monkeypatch.setattr(ui, "START_SECONDS", 20.0)
     assert ui.ui_command(None, uri=store.uri, host="127.0.0.1", port=_free_port()) == 0
     assert "compare http://127.0.0.1:" in capsys.readouterr().out
+
+
+def test_whoever_has_the_port_is_not_taken_for_the_server(
+    store: MlflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ui, "server_command", stand_in)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        for host in ("127.0.0.1", "0.0.0.0", "localhost"):
+            with pytest.raises(ConfigError, match=rf"port: {port} of {host} .*in use.*--port"):
+                ui.ui_command(None, uri=store.uri, host=host, port=port)
+
+
+def test_a_server_that_breaks_is_told(store: MlflowStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ui, "server_command", stand_in_that_breaks)
+    with pytest.raises(ConfigError, match="MLflow ended: the database has gone"):
+        ui.ui_command(None, uri=store.uri, host="127.0.0.1", port=_free_port())
+
+
+def test_no_proxy_is_asked_for_this_machine(
+    store: MlflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ui, "server_command", stand_in)
+    monkeypatch.setattr(ui, "START_SECONDS", 5.0)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it looked at the environment once
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{_free_port()}")
+    assert ui.ui_command(None, uri=store.uri, host="127.0.0.1", port=_free_port()) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_server_too(
+    store: MlflowStore, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def unheard(number: int, frame: Any) -> None:
+        raise RuntimeError("the signal ended the command alone")
+
+    def healthy(*words: object) -> None:
+        threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
+
+    monkeypatch.setattr(ui, "server_command", stand_in_that_stays)
+    monkeypatch.setattr(ui, "_wait_until_healthy", healthy)
+    before = signal.signal(number, unheard)
+    try:
+        assert ui.ui_command(None, uri=store.uri, host="127.0.0.1", port=_free_port()) == 0
+        assert signal.getsignal(number) is unheard
+    finally:
+        signal.signal(number, before)
+    assert below(os.getpid()) == []
 
 
 def test_the_address_for_others_is_this_machines_name(
@@ -76,8 +141,6 @@ def _runs(process: int) -> bool:
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 import sys
 
@@ -75,6 +76,21 @@ def test_a_password_is_in_the_environment_alone() -> None:
     uri = "postgresql://me:hunter2@db/mlflow"
     assert not any("hunter2" in word for word in server_command(uri))
     assert server_environment(uri)["MLFLOW_BACKEND_STORE_URI"] == uri
+
+
+@pytest.mark.parametrize("uri", ["postgresql://me:hunter2@db/mlflow", "sqlite:////data/mlflow.db"])
+def test_no_variable_makes_another_server_of_it(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "postgresql://other/mlflow")
+    monkeypatch.setenv("MLFLOW_STATIC_PREFIX", "/mlflow")
+    monkeypatch.setenv("MLFLOW_ARTIFACTS_ONLY", "true")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "false")
+    monkeypatch.setenv("MLFLOW_SERVE_ARTIFACTS", "false")
+    found = server_environment(uri)
+    assert found["MLFLOW_BACKEND_STORE_URI"] == uri
+    assert not {"MLFLOW_STATIC_PREFIX", "MLFLOW_ARTIFACTS_ONLY"} & set(found)
+    assert found["MLFLOW_DISABLE_TELEMETRY"] == found["MLFLOW_SERVE_ARTIFACTS"] == "false"
+    assert found["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert found["PATH"] == os.environ["PATH"]
 
 
 def test_a_server_needs_none() -> None:

@@ -22,6 +22,12 @@ SERVER_ENVIRONMENT: Final = MappingProxyType(
 )
 """Variables to add to the environment of any MLflow server, unless the user has set them."""
 
+ANOTHER_SERVERS: Final = (
+    "MLFLOW_READ_REPLICA_BACKEND_STORE_URI", "MLFLOW_REGISTRY_STORE_URI", "MLFLOW_ARTIFACTS_ONLY",
+    "MLFLOW_STATIC_PREFIX", "MLFLOW_GUNICORN_OPTS", "MLFLOW_UVICORN_OPTS",
+)  # fmt: skip
+"""Variables with which MLflow would show something else, or elsewhere, than its command says."""
+
 LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
 """Names of this machine to itself."""
 
@@ -41,9 +47,11 @@ def own_name(host: str) -> str:
 
 
 def server_environment(uri: str) -> dict[str, str]:
-    """Variables for `server_command` over `uri`: what everybody may read is not the place of a
-    database's password."""
-    return {**SERVER_ENVIRONMENT, "MLFLOW_BACKEND_STORE_URI": uri}
+    """The environment of `server_command` over `uri`: what everybody may read is not the place of
+    a database's password."""
+    others = [*ANOTHER_SERVERS, *(["MLFLOW_DEFAULT_ARTIFACT_ROOT"] if sqlite_file(uri) else [])]
+    own = {name: value for name, value in os.environ.items() if name not in others}
+    return {**SERVER_ENVIRONMENT, **own, "MLFLOW_BACKEND_STORE_URI": uri}
 
 
 def server_command(
