@@ -2,7 +2,8 @@
 
 The folder holds numbered owner files; the highest number owns it. Who finds that owner dead makes
 the next number, which one of several can do. On the owner's own host its process tells whether it
-lives; from elsewhere, whether its beat goes on. No clock of another machine is asked.
+lives; from elsewhere, or where another user's processes are hidden, whether its beat goes on. No
+clock of another machine is asked, and who looks counts no time in which it could not look.
 
 Nobody is kept from writing by force: an owner that was silent for too long learns at its next beat
 that it is one no more, and what it wrote until then is there.
@@ -231,17 +232,21 @@ class _Owner:
     def _await_the_end_of(self, number: int) -> None:
         """Return when the owner `number` is known to be gone; _NotOursError where it lives."""
         first = self._read(number)
-        end = time.monotonic() + SILENT_SECONDS
+        silent_s, looked = 0.0, time.monotonic()
         while number in self._numbers():
             found = self._read(number)
-            if found.get("released") or (found.get("host") == self._own["host"] and _dead(found)):
+            dead = _dead(found) if found.get("host") == self._own["host"] else None
+            if found.get("released") or dead:
                 return
-            if found.get("host") == self._own["host"] and "pid" in found:
+            if dead is False:
                 raise _NotOursError(f"process {found['pid']} on this machine")
             if found and first and found != first:
                 raise _NotOursError(f"process {found.get('pid')} on {found.get('host')}")
             first = found or first
-            if time.monotonic() > end:
+            now = time.monotonic()
+            silent_s += min(now - looked, BEAT_SECONDS)  # what we ourselves stood still is no sign
+            looked = now
+            if silent_s > SILENT_SECONDS:
                 log.warning(
                     "the owner of %s, process %s on %s, has been silent for %g s: taken over",
                     self._folder, first.get("pid"), first.get("host"), SILENT_SECONDS,
@@ -312,12 +317,13 @@ def _started(process: int) -> str:
     return ""
 
 
-def _dead(owner: dict[str, Any]) -> bool:
-    """Whether the process of an owner on this host has ended."""
+def _dead(owner: dict[str, Any]) -> bool | None:
+    """Whether the process of an owner on this host has ended; None where it cannot be told."""
     try:
         os.kill(owner["pid"], 0)
     except (ProcessLookupError, KeyError, TypeError):
         return True
-    except PermissionError:
-        pass
+    except PermissionError:  # another user's, whom /proc may not show (hidepid)
+        if owner.get("started") and not os.access(f"/proc/{owner['pid']}/stat", os.R_OK):
+            return None
     return _started(owner["pid"]) != owner.get("started")

@@ -10,7 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +80,27 @@ def claim(folder: Path, number: int, **words: object) -> None:
     (folder / FOLDER / f"{number}.json").write_text(json.dumps(words))
 
 
+@contextmanager
+def beating(folder: Path, **words: object) -> Iterator[None]:
+    """As another machine does while it lives."""
+    over = threading.Event()
+
+    def beat() -> None:
+        for count in range(10**6):
+            claim(folder, 1, **words, beat=count)
+            if over.wait(0.05):
+                return
+
+    claim(folder, 1, **words, beat=0)
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def test_one_after_the_other(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         with sole_use(tmp_path):
@@ -121,24 +144,55 @@ def test_its_process_id_may_be_another_ones_by_now(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_on_another_machine_the_beat_tells(tmp_path: Path) -> None:
-    claim(tmp_path, 1, host="elsewhere", pid=1, beat=0)
-    alive = threading.Event()
+def test_of_a_process_that_another_user_hides_the_beat_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/proc mounted with hidepid shows none of another user's."""
 
-    def beat() -> None:
-        for count in range(10**6):
-            if alive.wait(0.05):
-                return
-            claim(tmp_path, 1, host="elsewhere", pid=1, beat=count)
+    def kill(process: int, number: int) -> None:
+        raise PermissionError
 
-    thread = threading.Thread(target=beat)
-    thread.start()
-    try:
-        with pytest.raises(ConfigError, match="process 1 on elsewhere"), sole_use(tmp_path):
+    unseen = {**ownership._this_process(), "pid": 2**30, "started": "7"}
+    monkeypatch.setattr(os, "kill", kill)
+    with beating(tmp_path, **unseen):
+        assert ownership.may_be_owned(tmp_path)
+        with pytest.raises(ConfigError, match=f"process {2**30} on "), sole_use(tmp_path):
             pass
-    finally:
-        alive.set()
-        thread.join()
+    began = time.monotonic()
+    with sole_use(tmp_path):
+        assert 0.45 < time.monotonic() - began < 5
+        assert list(owners(tmp_path)) == [2]
+
+
+@pytest.mark.usefixtures("quick")
+def test_while_we_were_stopped_ourselves_nobody_was_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The storage of both was away, say: the owner's next beat is to come."""
+    claim(tmp_path, 1, host="elsewhere", pid=1, beat=0)
+    real, looks = ownership._Owner._read, []
+
+    def read(self: ownership._Owner, number: int) -> dict[str, Any]:
+        looks.append(real(self, number))
+        if len(looks) == 3:
+            time.sleep(2 * ownership.SILENT_SECONDS)
+            claim(tmp_path, 1, host="elsewhere", pid=1, beat=1)
+        return looks[-1]
+
+    monkeypatch.setattr(ownership._Owner, "_read", read)
+    with pytest.raises(ConfigError, match="process 1 on elsewhere"), sole_use(tmp_path):
+        pass
+    assert len(looks) == 4
+
+
+@pytest.mark.usefixtures("quick")
+def test_on_another_machine_the_beat_tells(tmp_path: Path) -> None:
+    with (
+        beating(tmp_path, host="elsewhere", pid=1),
+        pytest.raises(ConfigError, match="process 1 on elsewhere"),
+        sole_use(tmp_path),
+    ):
+        pass
     began = time.monotonic()
     with sole_use(tmp_path):
         assert 0.45 < time.monotonic() - began < 5

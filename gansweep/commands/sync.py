@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -51,7 +52,7 @@ def sync_command(name: str, *, uri: str | None, root: Path | str) -> int:
         raise ConfigError.single(name, f"no such sweep in {root}", nearest(name, names))
     store = MlflowStore(tracking_uri(uri))
     console = Console(soft_wrap=True)
-    with home.sole_use(), home.in_use():
+    with home.sole_use(_end_at_once), home.in_use():
         plan = Whole(home.folder).plan(name)
         if not plan.entries and not spools(trials_folder(home.folder)):
             console.print(f"{name}: everything is in MLflow")
@@ -78,6 +79,11 @@ def sync_command(name: str, *, uri: str | None, root: Path | str) -> int:
     if not synced.records:
         console.print(f"{name}: everything is in MLflow")
     return 0
+
+
+def _end_at_once() -> None:
+    """As where a driver has the sweep: what is to be settled and dropped is its affair."""
+    os._exit(1)
 
 
 def what_is_left(left: Backlog, home: Home, name: str) -> str:

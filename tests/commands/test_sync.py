@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,11 @@ import pytest
 from mlflow.tracking import MlflowClient
 from sweep_files import TEXT, load, text
 
-import gansweep.commands.sync
+import gansweep.commands.sync as gansweep_sync
+from gansweep import ownership
 from gansweep.commands.home import find_home
-from gansweep.commands.sync import deliver_spools
-from gansweep.ownership import sole_use
+from gansweep.commands.sync import Synced, deliver_spools
+from gansweep.ownership import FOLDER, sole_use
 from gansweep.progress import RUN_STATUS, TrialResult
 from gansweep.sweep.plan import Plan
 from gansweep.sweep.trials import planned
@@ -275,6 +278,24 @@ def test_it_keeps_off_a_sweep_that_is_driven(
     assert len(spools(folder / "trials")) == 2
 
 
+def test_who_loses_it_meanwhile_ends_at_once(
+    gansweep: Gansweep, folder: Path, plan: Plan, store: MlflowStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """It would settle runs, and drop records, of trials that another one trains."""
+    ended = threading.Event()
+    monkeypatch.setattr(ownership, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(os, "_exit", lambda code: ended.set())
+
+    def delivered(*args: Any, **rest: Any) -> Synced:
+        (folder / FOLDER / "2.json").write_text("{}")
+        assert ended.wait(5)
+        return Synced(0, 0, Backlog(), 0)
+
+    monkeypatch.setattr(gansweep_sync, "deliver_spools", delivered)
+    assert gansweep("sync", "small", "--tracking-uri", store.uri)[0] == 0
+
+
 @pytest.mark.parametrize("record", ["--record", "--no-record"])
 def test_train_keeps_off_it_too(
     record: str,
@@ -348,7 +369,7 @@ def test_runs_are_not_settled_before_all_is_delivered(
     plan: Plan, folder: Path, store: MlflowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settled: list[Any] = []
-    monkeypatch.setattr(gansweep.commands.sync, "settle_run", lambda *what: settled.append(what))
+    monkeypatch.setattr(gansweep_sync, "settle_run", lambda *what: settled.append(what))
 
     class Away:
         def add(self, run_id: str, folder: Path) -> None:
