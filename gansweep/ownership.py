@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from gansweep.drafts import replacing
-from gansweep.errors import ConfigError
+from gansweep.errors import ConfigError, is_full_disk
 
 if TYPE_CHECKING:
     from gansweep.storage import Bucket
@@ -82,7 +82,8 @@ def sole_use(
     `patience_s`: how long to wait for an owner that lives.
 
     Raises:
-        ConfigError: another process has it, after waiting for a beat where it is of another host.
+        ConfigError: another process has it, after waiting for a beat where it is of another host;
+            or the folder cannot be written.
     """
     end = time.monotonic() + patience_s
     while True:
@@ -93,11 +94,23 @@ def sole_use(
         except _NotOursError as error:
             if time.monotonic() >= end:
                 raise _refusal(folder, error) from None
+        except OSError as error:
+            if isinstance(folder, Path):
+                raise cannot_be_written(folder, error) from None
+            raise
         time.sleep(_LOOK_SECONDS)
     try:
         yield
     finally:
         owner.release()
+
+
+def cannot_be_written(folder: Path, error: OSError) -> ConfigError:
+    """What to say of a sweep's folder; a full disk is raised as it is: the same command goes on."""
+    if is_full_disk(error):
+        raise error
+    what = f"cannot be written: {error.strerror}"
+    return ConfigError.single(str(folder), what, "use another --dir")
 
 
 def check_unowned(folders: Iterable[Path]) -> None:

@@ -368,6 +368,20 @@ def test_a_folder_that_cannot_be_made(refused: Callable[..., list[str]], tmp_pat
     assert refused(TEXT, "--dir", tmp_path / "file") == [
         f"{tmp_path}/file/small: cannot be written: Not a directory (use another --dir)"
     ]
+    (tmp_path / "runs" / "small" / "driver.log").mkdir(parents=True)
+    assert refused(TEXT, "--dir", tmp_path / "runs") == [
+        f"{tmp_path}/runs/small: cannot be written: Is a directory (use another --dir)"
+    ]
+
+
+@pytest.mark.parametrize("command", ["run", "train"])
+def test_a_folder_that_is_a_file(
+    refused: Callable[..., list[str]], tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "small").write_text("no folder")
+    assert refused(TEXT, "--dir", tmp_path, command=command) == [
+        f"{tmp_path}/small: cannot be written: Not a directory (use another --dir)"
+    ]
 
 
 def test_cluster_that_does_not_answer(refused: Callable[..., list[str]], closed_port: int) -> None:

@@ -229,6 +229,21 @@ def test_it_beats(tmp_path: Path) -> None:
     assert len(seen) == 3
 
 
+def test_a_folder_that_cannot_be_owned_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).write_text("no folder")
+    with pytest.raises(ConfigError, match=rf"{tmp_path}: cannot be written: .*use another --dir"):
+        sole_use(tmp_path).__enter__()
+
+
+def test_a_full_disk_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> bool:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ownership.OnDisk, "create", full)
+    with pytest.raises(OSError, match="No space left"):
+        sole_use(tmp_path).__enter__()
+
+
 def test_a_number_has_one_owner(tmp_path: Path) -> None:
     (tmp_path / FOLDER).mkdir()
     one, other = (ownership._Owner(ownership.OnDisk(tmp_path / FOLDER), "", None) for _ in range(2))

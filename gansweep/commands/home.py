@@ -14,7 +14,7 @@ from gansweep.checkpoint import previous
 from gansweep.commands.folders import LOG_FILE, PLAN_FILE, SHEET_FILE, sweep_folder
 from gansweep.commands.scope import Whole, standing
 from gansweep.drafts import replacing
-from gansweep.ownership import sole_use
+from gansweep.ownership import cannot_be_written, sole_use
 from gansweep.replica import BEST, CHECKPOINT
 from gansweep.storage import Bucket, Copy, Mirror, StorageError, is_url, scratch
 from gansweep.sweep.changes import changes_file
@@ -120,7 +120,14 @@ class _Folder(Home):
         self._root = root
 
     def check(self, *, write: bool) -> None:
-        pass
+        if not write:
+            return
+        try:
+            there = (path for path in (self.folder, *self.folder.parents) if path.exists())
+            with tempfile.TemporaryFile(dir=next(there)):
+                pass
+        except OSError as error:
+            raise cannot_be_written(self.folder, error) from None
 
     def as_it_is(self, *names: str) -> AbstractContextManager[Path]:
         return nullcontext(self.folder)

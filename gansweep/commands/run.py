@@ -21,6 +21,7 @@ from gansweep.commands.sync import deliver_spools, what_is_left
 from gansweep.drafts import remove_drafts
 from gansweep.errors import ConfigError, Problem
 from gansweep.imports import importing
+from gansweep.ownership import cannot_be_written
 from gansweep.provenance import environment_text, version_tags
 from gansweep.report.contact_sheet import write_contact_sheet
 from gansweep.report.ranking import PointResult, by_point, rank
@@ -85,9 +86,9 @@ def run_command(
     scope = Shared(home.folder, share) if share else Whole(home.folder)
     try:
         scope.folder.mkdir(parents=True, exist_ok=True)
+        (scope.folder / LOG_FILE).open("ab").close()
     except OSError as error:
-        what = f"cannot be written: {error.strerror}"
-        raise ConfigError.single(str(scope.folder), what, "use another --dir") from None
+        raise cannot_be_written(scope.folder, error) from None
     with scope.sole_use(_end_at_once) if share else home.sole_use(_end_at_once):
         remove_drafts(scope.folder)
         grace = Grace(end_workers=_end_workers, end_all=_end_at_once)

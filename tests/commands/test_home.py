@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from gansweep import storage
 from gansweep.commands.folders import PLAN_FILE
 from gansweep.commands.home import CHANGES_FILE, Home, find_home
+from gansweep.errors import ConfigError
 from gansweep.storage import Bucket, StorageError
 from gansweep.sweep.plan import Entry, Plan, trials_folder
 
@@ -21,6 +23,31 @@ from gansweep.sweep.plan import Entry, Plan, trials_folder
 def home(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setenv("GANSWEEP_SCRATCH", str(tmp_path / "scratch"))
     return find_home(f"{s3}/x", "small")
+
+
+def test_a_folder_that_cannot_be_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = find_home(tmp_path / "runs", "small")
+    home.check(write=True)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "runs").write_text("no folder")
+    refusal = r"runs/small: cannot be written: Not a directory \(use another --dir\)"
+    with pytest.raises(ConfigError, match=refusal):
+        home.check(write=True)
+    (tmp_path / "runs").unlink()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "small").write_text("no folder")
+    with pytest.raises(ConfigError, match=refusal):
+        home.check(write=True)
+    home.check(write=False)
+
+    def forbidden(*args: Any, **rest: Any) -> Any:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", forbidden)
+    with pytest.raises(ConfigError, match=r"small: cannot be written: Read-only file system"):
+        home.check(write=True)
 
 
 @pytest.mark.parametrize("verb", ["names", "fetch"])
