@@ -80,7 +80,7 @@ def logs_command(name: str, *, follow: bool) -> int:
 
 
 def cancel_command(name: str) -> int:
-    """Have a job end; the exit code is 1 where it has not after a while."""
+    """Have a job end; the exit code is 1 where it has not after a while, or was not reached."""
     record = find_job(name)
     console = Console(soft_wrap=True)
     if not (state := _look(record)).is_over:
@@ -92,7 +92,8 @@ def cancel_command(name: str) -> int:
         if state.phase == "forgotten":  # so soon it is by our word
             state = _noted(record, JobState("cancelled"))
     console.print(f"{record.id}: {state}", markup=False)
-    return 0 if state.is_over else 1
+    is_elsewhere = state.phase == "forgotten" and not _launcher(record).place_is_known
+    return 0 if state.is_over and not is_elsewhere else 1
 
 
 @contextmanager
@@ -133,6 +134,7 @@ def _look(record: JobRecord, silent: set[str] | None = None) -> JobState:
 
 def _noted(record: JobRecord, state: JobState) -> JobState:
     """The same, kept in the record; or as it ended, where the cluster knows that no more."""
+    record.refresh()
     if state.phase in ("unknown", "forgotten") and record.state.is_over:
         return record.state
     if state.phase == "forgotten":

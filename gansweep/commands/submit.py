@@ -80,6 +80,8 @@ def submit_command(
     if dry_run:
         print(launcher.render(job), end="")
         return 0
+    launcher = launcher.spelt_out()
+    settings = launcher.profile
     submitted = launcher.submit(job)
     console = Console(soft_wrap=True)
     record = JobRecord(

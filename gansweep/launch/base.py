@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, final
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, final
 from urllib.parse import urlsplit
 
 from gansweep.errors import AwayError, ConfigError, Problem
@@ -159,6 +159,15 @@ class Launcher(ABC):
 
     def __init__(self, settings: Profile) -> None:
         self.profile = settings
+
+    @property
+    def place_is_known(self) -> bool:
+        """Whether it asks the cluster that a job was sent to, whatever is set up here meanwhile."""
+        return True
+
+    def spelt_out(self) -> Self:
+        """The same, with what says here and now where its jobs go among its settings."""
+        return self
 
     @abstractmethod
     def problems(self, job: Job) -> list[Problem]:

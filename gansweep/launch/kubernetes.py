@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
@@ -163,6 +163,23 @@ class Kubernetes(Launcher):
 
     profile: Settings
 
+    @property
+    def place_is_known(self) -> bool:
+        return self.profile.context is not None
+
+    def spelt_out(self) -> Kubernetes:
+        """With the context and the namespace that kubectl would take now; in a pod it has none."""
+        _need_kubectl()
+        try:
+            said = json.loads(self._kubectl("config", "view", "--minify", "-o", "json"))
+            context, (listed, *_) = said["current-context"], said["contexts"]
+            namespace = self.profile.namespace or listed["context"].get("namespace", "default")
+        except AwayError:
+            raise
+        except (ConfigError, ValueError, LookupError):  # what is wrong, the first command says
+            return self
+        return Kubernetes(replace(self.profile, context=context, namespace=namespace))
+
     def problems(self, job: Job) -> list[Problem]:
         return [
             *self._settings_problems(job),
@@ -279,7 +296,7 @@ class Kubernetes(Launcher):
         except ConfigError as error:
             what = error.problems[0].what
             if "NotFound" in what and "rayjobs" in what:
-                return JobState("forgotten", "it is not in the cluster that kubectl speaks to")
+                return JobState("forgotten", f"it is not in {self._place()}")
             raise
         status = found.get("status", {})
         word = status.get("jobDeploymentStatus", "")
@@ -478,6 +495,12 @@ class Kubernetes(Launcher):
             keys = (*MLFLOW_CREDENTIALS, *(CREDENTIALS if is_url(job.root) else ()))
             variables += [_from_secret(name, secret, optional=True) for name in keys]
         return variables
+
+    def _place(self) -> str:
+        own = self.profile
+        if own.context is None:
+            return "the cluster that kubectl speaks to"
+        return f"the namespace {own.namespace} of kubectl's context {own.context}"
 
     def _options(self) -> list[str]:
         """Of kubectl, whatever it is asked."""

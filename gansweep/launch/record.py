@@ -43,6 +43,11 @@ class JobRecord:
     def state(self) -> JobState:
         return JobState(self.phase, self.reason, self.code)
 
+    @property
+    def _path(self) -> Path:
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{self.target}-{self.id}")
+        return jobs_folder() / f"{name}.json"
+
     def note(self, state: JobState) -> None:
         """Keep how it stands now; on a disk that takes nothing, in memory: the cluster knows it."""
         if state != self.state:
@@ -50,12 +55,16 @@ class JobRecord:
             with suppress(OSError):
                 self.save()
 
+    def refresh(self) -> None:
+        """How it stood when another command looked at it, perhaps after this one had read it."""
+        with suppress(OSError, ValueError, TypeError):
+            kept = _read(self._path)
+            self.phase, self.reason, self.code = kept.phase, kept.reason, kept.code
+
     def save(self) -> None:
         """Write the file in one step; only its user may read it."""
-        folder = jobs_folder()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = folder / (re.sub(r"[^A-Za-z0-9_.-]", "_", f"{self.target}-{self.id}") + ".json")
-        with replacing(path) as draft:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with replacing(self._path) as draft:
             descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600)
             with open(descriptor, "w", encoding="utf-8") as file:
                 json.dump(asdict(self), file, indent=1)
@@ -72,12 +81,16 @@ def jobs_folder() -> Path:
     return user_state_path("gansweep") / "jobs"
 
 
+def _read(path: Path) -> JobRecord:
+    return JobRecord(**json.loads(path.read_text(encoding="utf-8")))
+
+
 def all_jobs() -> list[JobRecord]:
     """The oldest first. A file that is no record is left out."""
     found = []
     for path in jobs_folder().glob("*.json"):
         try:
-            found.append(JobRecord(**json.loads(path.read_text(encoding="utf-8"))))
+            found.append(_read(path))
         except (OSError, ValueError, TypeError):
             continue
     return sorted(found, key=lambda record: (record.submitted, record.id))

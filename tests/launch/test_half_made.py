@@ -27,6 +27,8 @@ import json, os, pathlib, sys, time
 import yaml
 stage = pathlib.Path({stage!r})
 words = [word for word in sys.argv[1:] if not word.startswith("-")]
+if words[0] == "config":
+    sys.exit("error: current-context must exist in order to minify")
 call = f"{{words[0]}} {{len(list(stage.glob('call-*'))) + 1}}"
 (stage / f"call-{{call}}").touch()
 fault = json.loads((stage / "faults").read_text()).get(call, "")

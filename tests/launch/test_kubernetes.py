@@ -391,11 +391,11 @@ import json, pathlib, sys
 stage = pathlib.Path(__file__).parent
 words = sys.argv[1:]
 verb = next(word for word in words if not word.startswith("-"))
-with open(stage / "calls", "a") as file:
+with open(stage / ("asked" if verb == "config" else "calls"), "a") as file:
     file.write(json.dumps([words, sys.stdin.read() if "-f" in words else ""]) + "\\n")
 what = words[words.index(verb) + 1] if verb == "get" else verb
 answers = json.loads((stage / "answers").read_text())
-turn = sum(1 for line in open(stage / "calls"))
+turn = sum(1 for line in open(stage / "calls")) if verb != "config" else 0
 out, err, code = answers.get(f"{what} {turn}", answers.get(what, ["", "", 0]))
 sys.stdout.write(out)
 sys.stderr.write(err)
@@ -743,6 +743,71 @@ def test_a_job_is_cancelled_by_its_end(stage: Stage) -> None:
         "--wait=false",
         "--ignore-not-found",
     ]
+
+
+# --- in which cluster
+
+
+def kubeconfig(context: str, **of: str) -> dict[str, Any]:
+    """As kubectl shows it under --minify."""
+    contexts = [{"name": context, "context": {"cluster": "c", "user": "me", **of}}]
+    return {"kind": "Config", "contexts": contexts, "current-context": context}
+
+
+def test_where_a_job_goes_is_spelt_out(stage: Stage) -> None:
+    stage.says("config", kubeconfig("big", namespace="lab"))
+    found = launcher().spelt_out().profile
+    assert (found.context, found.namespace, found.image) == ("big", "lab", PLAIN["image"])
+    stage.says("config", kubeconfig("small"))
+    found = launcher(context="small").spelt_out().profile
+    assert (found.context, found.namespace) == ("small", "default")
+    found = launcher(namespace="mine").spelt_out().profile
+    assert (found.context, found.namespace) == ("small", "mine")
+    asked = [json.loads(line)[0] for line in (stage.folder / "asked").read_text().splitlines()]
+    words = ["config", "view", "--minify", "-o", "json"]
+    assert asked == [words, ["--context=small", *words], ["--namespace=mine", *words]]
+
+
+@pytest.mark.parametrize("said", ["", "error: current-context must exist in order to minify"])
+def test_a_pod_that_submits_has_no_context(stage: Stage, said: str) -> None:
+    stage.says("config", "", said, 1 if said else 0)
+    found = launcher().spelt_out().profile
+    assert (found.context, found.namespace) == (None, None)
+
+
+Gansweep = Callable[..., tuple[int, str, str]]
+GONE = 'Error from server (NotFound): rayjobs.ray.io "x" not found'
+
+
+@pytest.fixture
+def kube(profile: Callable[..., str], stage: Stage, work: Path) -> Stage:
+    """A project with a profile of that name, that says nothing of a context."""
+    (work / "file.yaml").write_text(TEXT)
+    profile("kube", "to: kubernetes\nimage: i\nclaim: c\nsecret: s")
+    stage.says("create", {"metadata": {"uid": "u-1"}})
+    return stage
+
+
+def test_a_job_is_asked_for_where_it_was_sent(gansweep: Gansweep, kube: Stage) -> None:
+    kube.says("config", kubeconfig("big", namespace="lab"))
+    assert gansweep("submit", "file.yaml", "--profile", "kube")[0] == 0
+    kube.says("config", kubeconfig("small"))  # what kubectl speaks to now
+    kube.says("rayjob", status("Running"))
+    gansweep("jobs")
+    gansweep("logs", "small")
+    kube.says("rayjob", "", GONE, 1)
+    code, out, _ = gansweep("cancel", "small")
+    assert (code, "forgotten" in out) == (0, True)  # there is nothing to end
+    assert len(kube.calls) == 6
+    for words, _ in kube.calls:
+        assert words[:2] == ["--context=big", "--namespace=lab"]
+
+
+def test_a_job_that_may_be_elsewhere_is_not_cancelled(gansweep: Gansweep, kube: Stage) -> None:
+    assert gansweep("submit", "file.yaml", "--profile", "kube")[0] == 0
+    kube.says("rayjob", "", GONE, 1)
+    code, out, _ = gansweep("cancel", "small")
+    assert (code, "it is not in the cluster that kubectl speaks to" in out) == (1, True)
 
 
 # --- by the command line

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gansweep.commands.jobs import _noted
 from gansweep.errors import ConfigError
 from gansweep.launch.base import JobState
 from gansweep.launch.record import JobRecord, all_jobs, find_job, jobs_folder
@@ -56,3 +57,14 @@ def test_unknown_jobs() -> None:
 def test_an_id_names_a_file_in_the_folder_alone() -> None:
     record("../../x").save()
     assert [path.parent for path in Path(jobs_folder()).rglob("*.json")] == [jobs_folder()]
+
+
+def test_how_a_job_ended_is_not_overwritten_by_who_looked_before() -> None:
+    """Two commands at a time: one cancels it, the other has read its record already."""
+    record("7").save()
+    (mine,), (anothers,) = all_jobs(), all_jobs()
+    mine.note(JobState("cancelled"))
+    assert _noted(anothers, JobState("forgotten", "Slurm knows it no more")).phase == "cancelled"
+    assert find_job("7").phase == "cancelled"
+    assert _noted(anothers, JobState("done", "", 0)).phase == "done"  # accounts may come late
+    assert find_job("7").phase == "done"
