@@ -18,7 +18,7 @@ from gansweep.launch.profile import make_launcher
 from gansweep.launch.record import JobRecord, all_jobs, find_job
 
 CANCEL_SECONDS = 90.0
-"""How long `gansweep cancel` looks whether the job has ended."""
+"""How long `gansweep cancel` looks whether the job has ended, before it insists and after it."""
 
 
 PATIENCE_SECONDS = 5.0
@@ -84,11 +84,15 @@ def cancel_command(name: str) -> int:
     record = find_job(name)
     console = Console(soft_wrap=True)
     if not (state := _look(record)).is_over:
-        with _left_as_it_is():
-            _launcher(record).cancel(record.job)
-        end = time.monotonic() + CANCEL_SECONDS
-        while not (state := _look(record)).is_over and time.monotonic() < end:
-            time.sleep(0.5)
+        launcher = _launcher(record)
+        for ask in (launcher.stop, launcher.cancel):
+            with _left_as_it_is():
+                ask(record.job)
+            end = time.monotonic() + CANCEL_SECONDS
+            while not (state := _look(record)).is_over and time.monotonic() < end:
+                time.sleep(0.5)
+            if state.is_over:
+                break
         if state.phase == "forgotten":  # so soon it is by our word
             state = _noted(record, JobState("cancelled"))
     console.print(f"{record.id}: {state}", markup=False)

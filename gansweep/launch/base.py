@@ -197,6 +197,10 @@ class Launcher(ABC):
     def cancel(self, job: Submitted) -> None:
         """Have it end; its trials write checkpoints where the cluster leaves them the time."""
 
+    def stop(self, job: Submitted) -> None:
+        """The same, where there is a way to leave them the time; `cancel` ends what stays."""
+        self.cancel(job)
+
     def by_hand(self, job: Submitted) -> str:
         """The cluster's own command that ends the job, for a person."""
         return "the cluster's own command"

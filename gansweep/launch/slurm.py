@@ -376,6 +376,12 @@ class Slurm(Launcher):
             raise ConfigError.single(job.log, f"cannot be read: {error.strerror}") from None
         return content.decode("utf-8", errors="replace"), after + len(content)
 
+    def stop(self, job: Submitted) -> None:
+        """Slurm's own word would reach Ray on every node before the trials have checkpoints."""
+        _need("scancel")
+        _asked(job, "scancel", "--state=RUNNING", "--batch", "--signal=USR2", number_of(job))
+        _asked(job, "scancel", "--state=PENDING", number_of(job))
+
     def cancel(self, job: Submitted) -> None:
         _need("scancel")
         _asked(job, "scancel", number_of(job))

@@ -14,6 +14,14 @@ terminate() {
 }
 trap terminate TERM
 
+# USR2, sent by `gansweep cancel`: the trials write their checkpoints while Ray is there, then the job is cancelled.
+TO_CANCEL=
+give_up() {
+    CANCELLED=1 TO_CANCEL=1
+    stop
+}
+trap give_up USR2
+
 alive() { kill -0 "$1" 2>/dev/null; }
 
 # Returns when one of these processes has ended.
@@ -45,6 +53,7 @@ JOB=$SLURM_JOB_ID
 
 # Ends the job. Where it was cut off, it is run again by Slurm, and goes on from the checkpoints.
 end() { # WHY, or ""
+    [ -z "$TO_CANCEL" ] || [ "$CODE" -le 2 ] || scancel "$JOB"
     [ -z "$CANCELLED" ] || exit "$CODE"
     if [ -n "$STOPPED" ] && [ "$CODE" -gt 2 ]; then
         set -- "its time is up"

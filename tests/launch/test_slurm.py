@@ -483,7 +483,9 @@ else:
     signal.signal(signal.SIGTERM, stopped)
     note("run " + words.partition("--tracking-uri")[2])
     act = os.environ.get("ACT", "")
-    if act in ("wait", "deaf"):
+    if act == "done":
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    if act in ("wait", "deaf", "done"):
         if act == "deaf":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with open(folder + "/draft", "w") as file:
@@ -511,6 +513,7 @@ class Stage:
         self.folder = folder
         driver = executable(folder / "driver", DRIVER)
         executable(folder / "bin" / "scontrol", SCONTROL)
+        executable(folder / "bin" / "scancel", '#!/bin/sh\necho "cancel $@" >>"$STAGE/notes"\n')
         executable(folder / "bin" / "srun", SRUN)
         executable(folder / "bin" / "sleep", "#!/bin/sh\nexec /bin/sleep 0.1")
         (Path(one.root) / "small").mkdir(parents=True, exist_ok=True)
@@ -634,6 +637,30 @@ def test_a_cancelled_job_does_not_come_back(work: Path, tmp_path: Path) -> None:
     assert code != 0
     assert "queue" not in said
     assert not any(note.startswith("requeue") for note in stage.notes)
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_usr2_puts_the_trials_aside_and_cancels_the_job(
+    work: Path, tmp_path: Path, nodes: int
+) -> None:
+    """`gansweep cancel` sends it; Slurm's TERM would end Ray before there are checkpoints."""
+    stage = Stage(tmp_path / "stage", job(work), nodes=nodes)
+    running = stage.start(ACT="wait")
+    stage.wait_for("begun")
+    os.kill(running.pid, 12)
+    code, said = ended(running)
+    assert code == 130
+    assert stage.notes[-2:] == ["stopped", f"cancel {os.getpid() % 1000}"]
+    assert "queue" not in said
+
+
+def test_a_job_that_has_ended_by_itself_is_not_cancelled(work: Path, tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "stage", job(work), nodes=1)
+    running = stage.start(ACT="done")
+    stage.wait_for("begun")
+    os.kill(running.pid, 12)
+    assert ended(running)[0] == 0
+    assert stage.notes == ["run  http://127.0.0.1:5000"]
 
 
 @pytest.mark.parametrize(("seconds", "comes_back"), [(120, False), (1, True)])

@@ -178,6 +178,24 @@ def test_one_node_time_is_up_and_cancel(site: Site, place: Place, mlflow_server:
     assert state(site, number)["JobState"] == "CANCELLED"
 
 
+def test_cancel_puts_the_trials_of_all_nodes_aside(
+    site: Site, place: Place, mlflow_server: str
+) -> None:
+    name = "aside"
+    number = submit(place, name, nodes=2, g_steps=500_000)
+    folder = place.folder / "shared" / name
+
+    def each_has_one() -> bool:
+        return len(list(folder.glob("trials/*/checkpoint.pt"))) == 2
+
+    wait_for(each_has_one, seconds=180, what="a checkpoint of two trials")
+    place.run("cancel", number)
+    assert state(site, number)["JobState"] == "CANCELLED"
+    told = words(place, name, number)
+    states = [trial["state"] for trial in json.loads((folder / "plan.json").read_text())["trials"]]
+    assert sorted(states) == ["interrupted", "interrupted", "waiting", "waiting"], told
+
+
 def tasks(site: Site, number: str) -> dict[str, dict[str, str]]:
     """What Slurm says of an array's tasks, by their numbers; of those that wait, together."""
     found = {}

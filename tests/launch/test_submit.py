@@ -156,6 +156,23 @@ def test_cancel(gansweep: Gansweep, site: Path) -> None:
     assert gansweep("cancel", "42") == (0, "42: cancelled\n", "")  # it has ended
 
 
+def test_a_job_that_does_not_end_by_itself_is_ended(
+    gansweep: Gansweep, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First its trials may write checkpoints, which those who wait for a node have none of."""
+    monkeypatch.setattr(jobs, "CANCEL_SECONDS", 0.1)
+    gansweep("submit", "file.yaml", "--to", "slurm")
+    (site / "state").write_text("RUNNING")
+    ends = f'[ "$*" != 42 ] || echo CANCELLED >{site}/state'
+    executable(site / "scancel", f"#!/bin/sh\necho $@ >>{site}/words\n{ends}")
+    assert gansweep("cancel", "42") == (0, "42: cancelled\n", "")
+    assert (site / "words").read_text().splitlines() == [
+        "--state=RUNNING --batch --signal=USR2 42",
+        "--state=PENDING 42",
+        "42",
+    ]
+
+
 def test_cancel_of_what_slurm_forgets_at_once(gansweep: Gansweep, site: Path) -> None:
     gansweep("submit", "file.yaml", "--to", "slurm")
     executable(site / "scancel", f"#!/bin/sh\ncp {site}/forgetful {site}/scontrol")
