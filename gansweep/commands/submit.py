@@ -81,27 +81,44 @@ def submit_command(
         print(launcher.render(job), end="")
         return 0
     launcher = launcher.spelt_out()
-    settings = launcher.profile
-    submitted = launcher.submit(job)
-    console = Console(soft_wrap=True)
-    record = JobRecord(
-        id=submitted.id,
-        target=name,
-        sweep=sweep.name,
-        file=str(path.resolve()),
-        submitted=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        log=submitted.log,
-        settings={k: v for k, v in dataclasses.asdict(settings).items() if k not in FORGOTTEN},
-    )
-    try:
-        record.save()
-    except OSError as error:
-        unrecorded = Problem(
-            str(jobs_folder()),
-            f"cannot be written: {error.strerror}",
-            "GANSWEEP_STATE=FOLDER names another folder for the records of jobs",
+    records: list[JobRecord] = []
+
+    def keep(submitted: Submitted) -> None:
+        record = JobRecord(
+            id=submitted.id,
+            target=name,
+            sweep=sweep.name,
+            file=str(path.resolve()),
+            submitted=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            log=submitted.log,
+            settings={
+                key: value
+                for key, value in dataclasses.asdict(launcher.profile).items()
+                if key not in FORGOTTEN
+            },
         )
-        raise _taken_back(launcher, submitted, unrecorded) from None
+        try:
+            record.save()
+        except OSError as error:
+            raise ConfigError.single(
+                str(jobs_folder()),
+                f"cannot be written: {error.strerror}",
+                "GANSWEEP_STATE=FOLDER names another folder for the records of jobs",
+            ) from None
+        records.append(record)
+
+    try:
+        submitted = launcher.submit(job, on_id=keep)  # who is killed here leaves the record
+    except ConfigError:
+        for record in records:
+            record.remove()
+        raise
+    if not records:
+        try:
+            keep(submitted)
+        except ConfigError as error:
+            raise _taken_back(launcher, submitted, error.problems[0]) from None
+    console = Console(soft_wrap=True)
     of_trials = {line for lines in advice.values() for line in lines}
     for line in [*launcher.notes(job), *sorted(of_trials)]:
         console.print(f"[yellow]note[/]: {escape(line)}")

@@ -182,8 +182,13 @@ class Launcher(ABC):
         """The batch job, or the request, as text for a person; nothing is written."""
 
     @abstractmethod
-    def submit(self, job: Job) -> Submitted:
-        """Hand the job to the cluster."""
+    def submit(
+        self, job: Job, *, on_id: Callable[[Submitted], None] = lambda job: None
+    ) -> Submitted:
+        """Hand the job to the cluster.
+
+        on_id hears the job's id before the cluster does, where it is ours to choose.
+        """
 
     @abstractmethod
     def state(self, job: Submitted) -> JobState:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -247,7 +247,9 @@ class Kubernetes(Launcher):
         name = _name(job, hashlib.sha256(content).hexdigest()[:8])
         return _yaml(*self._manifests(job, name))
 
-    def submit(self, job: Job) -> Submitted:
+    def submit(
+        self, job: Job, *, on_id: Callable[[Submitted], None] = lambda job: None
+    ) -> Submitted:
         _need_kubectl()
         with tempfile.TemporaryDirectory(prefix="gansweep-") as folder:
             bundle = _bundle(job)
@@ -256,6 +258,7 @@ class Kubernetes(Launcher):
         name = _name(job, uuid.uuid4().hex[:8])
         files, rayjob = self._manifests(job, name)
         made: dict[str, Any] | None = None
+        on_id(Submitted(name))
         try:
             made = json.loads(self._kubectl("create", "-f", "-", "-o", "json", input=_yaml(files)))
             # Of what it owns Kubernetes keeps nothing once the files are gone, whenever it came.

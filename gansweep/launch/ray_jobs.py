@@ -7,7 +7,7 @@ import re
 import shlex
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,13 +85,16 @@ class RayJobs(Launcher):
         text: str = yaml.safe_dump(tree, sort_keys=False, width=10**6)
         return text
 
-    def submit(self, job: Job) -> Submitted:
+    def submit(
+        self, job: Job, *, on_id: Callable[[Submitted], None] = lambda job: None
+    ) -> Submitted:
         bundle = self._bundle(job)
         name = f"gansweep-{job.sweep.name}-{uuid.uuid4().hex[:8]}"
         with tempfile.TemporaryDirectory(prefix="gansweep-") as folder:
             bundle.write(Path(folder))
             bundle.check(Path(folder), job.sweep.overrides)
             request = self._request(job, bundle, name=name, folder=folder)
+            on_id(Submitted(name))
             self._send(name, request)
         return Submitted(name)
 

@@ -61,6 +61,11 @@ class JobRecord:
             kept = _read(self._path)
             self.phase, self.reason, self.code = kept.phase, kept.reason, kept.code
 
+    def remove(self) -> None:
+        """Of a job that there is none of."""
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
     def save(self) -> None:
         """Write the file in one step; only its user may read it."""
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -216,7 +216,9 @@ class Slurm(Launcher):
         bundle = sweep_bundle(job.sweep)
         return self._script(job, self._snapshot(job, bundle) / bundle.sweep)
 
-    def submit(self, job: Job) -> Submitted:
+    def submit(
+        self, job: Job, *, on_id: Callable[[Submitted], None] = lambda job: None
+    ) -> Submitted:
         _need("sbatch")
         bundle = sweep_bundle(job.sweep)
         snapshot = self._snapshot(job, bundle)

@@ -47,7 +47,9 @@ class Scripted(Launcher):
     def render(self, job: Job) -> str:
         return ""
 
-    def submit(self, job: Job) -> Submitted:
+    def submit(
+        self, job: Job, *, on_id: Callable[[Submitted], None] = lambda job: None
+    ) -> Submitted:
         return ONE
 
     def cancel(self, job: Submitted) -> None:

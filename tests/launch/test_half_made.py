@@ -153,12 +153,13 @@ def test_cancel_leaves_nothing(gansweep: Gansweep, cluster: Path, tmp_path: Path
 # --- a job without a record
 
 
-def test_a_job_that_cannot_be_recorded_is_taken_back(
+def full(self: JobRecord) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_job_that_cannot_be_recorded_is_not_sent(
     gansweep: Gansweep, cluster: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: JobRecord) -> None:
-        raise OSError(28, "No space left on device")
-
     monkeypatch.setattr(record.JobRecord, "save", full)
     code, out, err = gansweep("submit", "file.yaml", "--profile", "kube")
     assert (code, out) == (2, "")
@@ -166,12 +167,67 @@ def test_a_job_that_cannot_be_recorded_is_taken_back(
     assert f"{record.jobs_folder()}: cannot be written: No space left on device" in err
     assert "GANSWEEP_STATE" in err
     assert left(cluster) == set()
-    faults(cluster, delete_6="before")
-    code, _, err = gansweep("submit", "file.yaml", "--profile", "kube")
-    name = json.loads((cluster / "configmap.json").read_text())["metadata"]["name"]
+    assert list(cluster.glob("call-*")) == []
+
+
+def test_a_job_whose_number_is_the_clusters_is_taken_back(
+    gansweep: Gansweep, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executable(tmp_path / "bin" / "sbatch", "#!/bin/sh\necho 42")
+    executable(tmp_path / "bin" / "scancel", f"#!/bin/sh\necho $@ >>{tmp_path}/cancelled")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setattr(record.JobRecord, "save", full)
+    (work / "file.yaml").write_text(TEXT)
+    code, out, err = gansweep("submit", "file.yaml", "--to", "slurm")
+    assert (code, out) == (2, "")
+    assert "nothing was started:" in err
+    assert f"{record.jobs_folder()}: cannot be written: No space left on device" in err
+    assert (tmp_path / "cancelled").read_text() == "42\n"
+    executable(tmp_path / "bin" / "scancel", "#!/bin/sh\necho 'Access denied' >&2; exit 1")
+    code, _, err = gansweep("submit", "file.yaml", "--to", "slurm")
+    assert code == 2
     assert "the job is in the cluster, and in no record:" in err
-    remedy = f"`kubectl --namespace=lab delete configmap {name}` ends it"
-    assert f"{name}: could not be taken back ({remedy})" in err
+    assert "42: could not be taken back (`scancel 42` ends it)" in err
+
+
+def test_a_job_is_recorded_before_the_cluster_hears_of_it(
+    gansweep: Gansweep, cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is killed meanwhile, as where a connection breaks, finds it."""
+    known: list[list[str]] = []
+    real = kubernetes.Kubernetes._kubectl
+
+    def noted(self: kubernetes.Kubernetes, *words: str, input: str | None = None) -> str:
+        if words[0] == "create":
+            known.append([job.id for job in all_jobs()])
+        return real(self, *words, input=input)
+
+    monkeypatch.setattr(kubernetes.Kubernetes, "_kubectl", noted)
+    assert gansweep("submit", "file.yaml", "--profile", "kube")[0] == 0
+    name = json.loads((cluster / "rayjob.json").read_text())["metadata"]["name"]
+    assert known == [[name], [name]]
+    assert [job.id for job in all_jobs()] == [name]
+
+
+def test_an_interrupt_while_a_dashboard_answers_leaves_the_record(
+    gansweep: Gansweep, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray.job_submission
+
+    sent: list[str] = []
+
+    class Client:
+        def __init__(self, address: str) -> None:
+            pass
+
+        def submit_job(self, *, submission_id: str, **request: object) -> None:
+            sent.append(submission_id)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", Client)
+    (work / "file.yaml").write_text(TEXT)
+    assert gansweep("submit", "file.yaml", "--to", "ray")[0] == 130
+    assert [job.id for job in all_jobs()] == sent != []
 
 
 def test_sbatch_that_does_not_answer_may_have_queued_it(
