@@ -15,7 +15,7 @@ from rich.table import Table
 from gansweep.errors import AwayError, ConfigError
 from gansweep.launch.base import JobState, Launcher
 from gansweep.launch.profile import make_launcher
-from gansweep.launch.record import JobRecord, all_jobs, find_job
+from gansweep.launch.record import JobRecord, all_jobs, find_job, find_jobs
 
 CANCEL_SECONDS = 90.0
 """How long `gansweep cancel` looks whether the job has ended, before it insists and after it."""
@@ -80,10 +80,18 @@ def logs_command(name: str, *, follow: bool) -> int:
 
 
 def cancel_command(name: str) -> int:
-    """Have a job end; the exit code is 1 where it has not after a while, or was not reached."""
-    record = find_job(name)
+    """Have a job end, of a sweep's the latest that has not ended.
+
+    The exit code is 1 where it goes on after a while, or was not reached.
+    """
+    record, *earlier = find_jobs(name)
+    state = _look(record)
+    for each in earlier if state.is_over else ():
+        if not each.state.is_over and not (found := _look(each)).is_over:
+            record, state = each, found
+            break
     console = Console(soft_wrap=True)
-    if not (state := _look(record)).is_over:
+    if not state.is_over:
         launcher = _launcher(record)
         for ask in (launcher.stop, launcher.cancel):
             with _left_as_it_is():

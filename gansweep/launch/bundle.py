@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, final
 
 import gansweep
+from gansweep.drafts import replacing
 from gansweep.errors import ConfigError, Problem
 from gansweep.sweep.file import Sweep, load_sweep
 
@@ -41,11 +42,12 @@ class Bundle:
         return whole.hexdigest()[:16]
 
     def write(self, folder: Path) -> None:
-        """Copy the files into `folder`."""
+        """Copy the files into `folder`, where a job may read them as they are written again."""
         for path, source in self.files.items():
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+            with replacing(target) as draft:
+                shutil.copyfile(source, draft)
 
     def check(self, folder: Path, overrides: Sequence[str]) -> None:
         """ConfigError where the sweep file in `folder`, where the bundle was written, is not whole.

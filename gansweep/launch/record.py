@@ -103,11 +103,18 @@ def all_jobs() -> list[JobRecord]:
 
 def find_job(name: str) -> JobRecord:
     """The job of that id, or the latest of the sweep of that name; ConfigError where none is."""
-    records = all_jobs()
-    for record in reversed(records):
+    return find_jobs(name)[0]
+
+
+def find_jobs(name: str) -> list[JobRecord]:
+    """The job of that id, or all of the sweep of that name, the latest first; as `find_job`."""
+    records = all_jobs()[::-1]
+    for record in records:
         number = record.id.partition("@")[0]  # of one of several Slurm clusters
-        if name in (record.id, number, record.sweep):
-            return record
-    names = [record.id for record in records]
+        if name in (record.id, number):
+            return [record]
+    if found := [record for record in records if record.sweep == name]:
+        return found
+    names = [record.id for record in reversed(records)]
     remedy = nearest(name, names) or "submit one first"
     raise ConfigError.single(name, "no such job", remedy, outcome="nothing was done")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -41,6 +42,26 @@ def test_a_base_travels_to_where_the_file_looks_for_it(sweeps: Path, tmp_path: P
     bundle.write(tmp_path / "there")
     bundle.check(tmp_path / "there", ())
     assert load_sweep(tmp_path / "there" / bundle.sweep).tree == sweep.tree
+
+
+def test_who_reads_a_copy_that_is_written_again_finds_it_whole(
+    sweeps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job of the same files that starts meanwhile."""
+    bundle = sweep_bundle(load_sweep(sweeps))
+    bundle.write(tmp_path / "there")
+    seen: list[str] = []
+
+    def copied(source: Path, target: Path) -> None:
+        Path(target).write_bytes(b"")
+        seen.append((tmp_path / "there" / bundle.sweep).read_text())
+        Path(target).write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(shutil, "copyfile", copied)
+    bundle.write(tmp_path / "there")
+    assert seen == [sweeps.read_text()] * 2
+    assert len(list((tmp_path / "there").rglob("*.yaml"))) == 2
+    assert len([path for path in (tmp_path / "there").rglob("*") if path.is_file()]) == 2
 
 
 def test_a_base_by_an_absolute_path_is_refused(sweeps: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from gansweep.commands.jobs import _noted
 from gansweep.errors import ConfigError
 from gansweep.launch.base import JobState
-from gansweep.launch.record import JobRecord, all_jobs, find_job, jobs_folder
+from gansweep.launch.record import JobRecord, all_jobs, find_job, find_jobs, jobs_folder
 
 pytestmark = pytest.mark.usefixtures("work")
 
@@ -57,6 +57,13 @@ def test_unknown_jobs() -> None:
 def test_an_id_names_a_file_in_the_folder_alone() -> None:
     record("../../x").save()
     assert [path.parent for path in Path(jobs_folder()).rglob("*.json")] == [jobs_folder()]
+
+
+def test_the_jobs_of_a_sweep() -> None:
+    for number, day in (("3", 3), ("1", 1), ("2", 2)):
+        record(number, submitted=f"2026-01-0{day}T00:00:00").save()
+    assert [each.id for each in find_jobs("small")] == ["3", "2", "1"]
+    assert [each.id for each in find_jobs("2")] == ["2"]
 
 
 def test_how_a_job_ended_is_not_overwritten_by_who_looked_before() -> None:

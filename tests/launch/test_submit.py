@@ -173,6 +173,19 @@ def test_a_job_that_does_not_end_by_itself_is_ended(
     ]
 
 
+def test_of_a_sweeps_jobs_the_one_is_cancelled_that_has_not_ended(
+    gansweep: Gansweep, site: Path
+) -> None:
+    gansweep("submit", "file.yaml", "--to", "slurm")
+    executable(site / "sbatch", "#!/bin/sh\ncat >/dev/null; echo 43")
+    gansweep("submit", "file.yaml", "--to", "slurm")
+    answer = f"[ $4 = 43 ] && state=COMPLETED || state=$(cat {site}/state)"
+    told = "echo JobId=$4 JobState=$state Reason=None ExitCode=0:0"
+    executable(site / "scontrol", f"#!/bin/sh\n{answer}\n{told}")
+    assert gansweep("cancel", "small") == (0, "42: cancelled\n", "")
+    assert gansweep("cancel", "small") == (0, "43: done, exit code 0\n", "")  # all have ended
+
+
 def test_cancel_of_what_slurm_forgets_at_once(gansweep: Gansweep, site: Path) -> None:
     gansweep("submit", "file.yaml", "--to", "slurm")
     executable(site / "scancel", f"#!/bin/sh\ncp {site}/forgetful {site}/scontrol")
