@@ -109,7 +109,7 @@ def cannot_be_written(folder: Path, error: OSError) -> ConfigError:
     """What to say of a sweep's folder; a full disk is raised as it is: the same command goes on."""
     if is_full_disk(error):
         raise error
-    what = f"cannot be written: {error.strerror}"
+    what = f"cannot be written: {error.strerror or error}"
     return ConfigError.single(str(folder), what, "use another --dir")
 
 

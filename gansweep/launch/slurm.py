@@ -225,7 +225,9 @@ class Slurm(Launcher):
         try:
             bundle.write(snapshot)
         except OSError as error:
-            raise ConfigError.single(str(snapshot), f"cannot be written: {error}") from None
+            what = f"cannot be written: {error.strerror or error}"
+            remedy = "another --dir, or storage: in the profile"
+            raise ConfigError.single(str(_folder(job)), what, remedy) from None
         bundle.check(snapshot, job.sweep.overrides)
         said = self._sent(job, self._script(job, snapshot / bundle.sweep))
         number, _, cluster = said.strip().splitlines()[-1].partition(";")

@@ -212,6 +212,18 @@ def test_the_files_travel_as_they_are_when_submitted(work: Path, commands: Path)
     assert copy.read_text() == (work / "file.yaml").read_text()
 
 
+def test_a_storage_that_cannot_be_written(work: Path, commands: Path, tmp_path: Path) -> None:
+    executable(commands / "sbatch", "#!/bin/sh\necho 42")
+    (tmp_path / "file").write_text("no folder")
+    one = dataclasses.replace(job(work), root=tmp_path / "file")
+    with pytest.raises(ConfigError) as caught:
+        launcher().submit(one)
+    assert str(caught.value) == (
+        f"{tmp_path}/file/small: cannot be written: Not a directory (another --dir, or storage: in "
+        "the profile)"
+    )
+
+
 def test_a_job_of_one_of_several_clusters_is_asked_for_there(
     work: Path, commands: Path, tmp_path: Path
 ) -> None:
