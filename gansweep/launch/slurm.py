@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -383,8 +384,9 @@ class Slurm(Launcher):
     def stop(self, job: Submitted) -> None:
         """Slurm's own word would reach Ray on every node before the trials have checkpoints."""
         _need("scancel")
-        _asked(job, "scancel", "--state=RUNNING", "--batch", "--signal=USR2", number_of(job))
         _asked(job, "scancel", "--state=PENDING", number_of(job))
+        with suppress(ConfigError):  # as where a task of an array waits again: the others heard it
+            _asked(job, "scancel", "--state=RUNNING", "--batch", "--signal=USR2", number_of(job))
 
     def cancel(self, job: Submitted) -> None:
         _need("scancel")
