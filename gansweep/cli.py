@@ -456,10 +456,12 @@ def settings(
 def main() -> None:
     """The console script: a person's mistake is one screen on stderr and exit code 2."""
     from gansweep.errors import ConfigError, is_full_disk
+    from gansweep.proxies import spare_loopback
     from gansweep.redaction import guard_log, redact
     from gansweep.storage import StorageError
 
     guard_log()
+    spare_loopback()
     sys.path.insert(0, os.getcwd())  # import paths in a sweep file may name modules in this folder
     try:
         app()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 
@@ -112,3 +113,13 @@ def test_a_full_disk_is_no_traceback(
         f"gansweep: [Errno {number}] No room: 'runs/mine/draft': make room, and the same command "
         "goes on\n"
     )
+
+
+def test_this_machine_is_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy:3128")
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setattr(cli, "app", lambda: sys.exit(0))
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "127.0.0.1" in os.environ["no_proxy"]
