@@ -157,6 +157,8 @@ def gansweep(
         with pytest.raises(SystemExit) as caught:
             cli.main()
         captured = capsys.readouterr()
+        startup = sys.modules.get("gansweep.sweep.startup")
+        assert not (startup and startup.is_under_way())  # a later command would end pytest for it
         return int(caught.value.code or 0), captured.out, captured.err
 
     return run
