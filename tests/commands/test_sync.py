@@ -18,6 +18,7 @@ from gansweep.commands.home import find_home
 from gansweep.commands.sync import Synced, deliver_spools
 from gansweep.ownership import FOLDER, sole_use
 from gansweep.progress import RUN_STATUS, TrialResult
+from gansweep.sweep import startup
 from gansweep.sweep.plan import Plan
 from gansweep.sweep.trials import planned
 from gansweep.tracking.base import Tracker
@@ -179,8 +180,10 @@ def test_what_the_file_means_no_more_does_not_keep_a_sweep_from_its_end(
 
 
 def test_a_run_that_trains_nothing_says_what_its_file_means(
-    gansweep: Gansweep, folder: Path, plan: Plan, store: MlflowStore, tmp_path: Path
-) -> None:
+    gansweep: Gansweep, folder: Path, plan: Plan, store: MlflowStore, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(startup, "start_ahead", lambda file, overrides: None)
     first, other = plan.entries.values()
     first.g_steps = first.budget
     other.state = "interrupted"
