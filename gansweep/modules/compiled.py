@@ -2,7 +2,7 @@
 
 Tracing a step takes seconds, and so does the check of what the compiler may use; a small sweep
 trains for as long. What was compiled is therefore kept as a whole beside Inductor's own cache, with
-the sources that it was traced from.
+the sources that it was traced from and the values that it found elsewhere.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, final
@@ -156,10 +156,11 @@ def _kept(
     whole = json.dumps([about, _surroundings()], sort_keys=True, default=str)
     path = folder / hashlib.sha256(whole.encode()).hexdigest()
     if path not in _at_hand:
-        found = _load(path)
+        names = _Names(function, arguments)
+        found = _load(path, names)
         if found is None:
             with FileLock(path.with_suffix(".lock")):
-                found = _load(path) or _make(function, arguments, path)
+                found = _load(path, names) or _make(function, arguments, path, names)
         _at_hand[path] = found
     return _at_hand[path]
 
@@ -168,33 +169,63 @@ _at_hand: Final[dict[Path, Callable[..., Any]]] = {}
 """What this process has loaded or made, for other subjects that are alike."""
 
 
+@final
+class _Names:
+    """What a trace of `function` found outside of tensors, by the names that Dynamo gives it."""
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        code = function.__code__
+        of_arguments = dict(zip(code.co_varnames, arguments, strict=False))
+        self._named: dict[str, Any] = {**of_arguments, "G": _Globals(function.__globals__)}
+
+    def value(self, name: str) -> str | None:
+        """In words; None of what is not there, or no plain value."""
+        try:
+            return _plain(eval(name, self._named))
+        except Exception:
+            return None
+
+
+class _Globals(dict[str, Any]):
+    """A module's globals, with the modules that Dynamo inlines from as it names them there."""
+
+    def __missing__(self, name: str) -> Any:
+        return importlib.import_module(name.removeprefix("__import_").replace("_dot_", "."))
+
+
 def _make(
-    function: Callable[..., Any], arguments: tuple[Any, ...], path: Path
+    function: Callable[..., Any], arguments: tuple[Any, ...], path: Path, names: _Names
 ) -> Callable[..., Any]:
-    made = _compile(function, arguments)
-    names = {source.module for source in made.source_info().inlined_sources}
-    names = {name for name in names if name.partition(".")[0] != "torch"}
-    sources = {name: _digest(name) for name in sorted(names)}
+    relied_on: list[str] = []
+    made = _compile(function, arguments, relied_on)
+    modules = {source.module for source in made.source_info().inlined_sources}
+    modules = {name for name in modules if name.partition(".")[0] != "torch"}
+    sources = {name: _digest(name) for name in sorted(modules)}
+    values = {name: names.value(name) for name in relied_on}
+    values = {name: value for name, value in values.items() if value is not None}
     if None not in sources.values():
         made.save_compiled_function(str(path))
         draft = path.with_suffix(".draft")
-        draft.write_text(json.dumps({"sources": sources, "vectors": _may_use_all_vectors()}))
+        beside = {"sources": sources, "values": values, "vectors": _may_use_all_vectors()}
+        draft.write_text(json.dumps(beside))
         draft.replace(path.with_suffix(".json"))
     return made
 
 
-def _load(path: Path) -> Callable[..., Any] | None:
-    """What was kept; None where there is nothing, or its sources have changed."""
+def _load(path: Path, names: _Names) -> Callable[..., Any] | None:
+    """What was kept; None where there is nothing, or it was made of something else."""
     try:
         beside = json.loads(path.with_suffix(".json").read_text())
         if any(_digest(name) != digest for name, digest in beside["sources"].items()):
+            return None
+        if any(names.value(name) != value for name, value in beside["values"].items()):
             return None
         if beside["vectors"]:
             _use_all_vectors()
         with path.open("rb") as file:
             loaded: Any = torch.compiler.load_compiled_function(file)
             made: AOTCompiledFunction = loaded
-        made.disable_guard_check()  # the name on disk and the sources stand in for guards
+        made.disable_guard_check()  # its name on disk, sources and values stand in for guards
     except FileNotFoundError:
         return None
     except Exception as error:
@@ -237,16 +268,25 @@ def _vectors() -> Iterator[bool]:
             yield bool(isa)
 
 
-def _compile(function: Callable[..., Any], arguments: tuple[Any, ...]) -> AOTCompiledFunction:
+def _compile(
+    function: Callable[..., Any], arguments: tuple[Any, ...], relied_on: list[str] | None = None
+) -> AOTCompiledFunction:
     """torch.compile's of `function`, for such `arguments`, without guards.
 
-    Guards would cost as much as a small layer at each call.
+    Guards would cost as much as a small layer at each call. `relied_on` takes what they would look
+    at: a constant that one module has of another is in neither's traced sources.
     """
+
+    def no_guards(entries: Sequence[Any]) -> list[bool]:
+        if relied_on is not None:
+            relied_on.extend(entry.name for entry in entries if entry.has_value)
+        return [False] * len(entries)
+
     compiled: Any = torch.compile(
         function,
         fullgraph=True,
         dynamic=False,
-        options={"guard_filter_fn": torch.compiler.skip_all_guards_unsafe},
+        options={"guard_filter_fn": no_guards},
     )
     made: AOTCompiledFunction = compiled.aot_compile((arguments, {}))
     made.disable_guard_check()

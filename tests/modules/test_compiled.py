@@ -110,6 +110,54 @@ def test_changed_sources_are_compiled_anew(kept: Path, subjects: Any, tmp_path: 
     assert len(files(kept)) == 1
 
 
+ELSEWHERE = """
+from some_constants import FACTOR, Sizes
+import some_constants
+
+class Subject:
+    def step(self, x):
+        return {"y": x * FACTOR + some_constants.SHIFTS["y"] + Sizes.width}
+"""
+
+CONSTANTS = """
+FACTOR = 3.0
+SHIFTS = {"y": 0.5}
+class Sizes:
+    width = 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "y"),
+    [("3.0", "4.0", X * 4 + 2.5), ("0.5", "0.75", X * 3 + 2.75), ("= 2", "= 5", X * 3 + 5.5)],
+)
+def test_a_constant_of_another_module_is_no_part_of_what_is_kept(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str, y: Any
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names = ("some_constants", "elsewhere")
+    (tmp_path / "elsewhere.py").write_text(ELSEWHERE)
+
+    def step(constants: str) -> Any:
+        (tmp_path / "some_constants.py").write_text(constants)
+        shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+        linecache.clearcache()
+        importlib.invalidate_caches()
+        for name in names:
+            sys.modules.pop(name, None)
+        in_another_process()
+        subject = importlib.import_module("elsewhere").Subject()
+        return Compiled(type(subject).step, subject, about="")(X)["y"]
+
+    assert torch.equal(step(CONSTANTS), X * 3 + 2.5)
+    traced = graphs()
+    assert torch.equal(step(CONSTANTS), X * 3 + 2.5)
+    assert graphs() == traced
+    assert torch.equal(step(CONSTANTS.replace(before, after)), y)
+    for name in names:
+        del sys.modules[name]
+
+
 def test_what_was_damaged_is_compiled_anew(kept: Path, subjects: Any) -> None:
     subject = subjects.Subject(3.0)
     Compiled(subjects.Subject.step, subject, about="3")(X)
