@@ -235,11 +235,12 @@ class Replica:
         if self.saved:
             self.module.load_training_state(self.saved["module"])
             self._order.load_state_dict(self.saved["order"])
-            # It stands at a score, whose verdict it may not have heard.
-            self._scored = 0 < self.g_step < self.budget and self._scores_at(self.g_step)
             self.outcome.metrics.update(self.saved["metrics"])
             if "scores" in self.saved:  # older versions kept no best values
                 self._scores.load_state_dict(self.saved["scores"])
+            # It may stand at a score, whose verdict it may not have heard.
+            is_between = 0 < self.g_step < self.budget and self._scores_at(self.g_step)
+            self._scored = is_between and self._scores.stands_at(self.g_step)
             self.engine = self.saved["engine"]
             self._diagnosis.load_state_dict(self.saved["diagnosis"])
             self.outcome.diagnosis = self.saved["verdict"]

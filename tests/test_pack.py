@@ -516,6 +516,24 @@ def test_one_that_stands_elsewhere_waits_for_nobody(at, seen, tmp_path):
     assert ran.script.seen[0] == (0, seen, False)
 
 
+@pytest.mark.usefixtures("every_step")
+@pytest.mark.parametrize(
+    ("before", "now", "first"),
+    [
+        ({"every": 2}, {"every": 2, "samples": 40}, 8),
+        ({"every": 2}, {"every": 2, "names": ["modes", "swd"]}, 8),
+        ({"every": 4}, {"every": 3}, 9),
+    ],
+    ids=["other samples", "another score", "other steps"],
+)
+def test_nobody_is_judged_by_a_value_that_is_not_of_this_step(before, now, first, tmp_path):
+    """Scores may be others than in the run before; one without a value is the worst of all."""
+    stop = {(0, 6): Interrupt()}
+    assert pack(alike(1, score=before), tmp_path, verdicts=stop).states == ["interrupted"]
+    ran = pack(alike(1, score=now), tmp_path, rests=True)
+    assert next(g_step for _, g_step, scored in ran.script.seen if scored) == first
+
+
 # --- populations
 
 NEW = {"lr": 0.02, "alpha": 0.5}

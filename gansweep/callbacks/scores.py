@@ -40,6 +40,7 @@ class Scores(TrialCallback):
         self._keep = keep
         self._best = Best()
         self._told = False
+        self._at: int | None = None  # g_step of the last values, where that is known
         self.improved_at = -1
         """g_step of the best value of `keep` so far."""
 
@@ -48,6 +49,7 @@ class Scores(TrialCallback):
 
     def act(self, module: AlternatingModule, g_step: int) -> None:
         scores = self._evaluation(module.sampled)
+        self._at = g_step
         values = {f"score/{name}": value for name, value in scores.items()}
         if not self._told:
             values |= self._tell()
@@ -74,14 +76,20 @@ class Scores(TrialCallback):
                 floors[f"floor_error/score/{name}"] = floor.error
         return floors
 
+    def stands_at(self, g_step: int) -> bool:
+        """Whether every score has a value that was taken at `g_step`, and as it would be now."""
+        named = (f"score/{name}" in self._outcome.metrics for name in self._evaluation.scores)
+        return self._at in (g_step, None) and all(named)
+
     def state_dict(self) -> dict[str, Any]:
-        """The best values so far, and what they were values of."""
+        """The best values so far, what they were values of, and when the last were taken."""
         fingerprints = {name: dict(each) for name, each in self._outcome.fingerprints.items()}
-        return {"best": self._best.state_dict(), "fingerprints": fingerprints}
+        return {"best": self._best.state_dict(), "fingerprints": fingerprints, "at": self._at}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`, but for the scores that mean something else now."""
         self._best.load_state_dict(state["best"])
+        self._at = state.get("at")  # older versions kept none
         self._outcome.fingerprints.update(state["fingerprints"])
         now = self._evaluation.fingerprints
         for name, before in state["fingerprints"].items():
