@@ -15,7 +15,7 @@ from gansweep.checkpoint import DamagedCheckpointError, read_checkpoint
 from gansweep.config import NOT_IDENTITY, TrialConfig, resolve
 from gansweep.dataspec import Condition, DataSpec
 from gansweep.errors import ConfigError, Problem
-from gansweep.modules.alternating import evaluating
+from gansweep.modules.alternating import evaluating, global_state
 from gansweep.seeding import stream
 
 AT_ONCE = 500
@@ -91,7 +91,7 @@ class TrainedGenerator:
         return self.spec.condition if self.config.model.settings.conditional else None
 
     def sample(self, count: int, *, seed: int = 0, labels: Tensor | None = None) -> Tensor:
-        """`count` samples on the CPU, of z drawn from `seed`: float [count, *shape].
+        """`count` samples on the CPU, all that is random drawn from `seed`: float [count, *shape].
 
         labels: what a conditional generator is asked for, int64 [count] or float [count, K];
         without them each class in turn.
@@ -106,7 +106,8 @@ class TrainedGenerator:
         elif labels is None:
             labels = self.classes(count)
         parts = []
-        with evaluating(self.network):
+        noise = stream(seed, "samples", "noise", device=device).get_state()
+        with evaluating(self.network), global_state(noise, device):
             for start in range(0, count, AT_ONCE):
                 rows = slice(start, start + AT_ONCE)
                 y = None if labels is None else labels[rows].to(device)

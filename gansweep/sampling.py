@@ -12,7 +12,7 @@ from gansweep.data.base import Samples, to_float
 from gansweep.dataspec import Condition, DataSpec
 from gansweep.images import tile
 from gansweep.latent import Latent
-from gansweep.modules.alternating import evaluating
+from gansweep.modules.alternating import evaluating, global_state
 from gansweep.plots import PLOTS
 from gansweep.seeding import stream
 
@@ -25,7 +25,8 @@ class Sampler:
     """Draws from generators, in eval mode, with latents that are always the same.
 
     The latents and labels of the grid and those of the evaluation are drawn once, from seeds that
-    all trials of a sweep share, so that grids compare cell by cell.
+    all trials of a sweep share, so that grids compare cell by cell. So is what generators draw by
+    themselves (noise in their layers).
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Sampler:
         self._grid_y = self._grid_labels(rows, columns, condition, rng, device)
         rng = stream(seed, "evaluation")
         self._z = latent.draw(count, rng=rng).to(device)
+        self._noise = stream(seed, "evaluation", "noise", device=device).get_state()
         picked = torch.randint(len(samples), (count,), generator=rng)
         self._y = (
             samples.labels[picked].to(device) if condition and samples.labels is not None else None
@@ -118,7 +120,7 @@ class Sampler:
         y: Tensor | None,
         look: Callable[[Tensor], None],
     ) -> None:
-        with evaluating(generator):
+        with evaluating(generator), global_state(self._noise, z.device):
             for i in range(0, len(z), self._batch_size):
                 part = slice(i, i + self._batch_size)
                 look(generator(z[part], None if y is None else y[part]).float())

@@ -54,6 +54,16 @@ def test_it_samples_as_the_trial_did(tmp_path: Path, model, network, data, ema) 
     assert not torch.equal(generator.sample(9, seed=5), x)
 
 
+def test_what_it_draws_by_itself_is_of_the_seed_too(tmp_path: Path) -> None:
+    generator = TrainedGenerator.load(trained(tmp_path, "gan", "mlp", "ring8"))
+    generator.network.register_forward_hook(lambda net, given, x: x + torch.rand_like(x))
+    rng = torch.get_rng_state()
+    x = generator.sample(9, seed=4)
+    assert torch.equal(torch.get_rng_state(), rng)
+    torch.manual_seed(1)
+    assert torch.equal(generator.sample(9, seed=4), x)
+
+
 def test_a_conditional_one_is_asked_for_each_class_in_turn(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("gansweep.generator.AT_ONCE", 7)
     generator = TrainedGenerator.load(trained(tmp_path, "cgan", "mlp", "digits"))

@@ -84,6 +84,23 @@ def test_it_looks_in_eval_mode_and_leaves_no_trace():
         assert torch.equal(value, before[name])
 
 
+class Noisy(Echo):
+    def forward(self, z, labels=None):
+        return super().forward(z, labels) + torch.randn(len(z), 1, 2, 2, device=z.device)
+
+
+def test_what_a_generator_draws_by_itself_is_always_the_same():
+    draws = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        rng = torch.get_rng_state()
+        draws.append((sampler().evaluation(Noisy()), sampler().grid(Noisy())))
+        assert torch.equal(torch.get_rng_state(), rng)
+    assert torch.equal(draws[0][0], draws[1][0])
+    assert torch.equal(draws[0][1], draws[1][1])
+    assert not torch.equal(draws[0][0], sampler().evaluation(Echo()))
+
+
 def test_one_sampler_serves_the_generators_of_a_pack():
     """Nothing of the one looked at before is in what the next one gives."""
     first, second = Scaled(1.0), Scaled(-0.5)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from gansweep.modules.alternating import AlternatingModule, global_generator
+from gansweep.modules.alternating import AlternatingModule, global_state
 
 
 @contextmanager
@@ -19,13 +19,10 @@ def untouched(module: AlternatingModule, rng: torch.Generator) -> Iterator[None]
     """
     buffers = [*module.generator.buffers(), *module.discriminator.buffers()]
     kept = [buffer.clone() for buffer in buffers]
-    generator = global_generator(module.device)
-    before = generator.get_state()
-    generator.set_state(rng.get_state())
     try:
-        yield
+        with global_state(rng.get_state(), module.device):
+            yield
     finally:
-        generator.set_state(before)
         with torch.no_grad():
             for buffer, value in zip(buffers, kept, strict=True):
                 buffer.copy_(value)

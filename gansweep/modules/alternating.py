@@ -212,14 +212,11 @@ class AlternatingModule(pl.LightningModule, ABC):
     @contextmanager
     def _dropout(self) -> Iterator[None]:
         """The trial's own stream in the place of torch's global generator."""
-        generator = global_generator(self.device)
-        before = generator.get_state()
-        generator.set_state(self._dropout_rng)
-        try:
-            yield
-        finally:
-            self._dropout_rng = generator.get_state()
-            generator.set_state(before)
+        with global_state(self._dropout_rng, self.device) as generator:
+            try:
+                yield
+            finally:
+                self._dropout_rng = generator.get_state()
 
     def _sides(self, batch: Batch, z: Tensor) -> Iterator[tuple[Tensor | None, Tensor, Tensor]]:
         """Labels, real and generated samples [B, ...] of each discriminator step, when asked for.
@@ -493,6 +490,18 @@ def global_generator(device: torch.device) -> torch.Generator:
         index = torch.cuda.current_device() if device.index is None else device.index
         return torch.cuda.default_generators[index]
     return torch.default_generator
+
+
+@contextmanager
+def global_state(state: Tensor, device: torch.device) -> Iterator[torch.Generator]:
+    """`state` in torch's own generator of `device`, whose own is put back afterwards."""
+    generator = global_generator(device)
+    before = generator.get_state()
+    generator.set_state(state)
+    try:
+        yield generator
+    finally:
+        generator.set_state(before)
 
 
 @contextmanager
