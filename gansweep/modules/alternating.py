@@ -506,7 +506,8 @@ def global_state(state: Tensor, device: torch.device) -> Iterator[torch.Generato
 
 @contextmanager
 def evaluating(module: nn.Module) -> Any:
-    """`module` in eval mode and without gradients, its mode restored afterwards."""
+    """`module` in eval mode and without gradients; the mode of each part is restored afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
     was_training = module.training
     module.eval()
     try:
@@ -514,3 +515,5 @@ def evaluating(module: nn.Module) -> Any:
             yield module
     finally:
         module.train(was_training)
+        for part, mode in modes:  # some may be frozen
+            part.training = mode

@@ -117,7 +117,7 @@ def _skeleton(network: nn.Module) -> nn.Module:
     for part in skeleton.modules():
         if isinstance(part, nn.modules.batchnorm._NormBase):
             part.num_batches_tracked = None
-    return skeleton.train()
+    return skeleton
 
 
 def scalars(settings: Any) -> dict[str, float]:

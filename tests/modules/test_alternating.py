@@ -227,6 +227,14 @@ def test_the_generators_batchnorm_is_in_train_mode_while_training():
     assert G.training
 
 
+def test_evaluating_leaves_a_frozen_part_frozen():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.BatchNorm1d(2)))
+    net[1].eval()
+    with evaluating(net):
+        assert not any(part.training for part in net.modules())
+    assert [part.training for part in net.modules()] == [True, True, False, False]
+
+
 def test_evaluating_restores_the_mode():
     net = nn.Sequential(nn.Dropout(), nn.Linear(2, 2))
     ran = 0

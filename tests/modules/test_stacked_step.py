@@ -190,6 +190,18 @@ def test_it_holds_nothing_of_its_example() -> None:
     assert all(torch.equal(v, before[n]) for n, v in trial.module.state_dict().items())
 
 
+@pytest.mark.usefixtures("float64")
+def test_a_part_in_eval_mode_stays_in_it() -> None:
+    settings = tree("gan", optimizer=ADAM, network={"generator_norm": "batch"})
+    alone, *members = trials([settings] * 3)
+    for trial in (alone, *members):
+        trial.module.generator.body[1].eval()
+    stack = stacked(dict(enumerate(members)), slots=2)
+    run(stack, dict(enumerate(members)), 2)
+    assert alone.alone(2).module.generator.body[1].running_mean.abs().sum() == 0
+    assert members[0].module.generator.body[1].running_mean.abs().sum() == 0
+
+
 def test_all_built_in_optimizers_have_a_rule() -> None:
     specs = [OPTIMIZERS.load(name, at="") for name in OPTIMIZERS.names]
     assert all(cls(cls.Settings()).rule is not None for cls in specs)
