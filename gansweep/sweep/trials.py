@@ -18,7 +18,7 @@ from gansweep.sweep.file import Sweep
 from gansweep.sweep.logged import GROUPS, logged
 from gansweep.sweep.params import flatten
 from gansweep.sweep.schedulers.pbt import generation_interval
-from gansweep.sweep.space import Assignment, Axis, apply
+from gansweep.sweep.space import Assignment, Axis, Choice, Grid, QUniform, apply
 
 MOST_LISTED = 1000
 """Trials of a sweep up to which each one is made and checked beforehand, and listed in the plan."""
@@ -143,7 +143,7 @@ def planned(sweep: Sweep, *, listed: bool | None = None) -> list[Trial]:
         problems.append(
             Problem("space", "is empty: one trial is no sweep", "use gansweep train, or add seeds")
         )
-    if not problems and search.scheduler == "pbt" and len({t.config.shape for t in trials}) > 1:
+    if not problems and search.scheduler == "pbt" and len(_shapes(sweep, trials)) > 1:
         what = "a population's trials must be equal but for numbers, none 0 where another's is not"
         problems.append(Problem("space", what, "leave 0 out of momentum and weight_decay"))
     if problems:
@@ -238,6 +238,19 @@ use another scheduler"
     if not problems:
         problems.extend(_generation_problems(sweep, trials))
     return problems
+
+
+def _shapes(sweep: Sweep, trials: Sequence[Trial]) -> set[str]:
+    """The shapes of a population's trials, as they begin and as pbt may change them.
+
+    An interval's bounds are drawn by no trial, and may be 0.
+    """
+    maker, points = TrialMaker(sweep), [trial.point for trial in trials]
+    for axis in sweep.space.axes:
+        if isinstance(axis.domain, (Grid, Choice, QUniform)):
+            points += [{**trials[0].point, **axis.assign(v)} for v in axis.domain.probes()]
+    found = (maker.resolve(point, []) for point in points)
+    return {config.shape for config in found if config}
 
 
 def _generation_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:

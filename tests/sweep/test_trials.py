@@ -285,6 +285,19 @@ def test_axes_whose_values_are_one_trial(tmp_path: Path, axis: str, body: Any) -
     assert pbt_mistakes(tmp_path, {"pair": pair}, scheduler="none") == []
 
 
+@pytest.mark.parametrize(
+    "body",
+    [{"choice": [0, *[0.5] * 9]}, {"choice": [*[0] * 9, 0.5]}, {"quniform": [0, 0.9, 0.001]}],
+)
+def test_pbt_refuses_a_zero_that_it_may_come_to_later(tmp_path: Path, body: Any) -> None:
+    """Whoever began without momentum has none in a stack, whatever its settings say then."""
+    drawn = {"samples": 2, "seed": 2}
+    (found,) = pbt_mistakes(tmp_path, {**RATE, "optimizer.momentum": body}, **drawn)
+    assert found.startswith("space: a population's trials must be equal but for numbers, none 0")
+    span = {**RATE, "optimizer.momentum": {"uniform": [0, 0.9]}}
+    assert pbt_mistakes(tmp_path, span, **drawn) == []
+
+
 def test_pbt_refuses_options_of_different_keys_and_moving_conditions(tmp_path: Path) -> None:
     pair = {"grid": [{"model.clip": 0.1}, {"model.clip": 0.2, "optimizer.lr": 0.1}]}
     (found,) = pbt_mistakes(tmp_path, {"pair": pair})
