@@ -319,7 +319,7 @@ class Replica:
 
     def batch(self) -> Batch:
         """The data of the next generator step."""
-        steps = self.config.model.cls.d_steps(self.config.model.settings, self.g_step)
+        steps = type(self.module).d_steps(self.module.settings, self.g_step)
         size = self.config.data.settings.batch_size
         common = self._common
         return Batch.take(common.samples, self._order, steps=steps, size=size, device=common.device)

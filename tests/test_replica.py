@@ -60,6 +60,18 @@ def test_a_batch_is_as_long_as_the_variants_schedule_says() -> None:
     assert len(set(sizes)) == 2
 
 
+def test_the_schedule_is_that_of_its_present_settings(monkeypatch: Any) -> None:
+    """A variant's own may depend on a number that a population explores."""
+    one = replica()
+    schedule = classmethod(lambda cls, settings, g_step: 3 if settings.clip > 0.1 else 1)
+    monkeypatch.setattr(type(one.module), "d_steps", schedule)
+    assert one.batch().steps == 1
+    tree = copy.deepcopy(one.config.to_dict())
+    tree["model"]["clip"] = 0.25
+    one.obey(Exploit("another", "", tree), one.module.training_state())
+    assert one.batch().steps == 3
+
+
 @pytest.mark.parametrize(
     ("verdict", "end", "reason"),
     [
