@@ -33,6 +33,9 @@ Play = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 FAKES_AT_ONCE = 8
 """Discriminator steps whose fakes a separable generator draws in one call: memory is its bound."""
 
+MOST_VALUES = 1000
+"""Values of a meter that are kept one by one, a thousand bytes each: then they become one."""
+
 
 @dataclass(frozen=True)
 class VariantSettings:
@@ -208,6 +211,9 @@ class AlternatingModule(pl.LightningModule, ABC):
         self.g_step += 1
         self.d_step += batch.steps
         self.images_seen += batch.steps * batch.size
+        for values in self.meters.values():
+            if len(values) >= MOST_VALUES:
+                values[:] = [_joined(values)]
 
     @contextmanager
     def _dropout(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gansweep.data.base import to_float
 from gansweep.data.batch import Batch
-from gansweep.modules.alternating import AlternatingModule
+from gansweep.modules.alternating import MOST_VALUES, AlternatingModule
 from gansweep.modules.stacked_step import (
     Layout,
     NetworkPlan,
@@ -135,6 +135,8 @@ class Stack:
                 self._weights() if self._averages else None,
             )
         self._note(metrics, resting)
+        if any(len(values) >= MOST_VALUES for values in self._metrics.values()):
+            self.settle()
         for slot, batch in batches.items():
             self._module(slot).advance(batch)
 

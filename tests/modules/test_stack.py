@@ -441,6 +441,28 @@ def test_a_refill_changes_no_bit_of_the_neighbours() -> None:
     assert not identical(members[1].module, kept[1].module)
 
 
+def test_values_that_nobody_reads_are_kept_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else they take a thousand bytes each, up to the next reading; their mean is the same."""
+
+    def meters() -> tuple[list[int], list[dict[str, float]]]:
+        members = dict(enumerate(trials([wgan()] * 3)))
+        stack = stacked({slot: members[slot] for slot in (0, 1)}, slots=2)
+        run(stack, {0: members[0], 1: members[1]}, 9)
+        kept = [len(values) for values in stack._metrics.values()]
+        run(stack, {0: members[0]}, 9)  # one rests
+        modules = [members[0].module, members[2].alone(18).module]
+        kept += [len(values) for module in modules for values in module.meters.values()]
+        return kept, [module.read_meters() for module in modules]
+
+    kept, means = meters()
+    assert max(kept) == 36
+    monkeypatch.setattr("gansweep.modules.alternating.MOST_VALUES", 6)
+    monkeypatch.setattr("gansweep.modules.stack.MOST_VALUES", 6, raising=False)
+    kept, again = meters()
+    assert max(kept) < 6
+    assert again == means
+
+
 def test_a_module_without_a_batch_rests() -> None:
     one = wgan()
     members = dict(enumerate(trials([one] * 3)))
