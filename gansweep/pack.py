@@ -89,7 +89,8 @@ class Pack:
         self._jobs = list(jobs)
         self._device = resolve_device(jobs[0].config.run.device)
         self._common: Common | None = None
-        self._engine: Engine | None = None
+        self._engines: dict[tuple[bool, bool], Engine] = {}  # by what a choice says
+        self._trains: dict[int, Engine] = {}  # by slot
         self._choice: Choice | None = None
         self._replicas: dict[int, Replica] = {}
         self._held: set[int] = set()
@@ -176,7 +177,7 @@ class Pack:
             if replica.at_end:
                 replica.start()
                 self._end(slot)
-            elif self._engine is not None:
+            elif self._choice is not None:
                 self._admit(slot)
 
     def begin(self) -> None:
@@ -186,12 +187,9 @@ class Pack:
         kept = next((r.engine for r in self._replicas.values() if r.engine), None)
         if self._ranks:
             self._choice = Choice(False, False, f"{self._ranks.count} processes train each trial")
-            self._engine = DataParallel(self._ranks, self._briefing)
+            self._engines[False, False] = DataParallel(self._ranks, self._briefing)
         else:
             self._choice = Choice(**kept) if kept else self._chosen(first)
-            self._engine = build(
-                self._choice, first.module, slots=len(self._jobs), shape=first.config.shape
-            )
         self._conductor.chose(self._choice)
         for slot in self._replicas:
             self._admit(slot)
@@ -213,16 +211,26 @@ class Pack:
             raise ConfigError.single("resources.engine", str(error)) from error
 
     def _admit(self, slot: int) -> None:
-        assert self._engine is not None
         assert self._choice is not None
-        replica = self._replicas[slot]
-        replica.engine = self._choice.to_dict()
-        self._engine.put(slot, replica.module)
+        replica, choice = self._replicas[slot], self._choice
+        if replica.engine and not self._ranks:  # of an earlier pack, maybe another one's
+            choice = Choice(**replica.engine)
+        replica.engine = choice.to_dict()
+        self._trains[slot] = self._engine(choice, replica)
+        self._trains[slot].put(slot, replica.module)
         replica.start()
         progress = replica.progress()
         if self._conductor.waits(progress):  # it was put aside or killed before its verdict came
             self._held.add(slot)
             self._conductor.report({replica.key: progress})
+
+    def _engine(self, choice: Choice, replica: Replica) -> Engine:
+        how = (choice.stacked, choice.compiled)
+        if how not in self._engines:
+            self._engines[how] = build(
+                choice, replica.module, slots=len(self._jobs), shape=replica.config.shape
+            )
+        return self._engines[how]
 
     def batches(self) -> dict[int, Batch]:
         """The data of one generator step of each trial that trains."""
@@ -243,9 +251,10 @@ class Pack:
 
     def step(self, batches: Mapping[int, Batch]) -> None:
         """One generator step of each trial."""
-        assert self._engine is not None
-        for slot, error in self._engine.step(batches).items():
-            self._fail(slot, error)
+        for engine in self._engines.values():
+            own = {slot: b for slot, b in batches.items() if self._trains[slot] is engine}
+            for slot, error in (engine.step(own) if own else {}).items():
+                self._fail(slot, error)
 
     def _fail(self, slot: int, error: Exception) -> None:
         """The trial in `slot` ends because of `error`."""
@@ -334,8 +343,8 @@ class Pack:
             try:
                 donor = states.get(verdict.donor) if isinstance(verdict, Exploit) else None
                 replica.obey(verdict, donor)
-                if isinstance(verdict, Exploit) and self._engine:
-                    self._engine.put(slot, replica.module)
+                if isinstance(verdict, Exploit):
+                    self._trains[slot].put(slot, replica.module)
             except Exception as error:
                 self._fail(slot, error)
             if replica.at_end:
@@ -359,8 +368,8 @@ class Pack:
         """The trial in `slot` is over: its record is ended while the others train on."""
         replica = self._replicas.pop(slot)
         self._held.discard(slot)
-        if self._engine is not None:
-            self._engine.drop(slot)
+        if slot in self._trains:
+            self._trains.pop(slot).drop(slot)
         self._finishing.append(self._recorders.submit(self._finish, replica))
 
     def _finish(self, replica: Replica) -> None:

@@ -422,6 +422,26 @@ def test_dropout_goes_on_where_it_was(tmp_path):
 
 
 @pytest.mark.usefixtures("every_step")
+@pytest.mark.parametrize("places", [3, 1])
+@pytest.mark.parametrize("asked", ["auto", *ENGINES])
+def test_trials_of_two_packs_go_on_in_one_as_each_began(asked, places, tmp_path):
+    """The last of them fill its places where it has fewer."""
+    configs, of_pack = alike(3), [("stacked", [0]), ("interleaved", [1, 2])]
+    for folder, verdicts in (("straight", {}), ("ran", {6: Interrupt()})):
+        for engine, members in of_pack:
+            chosen = [configs[i] for i in members]
+            pack(chosen, tmp_path / folder / engine, engine=engine, verdicts=verdicts)
+    for i, engine in enumerate(["stacked", "interleaved", "interleaved"]):
+        left = tmp_path / "ran" / engine / str(max(0, i - 1))
+        left.rename(tmp_path / str(i))
+    ran = pack(configs, tmp_path, engine=asked, places=places)
+    assert ran.states == ["completed"] * 3
+    for i, engine in enumerate(["stacked", "interleaved", "interleaved"]):
+        straight = state(tmp_path / "straight" / engine / str(max(0, i - 1)))
+        assert equal(state(ran.folders[i])["module"], straight["module"]), i
+
+
+@pytest.mark.usefixtures("every_step")
 @pytest.mark.parametrize(("engine", "asked"), [ENGINES, ENGINES[::-1]])
 def test_trials_go_on_in_the_engine_that_they_began_in(engine, asked, tmp_path):
     straight = pack(alike(2), tmp_path / "straight", engine=engine)
