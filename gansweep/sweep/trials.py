@@ -158,6 +158,33 @@ def _vain_axes(sweep: Sweep) -> Iterator[Problem]:
             what = f"{' and '.join(sorted(axis.keys))} does not change what a trial learns, so that"
             what += " all its values are the same trial"
             yield Problem(f"space.{axis.name}", what, "make a sweep of each value, named apart")
+        elif all(_of_both(key) for key in axis.keys) and not _tells_apart(sweep, axis):
+            what = f"{' and '.join(sorted(axis.keys))} is under what generator and discriminator"
+            what += " have of their own, so that all its values are the same trial"
+            remedy = "sweep optimizer.generator or optimizer.discriminator, or take theirs away"
+            yield Problem(f"space.{axis.name}", what, remedy)
+
+
+def _of_both(key: str) -> bool:
+    """Whether it is a setting of both optimizers, over which each may have its own."""
+    section, _, rest = key.partition(".")
+    return section == "optimizer" and rest.partition(".")[0] not in ("", *ROLES)
+
+
+def _tells_apart(sweep: Sweep, axis: Axis) -> bool:
+    """Whether some trial is another one for another value of the axis; so where it has but one."""
+    values = [axis.assign(value) for value in axis.domain.probes()]
+    if len(_distinct(values)) == 1:
+        return True
+    maker = TrialMaker(sweep)
+    for point in sweep.space.probes():
+        keys = set()
+        for value in values if axis.keys & point.keys() else ():
+            config = maker.resolve({**point, **value}, [])
+            keys.add(config.key if config else None)  # None: a mistake, told as such
+            if len(keys) > 1 or None in keys:
+                return True
+    return False
 
 
 def _distinct(points: Iterable[Assignment]) -> list[Assignment]:

@@ -298,6 +298,21 @@ def test_pbt_refuses_a_zero_that_it_may_come_to_later(tmp_path: Path, body: Any)
     assert pbt_mistakes(tmp_path, span, **drawn) == []
 
 
+def test_an_axis_that_both_optimizers_override(tmp_path: Path) -> None:
+    """It was dropped: one trial was left, named by a rate that it did not have."""
+    own = {"name": "rmsprop", "generator": {"lr": 0.1}, "discriminator": {"lr": 0.2}}
+    trial = {**TRIAL, "optimizer": own}
+    space = {"optimizer.lr": {"grid": [0.1, 0.2]}, "model.clip": {"grid": [0.01, 0.02]}}
+    with pytest.raises(ConfigError) as caught:
+        planned(load(tmp_path, text(trial=trial, space=space)))
+    assert str(caught.value).startswith("space.optimizer.lr: optimizer.lr is under what generator")
+    of_one = {**TRIAL, "optimizer": {**own, "generator": {}}}
+    assert len(planned(load(tmp_path, text(trial=of_one, space=space)))) == 4
+    ttur = {"grid": [{"optimizer.generator.lr": 0.1, "optimizer.discriminator.lr": 0.2}, {}]}
+    named = {**TRIAL, "optimizer": {"name": "rmsprop"}}  # in some trials it counts
+    assert len(planned(load(tmp_path, text(trial=named, space={"t": ttur, **space})))) == 6
+
+
 def test_pbt_refuses_options_of_different_keys_and_moving_conditions(tmp_path: Path) -> None:
     pair = {"grid": [{"model.clip": 0.1}, {"model.clip": 0.2, "optimizer.lr": 0.1}]}
     (found,) = pbt_mistakes(tmp_path, {"pair": pair})
