@@ -21,7 +21,7 @@ from gansweep.redaction import secret_keys
 from gansweep.settings import fill, setting
 from gansweep.sweep.expansion import MOST, NESTED, spelt_out
 from gansweep.sweep.limits import LIMITS, Limits, read_limits
-from gansweep.sweep.space import DOMAINS, Space, apply, parse_space
+from gansweep.sweep.space import DOMAINS, Space, apply, lookup_tree, parse_space
 
 TOP = ("name", "base", "trial", "space", "search", "seeds", "resources", *LIMITS)
 NO_MAPPING = "a sweep file has keys like name, trial"
@@ -176,6 +176,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, one_trial: bool = F
     space = parse_space(sections["space"], sections["trial"], sweepable, problems)
     if not one_trial:
         problems.extend(_vain_overrides(overrides, space))
+    problems.extend(_beaten_overrides(overrides, sections["trial"].get("optimizer")))
     seeds = _seeds(tree.get("seeds", 1), problems)
     if "seed" in sections["trial"] and not one_trial:
         problems.append(Problem("trial.seed", "is set by the sweep", "write seeds: [0, 1, 2]"))
@@ -281,6 +282,21 @@ def _vain_overrides(overrides: Sequence[str], space: Space) -> list[Problem]:
                 remedy = f"space.{name}=null takes the axis away"
                 what = f"the axis space.{name} sets it in every trial"
                 problems.append(Problem(override, what, remedy))
+    return problems
+
+
+def _beaten_overrides(overrides: Sequence[str], optimizer: Any) -> list[Problem]:
+    """Overrides of what each optimizer has of its own: they would be lost without a word."""
+    problems = []
+    for override in overrides:
+        path = _override_path(override.partition("=")[0]) or [""]
+        if path[:2] != ["trial", "optimizer"] or len(path) != 3:
+            continue
+        roles = ("generator", "discriminator")
+        if all(lookup_tree(optimizer, f"{role}.{path[2]}") is not None for role in roles):
+            what = f"both generator and discriminator have {path[2]} of their own"
+            remedy = f"set optimizer.generator.{path[2]} or optimizer.discriminator.{path[2]}"
+            problems.append(Problem(override, what, remedy))
     return problems
 
 

@@ -164,6 +164,17 @@ def test_override_that_an_axis_would_undo_is_refused(tmp_path: Path) -> None:
     load(tmp_path, TEXT, ["model.clip=0.5"], one_trial=True)  # train has no axes
 
 
+def test_override_that_both_optimizers_would_undo_is_refused(tmp_path: Path) -> None:
+    own = {"name": "rmsprop", "generator": {"lr": 0.1}, "discriminator": {"lr": 0.2}}
+    content = text(trial={**yaml.safe_load(TEXT)["trial"], "optimizer": own})
+    for override in ("optimizer.lr=0.5", "trial.optimizer.lr=0.5"):
+        (found,) = mistakes(tmp_path, content, [override])
+        assert found.startswith(f"{override}: both generator and discriminator have lr of their")
+    for fine in ("optimizer.generator.lr=0.5", "optimizer.alpha=0.5"):
+        assert mistakes(tmp_path, content, [fine]) == []
+    assert mistakes(tmp_path, content, ["optimizer.generator.lr=null", "optimizer.lr=0.5"]) == []
+
+
 def test_bad_overrides_are_reported_together(tmp_path: Path) -> None:
     overrides = ["bar", "=1", "modle.clip=3", "name=a: b", "base=x.yaml", "serach.samples=2"]
     found = mistakes(tmp_path, TEXT, [*overrides, "network.width=wide"])
