@@ -54,7 +54,7 @@ def ranked_table(
     if places and results[0].is_complete:
         which = f"{places[0]} to {places[-1]}" if len(places) > 1 else f"{places[0]}"
         notes.append(f"{which}: not trained to the end, and behind all that are")
-    return Fitted(columns, notes)
+    return Fitted(columns, [*notes, *_of_several_budgets(results)])
 
 
 def diagnosis_column(diagnoses: Iterable[str], *, leaves: int | None = None) -> Column:
@@ -80,7 +80,16 @@ def group_table(groups: Sequence[Group], *, keys: Sequence[str]) -> Fitted:
     if any(group.unfinished for group in groups):
         counts = _texts(group.unfinished for group in groups)
         columns.append(Column("unfinished", counts, right=True))
-    return Fitted(columns)
+    return Fitted(columns, _of_several_budgets(p for group in groups for p in group.points))
+
+
+def _of_several_budgets(results: Iterable[PointResult]) -> list[str]:
+    """A word on values of which some come after fewer g_steps, though all trained to the end."""
+    valued = (result for result in results if result.is_complete and result.mean is not None)
+    steps = {trial.g_steps for result in valued for trial in result.trials}
+    if len(steps) < 2:
+        return []
+    return [f"completed after {min(steps)} to {max(steps)} g_steps, and compared all the same"]
 
 
 def _texts(values: Iterable[object]) -> list[Text]:

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from gansweep.report.groups import Group
 from gansweep.report.ranking import PointResult
-from gansweep.report.table import format_mean, ranked_table
+from gansweep.report.table import format_mean, group_table, ranked_table
 from gansweep.sweep.plan import Entry
 
 
@@ -58,6 +59,19 @@ def test_limit_says_what_is_left_out() -> None:
     assert lines[-1] == ["...", "and", "3", "more"]
     assert len(lines) == 4
     assert len(printed([result("p", 0.5, None, 1)], limit=2)) == 2
+
+
+def test_budgets_that_differ_are_told() -> None:
+    """As after a run with a shorter budget or a longer one, of other points than before."""
+    word = "completed after 30 to 120 g_steps, and compared all the same"
+    apart = [result("a", 0.4, None, 120, 120), result("b", 0.5, None, 30, 30)]
+    assert " ".join(printed(apart)[-1]) == word
+    assert " ".join(printed(apart, limit=1)[-1]) == word
+    assert " ".join(printed([result("a", 0.4, 0.1, 30, 120)])[-1]) == word  # seeds of one point
+    grouped_too = group_table([Group("a b", tuple(apart), {}, {}, 0, 0)], keys=["k"])
+    assert grouped_too.notes == [word]
+    for alike in (apart[:1], [apart[0], result("c", None, None, 30), unfinished("d", 1, "stopped")]):
+        assert "completed after" not in str(printed(alike))
 
 
 def test_names_are_no_markup() -> None:
