@@ -17,7 +17,7 @@ from rich.markup import escape
 from gansweep.commands.folders import LOG_FILE, SHEET_FILE
 from gansweep.commands.home import Home, find_home
 from gansweep.commands.scope import TO_GO, Scope, Shared, Whole
-from gansweep.commands.sync import deliver_spools, what_is_left
+from gansweep.commands.sync import deliver_spools, what_is_left, what_is_missing
 from gansweep.drafts import remove_drafts
 from gansweep.errors import ConfigError, Problem
 from gansweep.imports import importing
@@ -318,6 +318,8 @@ class _Run:
             self.backlog = synced.left
             if synced.records:
                 self.console.print(f"[dim]delivered {synced} from an earlier run[/]")
+            if synced.missing:
+                self.console.print(f"[yellow]note[/]: {what_is_missing(synced.missing)}")
 
     def _train(self, ray: RayStart) -> str:
         """Train the proposals on Ray; what ended it before its time, or nothing."""

@@ -209,6 +209,8 @@ def show_command(
         group_table(groups, keys=keys) if keys else ranked_table(results, metric=metric, also=also)
     )
     console.print(table)
+    if not trials:
+        console.print("[yellow]note[/]: no trial of it has a run in this store")
     if rows := _of_several_files(results):
         console.print(
             f"[yellow]note[/]: {rows} rows are of points that were trained under different "

@@ -32,12 +32,14 @@ from gansweep.tracking.spool import spools
 @dataclass(frozen=True)
 class Synced:
     """records, runs: how many were delivered, and of how many trials; `elsewhere`: how many trials
-    have their runs in another store."""
+    have their runs in another store; `missing`: how many whose records were all delivered have none
+    in this one."""
 
     records: int
     runs: int
     left: Backlog
     elsewhere: int
+    missing: int
 
     def __str__(self) -> str:
         return f"{self.records} records of {_trials(self.runs)}"
@@ -63,7 +65,8 @@ def sync_command(name: str, *, uri: str | None, root: Path | str) -> int:
             synced = deliver_spools(store, courier, home, plan)
         finally:
             courier.close()
-        if plan.entries and not (synced.left.is_something or synced.elsewhere):
+        unknown = synced.elsewhere or synced.missing
+        if plan.entries and not (synced.left.is_something or unknown):
             with suppress(ConfigError):  # an experiment of another store, all of it delivered
                 of = plan.size - len(plan.left_out)
                 store.end_sweep(name, sweep_status(plan.meant, of=of))
@@ -72,9 +75,11 @@ def sync_command(name: str, *, uri: str | None, root: Path | str) -> int:
     if synced.elsewhere:
         line = f"{_trials(synced.elsewhere)} recorded to another store: name it"
         console.print(line, style="yellow")
+    if synced.missing:
+        console.print(what_is_missing(synced.missing), style="yellow")
     if synced.left.is_something:
         console.print(what_is_left(synced.left, home, name), style="yellow", markup=False)
-    if synced.elsewhere or synced.left.is_something:
+    if unknown or synced.left.is_something:
         return 1
     if not synced.records:
         console.print(f"{name}: everything is in MLflow")
@@ -84,6 +89,11 @@ def sync_command(name: str, *, uri: str | None, root: Path | str) -> int:
 def _end_at_once() -> None:
     """As where a driver has the sweep: what is to be settled and dropped is its affair."""
     os._exit(1)
+
+
+def what_is_missing(count: int) -> str:
+    """One line for a person, on trials that this store knows nothing of."""
+    return f"{_trials(count)} without a run in this store: deleted, or another one has it"
 
 
 def what_is_left(left: Backlog, home: Home, name: str) -> str:
@@ -134,14 +144,21 @@ def deliver_spools(
     before = courier.backlog()
     left = courier.drain().beside(refused, why)
     home.drop_spools()
+    missing = 0
     if not left.is_something:
-        for run_id, record in _records(store, plan).items():
+        there = _records(store, plan)
+        for run_id, record in there.items():
             entry = plan.entries.get(record.key)
             if entry and entry.run_id == run_id and not is_settled(record, entry):
                 settle_run(store, entry)
-    return Synced(
-        max(0, before.records - left.records), max(0, before.runs - left.runs), left, elsewhere
-    )
+        spooled = {trial.name for trial in waiting}
+        missing = sum(
+            bool(entry.run_id) and entry.run_id not in there
+            for key, entry in plan.entries.items()
+            if key not in spooled and (of is None or key in of)
+        )
+    records, of_trials = before.records - left.records, before.runs - left.runs
+    return Synced(max(0, records), max(0, of_trials), left, elsewhere, missing)
 
 
 def _records(store: MlflowStore, plan: Plan) -> dict[str, TrialRecord]:

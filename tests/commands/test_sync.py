@@ -207,6 +207,22 @@ def test_another_store_is_sent_nothing(
     assert gansweep("sync", "small", "--tracking-uri", store.uri)[1].count("delivered 24 ") == 1
 
 
+def test_a_store_that_has_lost_the_runs_has_not_everything(
+    gansweep: Gansweep, plan: Plan, store: MlflowStore, tmp_path: Path
+) -> None:
+    """As where mlflow.db was deleted, or another one is named, after all was delivered."""
+    assert gansweep("sync", "small", "--tracking-uri", store.uri)[0] == 0
+    good, bad = plan.entries.values()
+    shutil.rmtree(plan.path.parent / "trials" / bad.key)
+    MlflowStore(empty := f"sqlite:///{tmp_path}/empty.db").experiment("small")
+    words = "without a run in this store: deleted, or another one has it"
+    assert gansweep("sync", "small", "--tracking-uri", empty)[:2] == (1, f"2 trials {words}\n")
+    note = "note: no trial of it has a run in this store"
+    assert gansweep("show", "small", "--tracking-uri", empty)[1].splitlines()[-1] == note
+    MlflowClient(store.uri).delete_run(good.run_id)
+    assert gansweep("sync", "small", "--tracking-uri", store.uri)[:2] == (1, f"1 trial {words}\n")
+
+
 def test_what_cannot_be_delivered_is_said_and_kept(
     gansweep: Gansweep,
     folder: Path,

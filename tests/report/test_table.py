@@ -70,7 +70,8 @@ def test_budgets_that_differ_are_told() -> None:
     assert " ".join(printed([result("a", 0.4, 0.1, 30, 120)])[-1]) == word  # seeds of one point
     grouped_too = group_table([Group("a b", tuple(apart), {}, {}, 0, 0)], keys=["k"])
     assert grouped_too.notes == [word]
-    for alike in (apart[:1], [apart[0], result("c", None, None, 30), unfinished("d", 1, "stopped")]):
+    lost, stopped = result("c", None, None, 30), unfinished("d", 1, "stopped")
+    for alike in (apart[:1], [apart[0], lost, stopped]):
         assert "completed after" not in str(printed(alike))
 
 
