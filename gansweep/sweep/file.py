@@ -28,6 +28,9 @@ NO_MAPPING = "a sweep file has keys like name, trial"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+ODD_NUMBER = re.compile(r"(?<![\w.:'\"-])(?:0[0-7_]+|[1-9][\d_]*(?::[0-5]?\d)+)(?![\w.:'\"])")
+"""What YAML 1.1 counts in eights or in sixties: `010` is 8, and `1:30` is 90."""
+
 MOST_BYTES = 2_000_000
 """Of a sweep file."""
 
@@ -378,6 +381,10 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
         if spelt_out(text) > MOST:
             what = "is far too large once its aliases and interpolations are spelt out"
             raise ConfigError.single(where, what, "let fewer of them refer to one another")
+        if odd := _odd_number(text):
+            place = f"{where}:{odd.start_mark.line + 1}:{odd.start_mark.column + 1}"
+            what = f"{odd.value} is {yaml.safe_load(odd.value)} to YAML, which is hardly meant"
+            raise ConfigError.single(place, what, "put it in quotes, or write it in another way")
         tree = OmegaConf.to_container(OmegaConf.create(text), resolve=True)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -397,6 +404,14 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
     if bad:
         raise ConfigError.single(where, f"has the key {bad[0]!r}, which is no word")
     return {str(key): value for key, value in tree.items()}
+
+
+def _odd_number(text: str) -> yaml.ScalarToken | None:
+    """The first number without quotes that YAML does not count in tens."""
+    if not ODD_NUMBER.search(text):
+        return None
+    scalars = (t for t in yaml.scan(text, yaml.SafeLoader) if isinstance(t, yaml.ScalarToken))
+    return next((t for t in scalars if t.plain and ODD_NUMBER.fullmatch(t.value)), None)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -212,6 +212,31 @@ def test_empty_file_asks_for_a_model(tmp_path: Path, content: str) -> None:
     assert parse_yaml(content, "f") == {}
 
 
+@pytest.mark.parametrize(
+    ("content", "place", "word", "number"),
+    [
+        ("a: 1\ntime_budget: 1:30\n", "2:14", "1:30", "90"),
+        ("trial: {model: {n_critic: 010}}\n", "1:27", "010", "8"),
+        ("a: [5, 2:00:00]  # two hours\n", "1:8", "2:00:00", "7200"),
+    ],
+)
+def test_numbers_that_yaml_does_not_count_in_tens(
+    content: str, place: str, word: str, number: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_yaml(content, "f")
+    assert str(caught.value) == (
+        f"f:{place}: {word} is {number} to YAML, which is hardly meant (put it in quotes, or write "
+        "it in another way)"
+    )
+
+
+def test_numbers_that_look_like_them() -> None:
+    content = "# at 1:30\na: '1:30'\nb: 2024-01-01\nc: [0, 0.5, 00.5, 1e-05, 10]\nd: h:80\n"
+    content += 'e: "010"\nf: {a:1}\ng: x 1:30\n'
+    assert parse_yaml(content, "f")["a"] == "1:30"
+
+
 BROKEN = [
     ("name: s\ntrial: {model: [\n", "f:3:1: broken YAML: "),
     ("name: s\ntrial:\n\tmodel: 1\n", "f:3:1: broken YAML: .*indent with spaces, not tabs"),
