@@ -15,7 +15,14 @@ from gansweep.commands.forecast import forecast
 from gansweep.commands.home import find_home
 from gansweep.settings import dump
 from gansweep.sweep.file import Resources, load_sweep
-from gansweep.sweep.trials import Trial, check_data, is_listed, planned, trial_count
+from gansweep.sweep.trials import (
+    Trial,
+    check_data,
+    idle_scheduler,
+    is_listed,
+    planned,
+    trial_count,
+)
 
 
 def plan_command(
@@ -89,7 +96,8 @@ def plan_command(
     )
     for text in outlook.lines(path):
         console.print(text, markup=False)
-    for line in sorted({line for lines in advice.values() for line in lines}):
+    notes = sorted({line for lines in advice.values() for line in lines})
+    for line in [*notes, *idle_scheduler(sweep, trials)]:
         console.print(f"note: {escape(line)}")
     return 0
 

@@ -38,7 +38,14 @@ from gansweep.sweep.settle import sweep_status
 from gansweep.sweep.share import Share, share_problems
 from gansweep.sweep.spending import SPENT_FILE, Spending
 from gansweep.sweep.startup import RayStart, cores, exit_at_once
-from gansweep.sweep.trials import Trial, check_data, compared_across, is_listed, planned
+from gansweep.sweep.trials import (
+    Trial,
+    check_data,
+    compared_across,
+    idle_scheduler,
+    is_listed,
+    planned,
+)
 from gansweep.terminal import Display, clock, quiet
 from gansweep.tracking.mlflow import (
     Backlog,
@@ -239,6 +246,7 @@ class _Run:
         self.folder = scope.sweep
         self.console = console
         self.advice = advice
+        self.idle = idle_scheduler(sweep, trials)
         self.courier = Courier(store.uri)
         self.grace = grace
         self.backlog = Backlog()
@@ -282,7 +290,8 @@ class _Run:
 
     def go(self, start: Callable[[], RayStart]) -> int:
         """Train what is left, conclude, and return the exit code."""
-        for line in sorted({line for lines in self.advice.values() for line in lines}):
+        notes = sorted({line for lines in self.advice.values() for line in lines})
+        for line in [*notes, *self.idle]:
             self.console.print(f"[yellow]note[/]: {escape(line)}")
         for key in compared_across(self.sweep):
             self.console.print(

@@ -17,6 +17,7 @@ from gansweep.errors import ConfigError, Problem, nearest
 from gansweep.sweep.file import Sweep
 from gansweep.sweep.logged import GROUPS, logged
 from gansweep.sweep.params import flatten
+from gansweep.sweep.schedulers.catalogue import grace
 from gansweep.sweep.schedulers.pbt import generation_interval
 from gansweep.sweep.space import Assignment, Axis, Choice, Grid, QUniform, apply
 
@@ -238,6 +239,24 @@ def compared_across(sweep: Sweep) -> list[str]:
     """The keys of fingerprints that the sweep's own space varies: it asks how these compare."""
     swept = {key.partition(".")[0] for axis in sweep.space.axes for key in axis.keys}
     return sorted(swept & {"ema"})
+
+
+def idle_scheduler(sweep: Sweep, trials: Iterable[Trial]) -> list[str]:
+    """A word on ASHA or the median rule where no score comes in time for it to stop a trial."""
+    search = sweep.search
+    if search.scheduler not in ("asha", "median"):
+        return []
+    told = {}
+    for config in (trial.config for trial in trials):
+        budget, every = config.budget.g_steps, config.score_every
+        first = grace(search, budget)
+        if -(-first // every) * every < budget:  # the last score decides nothing
+            return []
+        told[budget, every] = (
+            f"{search.scheduler} stops no trial: it would by scores from g_step {first} to before "
+            f"{budget}, and they come every {every} g_steps: lower score.every or search.grace"
+        )
+    return list(told.values())
 
 
 def _population_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:

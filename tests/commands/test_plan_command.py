@@ -197,3 +197,13 @@ def test_gpu_hours_are_estimated_where_gpus_are_asked_for(
     assert "time: about 2h00m on 1 worker (2h00m of training, 1 GPU hours): an estimate" in out
     assert "time: gpu_hours is likely to end before the trials do" in out
     assert "likely" not in gansweep(*words, "gpu_hours=1.1")[1]
+
+
+def test_a_scheduler_without_a_score_in_time_is_told(gansweep: Gansweep, tmp_path: Path) -> None:
+    load(tmp_path, text(search={"scheduler": "asha"}))
+    code, out, _ = gansweep("plan", tmp_path / "file.yaml")
+    assert code == 0
+    assert out.splitlines()[-1] == (
+        "note: asha stops no trial: it would by scores from g_step 1 to before 5, and they come "
+        "every 1000 g_steps: lower score.every or search.grace"
+    )

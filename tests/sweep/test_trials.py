@@ -204,6 +204,28 @@ def test_what_a_sweep_varies_itself_is_compared(tmp_path: Path) -> None:
         assert compared_across(load(tmp_path, text(space=space))) == across
 
 
+@pytest.mark.parametrize(
+    ("search", "every", "idle"),
+    [
+        ({"scheduler": "asha"}, 1000, True),  # the default interval: one score, at the end
+        ({"scheduler": "asha", "grace": 100}, 5, True),
+        ({"scheduler": "median", "grace": 16}, 10, True),
+        ({"scheduler": "median", "grace": 15}, 5, False),
+        ({"scheduler": "asha"}, 10, False),
+        ({}, 1000, False),
+    ],
+)
+def test_a_scheduler_that_no_score_reaches_is_told(
+    tmp_path: Path, search: dict[str, Any], every: int, idle: bool
+) -> None:
+    trial = {**TRIAL, "budget": {"g_steps": 20}, "score": {"every": every}}
+    sweep = load(tmp_path, text(trial=trial, search=search))
+    notes = trials_module.idle_scheduler(sweep, planned(sweep))
+    assert len(notes) == idle
+    assert all(f"{search['scheduler']} stops no trial: " in note for note in notes)
+    assert all(f"every {every} g_steps" in note for note in notes)
+
+
 # --- what population based training can vary
 
 PBT = {"scheduler": "pbt", "interval": 2, "method": "random", "samples": 4}
