@@ -102,7 +102,7 @@ def _fill(cls: type[S], values: Mapping[str, Any], *, at: str, problems: list[Pr
                 with contextlib.suppress(OmegaConfBaseException):
                     OmegaConf.update(config, key, int(value))
                     continue
-            problems.append(Problem(where, _first_line(error)))
+            problems.append(_refused(where, value, error))
             refused.add(key)
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         where = f"{at}.{field.name}" if at else field.name
@@ -120,6 +120,14 @@ def _fill(cls: type[S], values: Mapping[str, Any], *, at: str, problems: list[Pr
     if len(problems) > before:
         return None
     return OmegaConf.to_object(config)  # type: ignore[return-value]
+
+
+def _refused(where: str, value: Any, error: Exception) -> Problem:
+    """Why a value is of no type that its setting may have."""
+    remedy = "it cannot be null; leave it out for the default" if value is None else ""
+    if isinstance(value, list):
+        remedy = "one value; to try several, make it an axis of space"
+    return Problem(where, _first_line(error), remedy)
 
 
 def _out_of_range(value: Any, field: dataclasses.Field[Any], where: str) -> Iterator[Problem]:

@@ -193,6 +193,27 @@ CASES: list[tuple[str, str, list[str]]] = [
         trial(model={"name": "json:JSONDecoder"}),
         ["trial.model.name: 'json:JSONDecoder' is no subclass of", "AlternatingModule"],
     ),
+    (
+        "indented too far",
+        text(space=None, trial={**TRIAL, "space": {"model.clip": {"grid": [0.1, 0.2]}}}),
+        ["trial.space: belongs beside trial (indent it as trial is)"],
+    ),
+    (
+        "indented too little",
+        TEXT + "score: {every: 5}\n",
+        ["score: unknown key (it belongs below trial: indent it)"],
+    ),
+    (
+        "list in the place of an axis",
+        trial(optimizer={"name": "sgd", "lr": [0.1, 0.2]}),
+        ["trial.optimizer.lr: ", "'[0.1, 0.2]'", "(one value; to try several, make it an axis of"],
+    ),
+    (
+        "null where there must be a number",
+        trial(optimizer={"name": "sgd", "lr": None}),
+        ["trial.optimizer.lr: ", "(it cannot be null; leave it out for the default)"],
+    ),
+    ("name that is a number", text(name=123), ["name: 123 is no name (letters", "in quotes)"]),
     ("broken YAML", "name: s\ntrial: {model: [\n", ["file.yaml:3:1: broken YAML: "]),
     ("tab", "trial:\n\tmodel: 1\n", ["file.yaml:2:1: broken YAML: ", "spaces, not tabs"]),
     ("duplicate key", TEXT + "name: x\n", [":9:1: broken YAML: found duplicate key name"]),
@@ -444,6 +465,7 @@ def test_many_mistakes_fit_one_screen(gansweep: Gansweep, tmp_path: Path) -> Non
         ("budget.g_steps=0", "trial.budget.g_steps: is 0, must be at least 1"),
         ("space=null", "space: is empty: one trial is no sweep"),
         ("name=a: b", "name=a: b:1:9: broken YAML: "),
+        ("optimizer.lr=", "optimizer.lr=: has no value (optimizer.lr=null removes it)"),
     ],
 )
 def test_bad_override(refused: Callable[..., list[str]], override: str, words: str) -> None:

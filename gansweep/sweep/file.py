@@ -146,23 +146,23 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, one_trial: bool = F
 
     one_trial: the file's `trial:` alone is meant, which may then name its seed.
     """
-    from gansweep.config import SECTIONS
+    from gansweep.config import KEYS, SECTIONS
 
     files: list[Path] = []
     tree = _load(path, files)
     tree.pop("base", None)
     problems: list[Problem] = []
     tree = _overridden(tree, overrides, problems)
-    problems += [
-        Problem(str(key), "unknown key", nearest(str(key), TOP)) for key in tree if key not in TOP
-    ]
+    for key in (key for key in tree if key not in TOP):
+        remedy = "it belongs below trial: indent it" if key in KEYS else nearest(key, TOP)
+        problems.append(Problem(key, "unknown key", remedy))
     if secrets := dict.fromkeys(secret_keys(tree)):
         raise ConfigError(map(_secret_problem, secrets))  # alone: others would quote it
     name = tree.get("name", path.stem)
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        problems.append(
-            Problem("name", f"{name!r} is no name", "letters, digits, '.', '_' and '-', 64 at most")
-        )
+        remedy = "letters, digits, '.', '_' and '-', 64 at most"
+        remedy += "" if isinstance(name, str) else "; what YAML takes for a number, in quotes"
+        problems.append(Problem("name", f"{name!r} is no name", remedy))
     sections = {}
     for section in ("trial", "space", "search", "resources"):
         value = tree.get(section) or {}
@@ -170,6 +170,9 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, one_trial: bool = F
             problems.append(Problem(section, f"is {value!r}, must be a section"))
             value = {}
         sections[section] = dict(value)
+    for key in [key for key in sections["trial"] if key in TOP]:
+        del sections["trial"][key]
+        problems.append(Problem(f"trial.{key}", "belongs beside trial", "indent it as trial is"))
     search = fill(Search, sections["search"], at="search", problems=problems)
     resources = _resources(sections["resources"], problems)
     problems.extend(_gpu_problems(resources))
@@ -440,6 +443,9 @@ def _overridden(
         key, equals, text = override.partition("=")
         if not equals or not key:
             problems.append(Problem(override, "is no override", "write KEY=VALUE"))
+            continue
+        if not text.strip():  # an empty variable of a shell, say
+            problems.append(Problem(override, "has no value", f"{key}=null removes it"))
             continue
         path = _override_path(key)
         if path == ["base"]:

@@ -543,6 +543,11 @@ def _parse_axis(
     rest = {key: value for key, value in body.items() if key != "when"}
     unknown = [str(key) for key in rest if key not in DOMAINS]
     if unknown:
+        inner = rest.get(unknown[0])
+        if isinstance(inner, Mapping) and DOMAINS.keys() & inner.keys():
+            what, key = f"holds {unknown[0]!r}, and the key of an axis is dotted", unknown[0]
+            problems.append(Problem(at, what, f"write {name}.{key}: {{{next(iter(inner))}: ...}}"))
+            return None
         hint = nearest(unknown[0], list(DOMAINS))
         problems.append(Problem(at, f"unknown distribution {unknown[0]!r}", hint))
         return None
@@ -561,7 +566,8 @@ def _parse_axis(
     several = root not in sections and all(isinstance(option, Mapping) for option in options)
     for key in {key for option in options for key in option} if several else {name}:
         if str(key).split(".")[0] not in sections:
-            remedy = nearest(str(key).split(".")[0], list(sections))
+            head, _, rest_of_key = str(key).partition(".")
+            remedy = f"write {rest_of_key}" if head == "trial" else nearest(head, list(sections))
             problems.append(Problem(at, f"{key!r} names no setting of a trial", remedy))
             return None
     return Axis(name, domain, when, several)

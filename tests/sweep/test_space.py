@@ -382,6 +382,8 @@ def test_two_axes_on_one_key() -> None:
     ("name", "body", "words"),
     [
         ("modle.clip", {"grid": [1]}, "'modle.clip' names no setting of a trial (did you mean"),
+        ("trial.model.clip", {"grid": [1]}, "names no setting of a trial (write model.clip)"),
+        ("model", {"clip": {"grid": [1]}}, "dotted (write model.clip: {grid: ...})"),
         ("clip", {"grid": [1]}, "'clip' names no setting of a trial (valid: data, model"),
         ("pair", {"grid": [{"modle.clip": 1}]}, "'modle.clip' names no setting"),
         ("pair", {"grid": [{"model.clip": 1}, 3]}, "'pair' names no setting"),
