@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -471,6 +472,21 @@ def test_many_mistakes_fit_one_screen(gansweep: Gansweep, tmp_path: Path) -> Non
 def test_bad_override(refused: Callable[..., list[str]], override: str, words: str) -> None:
     (found,) = refused(TEXT, override)
     assert found.startswith(words)
+
+
+@pytest.mark.parametrize(
+    "override", ["seeds=3", "space.model.clip.grid=[1]", "time_budget=1h", "resources.gpu=1"]
+)
+def test_one_trial_has_no_sections_of_a_sweep(
+    refused: Callable[..., list[str]], override: str
+) -> None:
+    section = re.split("[.=]", override)[0]
+    what = f"{section} is of a sweep, and gansweep train trains one trial alone"
+    found = refused(TEXT, override, "space=null", "budget.g_steps=0", command="train")
+    assert found == [
+        f"{override}: {what} (set what the trial has, as seed=3)",
+        "trial.budget.g_steps: is 0, must be at least 1",
+    ]
 
 
 # --- other commands

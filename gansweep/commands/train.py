@@ -23,6 +23,7 @@ from gansweep.progress import Continue, Interrupt, Progress, Report, TrialResult
 from gansweep.provenance import environment_text, version_tags
 from gansweep.sweep.file import load_sweep
 from gansweep.sweep.grace import Grace, Interrupts
+from gansweep.sweep.limits import LIMITS
 from gansweep.sweep.params import trial_params
 from gansweep.sweep.plan import alone
 from gansweep.terminal import clock
@@ -32,6 +33,9 @@ from gansweep.tracking.spool import SpoolTracker
 from gansweep.trial import run_trial
 
 LINE_SECONDS = 5.0
+
+OF_A_SWEEP = ("space", "search", "seeds", "resources", *LIMITS)
+"""Sections of a file that one trial does not look at."""
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 """Exit codes, as those of `gansweep run`."""
@@ -61,6 +65,17 @@ def train_command(
         grace.over()
 
 
+def _vain_overrides(overrides: Sequence[str]) -> list[Problem]:
+    """Overrides of what decides on other trials than the one here: lost without a word."""
+    problems = []
+    for key, _, value in (override.partition("=") for override in overrides):
+        section = key.partition(".")[0]
+        if section in OF_A_SWEEP and value.strip() != "null":
+            what = f"{section} is of a sweep, and gansweep train trains one trial alone"
+            problems.append(Problem(f"{key}={value}", what, "set what the trial has, as seed=3"))
+    return problems
+
+
 def _train(
     path: Path,
     overrides: Sequence[str],
@@ -72,9 +87,9 @@ def _train(
     record: bool,
 ) -> int:
     sweep = load_sweep(path, overrides, one_trial=True)
-    problems: list[Problem] = []
+    problems = _vain_overrides(overrides)
     config = resolve(sweep.trial, problems)
-    if config is None:
+    if config is None or problems:
         raise ConfigError(problems)
     spec = load_samples(config).spec
     advice = check_fit(config, spec)
