@@ -70,7 +70,9 @@ def _table(section: str, schema: type[Any]) -> Table:
         shown = "required" if default == MISSING else "null" if default is None else str(default)
         bounds = field.metadata.get("bounds", {})
         limits = ", ".join(f"{SIGNS[name]} {bound:g}" for name, bound in bounds.items())
-        kind = str(field.type).replace("Literal", "one of ").replace("'", "").replace('"', "")
+        plain = field.type.__name__ if type(field.type) is type else str(field.type)
+        kind = plain.removeprefix("typing.").replace("Literal", "one of ")
+        kind = kind.replace("'", "").replace('"', "")
         words = (field.name, shown, f"{kind} {limits}".strip(), field.metadata.get("help", ""))
         table.add_row(*map(escape, words))  # rich takes [a, b] for markup
     return table

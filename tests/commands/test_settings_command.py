@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 Gansweep = Callable[..., tuple[int, str, str]]
 
@@ -29,3 +30,26 @@ def test_the_words_that_a_setting_takes_are_shown(gansweep: Gansweep) -> None:
         code, out, _ = gansweep("settings", section)
         assert code == 0
         assert words in " ".join(out.split()), section
+
+
+def test_types_that_are_no_text_are_named(gansweep: Gansweep) -> None:
+    """As in a person's module without `from __future__ import annotations`."""
+    lines = [
+        "from dataclasses import dataclass",
+        "from typing import Literal",
+        "from gansweep.networks.mlp import MLP",
+        "from gansweep.settings import setting",
+        "@dataclass(frozen=True)",
+        "class Plain:",
+        "    rate: float = setting(0.1, 'of it', gt=0)",
+        "    most: int | None = setting(None, 'of it')",
+        "    kind: Literal['a', 'b'] = setting('a', 'of it')",
+        "class Mine(MLP):",
+        "    Settings = Plain",
+    ]
+    Path("plain_types.py").write_text("\n".join(lines))
+    code, out, _ = gansweep("settings", "network.plain_types:Mine")
+    assert code == 0
+    assert [" ".join(line.split()[2:-2]) for line in out.splitlines()[1:]] == [
+        "float > 0", "int | None", "one of [a, b]",
+    ]  # fmt: skip
