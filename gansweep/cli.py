@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -462,6 +463,7 @@ def main() -> None:
 
     guard_log()
     spare_loopback()
+    pressed = _noted_interrupts()
     sys.path.insert(0, os.getcwd())  # import paths in a sweep file may name modules in this folder
     try:
         app()
@@ -481,6 +483,8 @@ def main() -> None:
     except SystemExit as ended:  # so ends every command
         _exit(ended.code)
     except Exception as error:  # MLflow's, say, which name the server with its password
+        if pressed:
+            _exit(INTERRUPTED)
         if is_full_disk(error):
             words = f"{redact(str(error))}: make room, and the same command goes on"
             print(f"gansweep: {words}", file=sys.stderr)
@@ -493,6 +497,22 @@ def main() -> None:
             _exit(INTERRUPTED)
         print(redact(traceback.format_exc()), file=sys.stderr, end="")
         _exit(1)
+
+
+def _noted_interrupts() -> list[int]:
+    """Filled by Ctrl-C, which ends the command as ever.
+
+    A package that it meets in the middle of its import may catch it, and fail later for the rest.
+    """
+    pressed: list[int] = []
+
+    def interrupt(number: int, frame: object) -> None:
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    if callable(signal.getsignal(signal.SIGINT)):  # else it is ignored, as in the background
+        signal.signal(signal.SIGINT, interrupt)
+    return pressed
 
 
 def _exit(code: str | int | None) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import signal
 import subprocess
 import sys
 
@@ -81,6 +83,27 @@ def test_what_nobody_expected_is_shown_without_secrets(
     said = capsys.readouterr().err
     assert said.startswith("Traceback")
     assert said.endswith("ConnectionError: http://***@host does not answer\n")
+
+
+def test_an_interrupt_that_a_package_caught_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where Ctrl-C meets NumPy in the middle of its import: torch goes on, and SciPy fails."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def importing() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise RecursionError("maximum recursion depth exceeded")
+
+    monkeypatch.setattr(cli, "app", importing)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == ""
 
 
 def test_a_store_that_is_away_is_no_traceback(
