@@ -17,7 +17,7 @@ from functools import cached_property, reduce
 from typing import Any, Literal, final
 
 from gansweep import presets
-from gansweep.components import Part
+from gansweep.components import Part, own_source
 from gansweep.data.base import Dataset
 from gansweep.data.catalogue import DATASETS
 from gansweep.diagnosis.rules.base import Rule
@@ -195,6 +195,16 @@ class TrialConfig:
     def recipe(self) -> str:
         """As `key`, over all but the seed: trials of one recipe differ by chance alone."""
         return self._identity[2]
+
+    @property
+    def own_code(self) -> str:
+        """Names the code of a person's own parts of the trial; "" where it has none.
+
+        No key has it in it: a trial stays the same one when its code is mended or moved.
+        """
+        parts = (self.model, self.network, self.data, self.d_optimizer, self.g_optimizer)
+        sources = dict.fromkeys(own_source(part.cls) for part in parts)
+        return ".".join(filter(None, sources))
 
     @cached_property
     def _identity(self) -> tuple[str, str, str]:

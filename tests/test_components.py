@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from pathlib import Path
+
 import pytest
 
+from gansweep.components import own_source
 from gansweep.errors import ConfigError
 from gansweep.metrics.catalogue import EXTRACTORS, SCORES
 from gansweep.modules.catalogue import VARIANTS
@@ -96,3 +101,30 @@ def test_a_part():
     assert (part.name, part.cls, part.settings) == ("adam", Adam, AdamSettings(lr=1e-3))
     again = OPTIMIZERS.part(part.to_dict(), at="o", problems=[])
     assert again == part
+
+
+def test_own_code_is_named_by_what_it_draws_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "drawnlab"
+    package.mkdir()
+    contents = {
+        "__init__": "",
+        "nets": "import json\nfrom drawnlab.blocks import half\nclass Net: pass\n",
+        "blocks": "from drawnlab import deep\ndef half(x): return deep.two(x)\n",
+        "deep": "def two(x): return x / 2\n",
+        "other": "one = 1\n",
+    }
+    monkeypatch.syspath_prepend(tmp_path)
+    digests = {}
+    for changed in (None, *contents):
+        for name, content in contents.items():
+            (package / f"{name}.py").write_text(content + "# new\n" * (name == changed))
+        for name in [name for name in sys.modules if name.startswith("drawnlab")]:
+            monkeypatch.delitem(sys.modules, name)
+        importlib.invalidate_caches()
+        digests[changed] = own_source(importlib.import_module("drawnlab.nets").Net)
+    assert len({digests[name] for name in (None, "nets", "blocks", "deep")}) == 4
+    assert digests[None] == digests["__init__"] == digests["other"]
+    assert own_source(Adam) == ""
+    assert own_source(type("Cell", (), {"__module__": "no_module_of_a_notebook"})) == ""

@@ -15,6 +15,7 @@ from gansweep.commands.forecast import forecast
 from gansweep.commands.home import find_home
 from gansweep.settings import dump
 from gansweep.sweep.file import Resources, load_sweep
+from gansweep.sweep.plan import FINAL, outdated
 from gansweep.sweep.trials import (
     Trial,
     check_data,
@@ -54,6 +55,7 @@ def plan_command(
         entry.take_up(trial.config.budget.g_steps)
         return entry.state
 
+    finished = [known[t.key] for t in trials if state_of(t) in FINAL]
     outlook = forecast(sweep, trials, known, home=home, probes=probes, workers=workers)
     if as_json:
         tree = {
@@ -97,7 +99,7 @@ def plan_command(
     for text in outlook.lines(path):
         console.print(text, markup=False)
     notes = sorted({line for lines in advice.values() for line in lines})
-    for line in [*notes, *idle_scheduler(sweep, trials)]:
+    for line in [*notes, *idle_scheduler(sweep, trials), *outdated(finished, trials)]:
         console.print(f"note: {escape(line)}")
     return 0
 

@@ -31,7 +31,7 @@ from gansweep.sweep.board import Board
 from gansweep.sweep.cards import Room
 from gansweep.sweep.file import Resources, Search, Sweep, load_sweep
 from gansweep.sweep.grace import Grace
-from gansweep.sweep.plan import Entry, trials_folder
+from gansweep.sweep.plan import Entry, outdated, trials_folder
 from gansweep.sweep.proposals import Listed, Proposals, Streamed, TreeParzen, basis_of
 from gansweep.sweep.schedulers.pbt import generation_interval
 from gansweep.sweep.settle import sweep_status
@@ -251,6 +251,7 @@ class _Run:
         self.grace = grace
         self.backlog = Backlog()
         self.budget = max(trial.config.budget.g_steps for trial in trials)
+        examples = trials
         self.plan, trials = scope.take_up(sweep, trials, retry_failed=retry_failed)
         limits = sweep.limits.shared(scope.parts)
         self.spending = Spending(scope.folder / SPENT_FILE, limits)
@@ -281,6 +282,7 @@ class _Run:
                 (done if finished(entry) else to_train).append(trial)
             self.proposals = Listed(to_train, finished=done)
         self.plan.mean(self.proposals.keys, unlisted=self.proposals.unlisted)
+        self.outdated = outdated(filter(finished, self.plan.meant), examples)
 
     @property
     def entries(self) -> list[Entry]:
@@ -291,7 +293,7 @@ class _Run:
     def go(self, start: Callable[[], RayStart]) -> int:
         """Train what is left, conclude, and return the exit code."""
         notes = sorted({line for lines in self.advice.values() for line in lines})
-        for line in [*notes, *self.idle]:
+        for line in [*notes, *self.idle, *self.outdated]:
             self.console.print(f"[yellow]note[/]: {escape(line)}")
         for key in compared_across(self.sweep):
             self.console.print(

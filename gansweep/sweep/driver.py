@@ -332,7 +332,7 @@ class SweepDriver(Driver):
             self._courier.forget(folder)  # which may lie there from an earlier run
         else:
             self._courier.add(entry.run_id, folder)
-        entry.state, entry.reason = "running", ""
+        entry.state, entry.reason, entry.code = "running", "", trial.config.own_code
         self._board.began(trial.key)
         if trial.key not in self._population:
             self._scheduler.begin(trial.key, self._swept(entry))

@@ -55,6 +55,8 @@ class Entry:
     """In a population: whose state it took over at which g_step, and the settings since."""
     gpu_times: int = 1
     """How many times the usual share of a GPU it takes: with less it ran out of memory."""
+    code: str = ""
+    """The own code that it last began with, as `TrialConfig.own_code`."""
 
     @property
     def recipe(self) -> str:
@@ -236,3 +238,16 @@ def trial_folder(folder: Path, key: str) -> Path:
 def alone(key: str) -> str:
     """Name of a trial's folder and run where it trains by itself, apart from the sweep's own."""
     return f"{key}-alone"
+
+
+def outdated(finished: Iterable[Entry], trials: Iterable[Trial]) -> list[str]:
+    """A word on finished trials that were trained by other own code than `trials` have now."""
+    now = {trial.config.own_code for trial in trials}
+    count = sum(bool(entry.code) and entry.code not in now for entry in finished)
+    if not count:
+        return []
+    of = f"{count} finished trial{'s' * (count > 1)}"
+    return [
+        f"your own code has changed since {of} trained, which keep their values: give the sweep "
+        "another name to train them anew"
+    ]

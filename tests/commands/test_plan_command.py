@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from sweep_files import TEXT, load, text
 
 from gansweep.config import TrialConfig
@@ -207,3 +208,24 @@ def test_a_scheduler_without_a_score_in_time_is_told(gansweep: Gansweep, tmp_pat
         "note: asha stops no trial: it would by scores from g_step 1 to before 5, and they come "
         "every 1000 g_steps: lower score.every or search.grace"
     )
+
+
+@pytest.mark.parametrize("state", ["completed", "interrupted"])
+def test_own_code_that_has_changed_since_is_told(
+    gansweep: Gansweep, tmp_path: Path, state: str
+) -> None:
+    """The key does not know: the old values would pass for those of the new code."""
+    own = {**yaml.safe_load(TEXT)["trial"], "network": {"name": "own_parts:Fragile"}}
+    first, second = planned(load(tmp_path, text(trial=own)))
+    words = ("plan", tmp_path / "file.yaml", "--dir", tmp_path / "out")
+    plan = Plan(tmp_path / "out" / "small" / "plan.json", "small")
+    for trial, code in ((first, first.config.own_code), (second, "older")):
+        entry = plan.add(trial)
+        entry.state, entry.g_steps, entry.code = state, entry.budget, code
+    plan.save()
+    told = "your own code has changed since 1 finished trial trained"
+    assert (told in gansweep(*words)[1]) == (state == "completed")
+    plan.entries[second.key].code = first.config.own_code
+    plan.save()
+    assert first.config.own_code
+    assert "has changed" not in gansweep(*words)[1]

@@ -1288,3 +1288,14 @@ def test_a_change_is_saved_alone_and_what_ended_is_let_go(
     one.driver.settle()
     assert saved[-1] == 0  # all of it
     assert all(statuses[-1] == "FINISHED" for statuses in one.store.statuses.values())
+
+
+def test_the_plan_keeps_the_own_code_that_a_trial_began_with(tmp_path: Path) -> None:
+    own = {**TRIAL, "network": {"name": "own_parts:Fragile"}}
+    sweeping = Sweeping(tmp_path, trial=own)
+    sweeping.begin("p")
+    kept = {
+        entry.code for entry in Plan.load(sweeping.plan.path, sweeping.sweep.name).entries.values()
+    }
+    assert kept == {sweeping.trials[0].config.own_code}
+    assert kept != {""}
