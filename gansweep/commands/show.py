@@ -154,7 +154,8 @@ def show_command(
     tags = store.sweep_tags(name)
     logged = sorted({name for trial in trials for name in trial.metrics})
     metric = _metric(metric, logged, at="--metric") if metric else tags.get("metric", "score/swd")
-    direction = cast("Mode", mode or _mode_of(metric, trials) or tags.get("mode", "min"))
+    known = mode or _mode_of(metric, trials)
+    direction = cast("Mode", known or tags.get("mode", "min"))
     across = tags.get("across", "").split()
     results = rank(trials, metric=metric, mode=direction, across=across)
     modes = {metric: direction}
@@ -209,6 +210,12 @@ def show_command(
         group_table(groups, keys=keys) if keys else ranked_table(results, metric=metric, also=also)
     )
     console.print(table)
+    if not known and metric != tags.get("metric", "score/swd"):
+        better, other = ("smaller", "max") if direction == "min" else ("larger", "min")
+        console.print(
+            f"[yellow]note[/]: ranked as if {better} values of {escape(metric)} were better: "
+            f"--mode {other} says otherwise"
+        )
     if not trials:
         console.print("[yellow]note[/]: no trial of it has a run in this store")
     if rows := _of_several_files(results):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import signal
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,6 +55,7 @@ def train_command(
     the sweep's trial stands. The first SIGINT, SIGTERM or SIGUSR1 puts it aside.
     """
     console = Console(soft_wrap=True)
+    _keep_to_ourselves()
     grace = Grace(end_workers=_end_training, end_all=_end_at_once)
     interrupts = Interrupts(grace.begin)
     try:
@@ -63,6 +66,13 @@ def train_command(
         return INTERRUPTED
     finally:
         grace.over()
+
+
+def _keep_to_ourselves() -> None:
+    """Lightning lists the devices that it does not use, and what else one might install."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
 
 
 def _vain_overrides(overrides: Sequence[str]) -> list[Problem]:

@@ -166,6 +166,11 @@ def test_another_metric_and_mode(filled: MlflowStore, gansweep: Gansweep) -> Non
     assert [t["point"]["clip"] for t in tree["trials"]][:4] == [0.2, 0.2, 0.1, 0.1]
     tree = json.loads(gansweep(*words)[1])
     assert [t["point"]["clip"] for t in tree["trials"]][:4] == [0.1, 0.1, 0.2, 0.2]
+    words = words[:4]
+    note = "ranked as if smaller values of loss/d were better: --mode max says otherwise"
+    of_loss = ("--metric", "loss/d")
+    for more, told in ((of_loss, True), ((*of_loss, "--mode", "min"), False), ((), False)):
+        assert (note in gansweep(*words, *more)[1]) == told
 
 
 def test_unknown_metric_and_name(filled: MlflowStore, gansweep: Gansweep) -> None:

@@ -87,6 +87,7 @@ def test_a_signal_puts_the_trial_aside_where_it_is(place: Place) -> None:
         assert run.tags["gansweep.g_steps"] == str(g_step)
         before = g_step
     text = place.run("train", "file.yaml", f"budget.g_steps={before + 100}").text
+    assert not re.search("GPU available|litlogger|srun", text)  # Lightning's own words
     assert f"completed at g_step {before + 100}" in text
     (run,) = Record(place.uri, NAME, parent=False).trials.values()
     assert (run.status, run.tags["gansweep.state"]) == ("FINISHED", "completed")
