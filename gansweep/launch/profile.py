@@ -72,7 +72,8 @@ def _read(name: str) -> tuple[dict[str, Any], str]:
     for folder in folders:
         path = folder / f"{name}.yaml"
         if path.is_file():
-            return read_yaml(path), str(path)
+            # A walltime without quotes is told with the other mistakes.
+            return read_yaml(path, odd_numbers=True), str(path)
     known = sorted(_names(folders))
     where = " or ".join(map(str, folders))
     remedy = nearest(name, known) or f"write one: {PROJECT}/{name}.yaml"

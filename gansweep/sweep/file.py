@@ -357,8 +357,11 @@ def _load(path: Path, files: list[Path]) -> dict[str, Any]:
     return merge(below, tree)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, interpolations resolved; ConfigError with line and column."""
+def read_yaml(path: Path, *, odd_numbers: bool = False) -> dict[str, Any]:
+    """The mapping in a YAML file, interpolations resolved; ConfigError with line and column.
+
+    odd_numbers: whether it may have some that YAML does not count in tens.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)  # it may be a device, without an end
@@ -372,10 +375,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if len(content) > MOST_BYTES:
         what = f"has more than {MOST_BYTES / 1e6:g} MB: it is no sweep file"
         raise ConfigError.single(str(path), what, "name the YAML file that describes the sweep")
-    return parse_yaml(text, str(path))
+    return parse_yaml(text, str(path), odd_numbers=odd_numbers)
 
 
-def parse_yaml(text: str, where: str) -> dict[str, Any]:
+def parse_yaml(text: str, where: str, *, odd_numbers: bool = False) -> dict[str, Any]:
     """The mapping in a YAML text; ConfigError names `where`, the line and the column."""
     try:
         if nested := NESTED.search(text):  # whose size cannot be told
@@ -384,7 +387,7 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
         if spelt_out(text) > MOST:
             what = "is far too large once its aliases and interpolations are spelt out"
             raise ConfigError.single(where, what, "let fewer of them refer to one another")
-        if odd := _odd_number(text):
+        if odd := None if odd_numbers else _odd_number(text):
             place = f"{where}:{odd.start_mark.line + 1}:{odd.start_mark.column + 1}"
             what = f"{odd.value} is {yaml.safe_load(odd.value)} to YAML, which is hardly meant"
             raise ConfigError.single(place, what, "put it in quotes, or write it in another way")
