@@ -53,6 +53,7 @@ def test_the_garbage_collector_rests_while_packages_are_imported():
     assert gc.isenabled()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "use",
     [
@@ -93,6 +94,7 @@ assert scipy.signal.hilbert
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "use",
     [

@@ -223,6 +223,7 @@ print("quiet")
 """
 
 
+@pytest.mark.long
 def test_a_ceiling_is_held_while_it_lasts_and_counts_what_is_added(monkeypatch):
     """What an earlier pack has freed stays in malloc's heap here, and is none of the next one's."""
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", str(256 * 1024**2))

@@ -12,6 +12,8 @@ from .command import Ended, Place, wait_for, workers
 from .record import Record
 from .story import ADDED, LONGER, NAME, words
 
+pytestmark = pytest.mark.long
+
 COMMAND = words(clips=(ADDED,), g_steps=LONGER)
 
 

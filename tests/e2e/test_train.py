@@ -97,6 +97,7 @@ def test_a_signal_puts_the_trial_aside_where_it_is(place: Place) -> None:
     assert place.left_after(5) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("record", ["--record", "--no-record"])
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_one_ends_it_at_once(second: signal.Signals, record: str, place: Place) -> None:

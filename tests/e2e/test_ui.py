@@ -39,6 +39,7 @@ def served(story: Story, port: int) -> Iterator[str]:
         ui.kill()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_comparison_shows_names_curves_and_sample_grids(
     story: Story, chromium: str, tmp_path: Path

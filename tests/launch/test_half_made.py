@@ -90,7 +90,10 @@ def test_a_job_that_nothing_befalls(gansweep: Gansweep, cluster: Path) -> None:
     assert len(all_jobs()) == 1
 
 
-@pytest.mark.parametrize("fault", ["hang before", "hang after", "eof after", "before", "after"])
+HANGS = [pytest.param(f"hang {when}", marks=pytest.mark.long) for when in ("before", "after")]
+
+
+@pytest.mark.parametrize("fault", [*HANGS, "eof after", "before", "after"])
 @pytest.mark.parametrize("call", ["create_1", "create_2"])
 def test_nothing_is_half_made(gansweep: Gansweep, cluster: Path, call: str, fault: str) -> None:
     faults(cluster, **{call: fault})

@@ -62,6 +62,7 @@ def graphs() -> int:
 X = torch.arange(4.0)
 
 
+@pytest.mark.long
 def test_kept_and_found_again(kept: Path, subjects: Any) -> None:
     subject = subjects.Subject(3.0)
     first = Compiled(subjects.Subject.step, subject, about="3")(X)

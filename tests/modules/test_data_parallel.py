@@ -163,6 +163,7 @@ VARIANTS: dict[str, TrialConfig] = {
 }
 
 
+@pytest.mark.long
 def test_in_single_precision_and_without_a_leader() -> None:
     """1e-6 in float32, too; and a process whose leader is gone ends.
 

@@ -144,6 +144,7 @@ def test_it_has_no_thread_of_its_own(server: ForkServer, tmp_path: Path) -> None
     assert process.nice() == max(NICENESS, OWN)
 
 
+@pytest.mark.long
 def test_what_it_imports_asks_for_no_gpu() -> None:
     """Else CUDA would refuse to be used in a fork."""
     code = f"""
@@ -179,6 +180,7 @@ def test_nonsense_is_not_heard(server: ForkServer, tmp_path: Path) -> None:
     assert asked(tmp_path, server.path)["parent"] == server.process
 
 
+@pytest.mark.long
 def test_a_silent_client_holds_nobody_up_for_long(server: ForkServer, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as silent:
         silent.connect(server.path)
