@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import Any
 
@@ -81,15 +81,15 @@ class _Plots(MetaPathFinder):
         if fullname != "torchmetrics.utilities.plot":
             return None
         spec = PathFinder.find_spec(fullname, path, target)
-        if spec and spec.loader:
-            execute = spec.loader.exec_module
-
-            def meanwhile(module: ModuleType) -> None:
-                with _standing_in(*_matplotlib()):
-                    execute(module)
-
-            setattr(spec.loader, "exec_module", meanwhile)  # noqa: B010 - for a type checker
+        if spec and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _LoaderOfPlots(spec.loader.name, spec.loader.path)
         return spec
+
+
+class _LoaderOfPlots(SourceFileLoader):
+    def exec_module(self, module: ModuleType) -> None:
+        with _standing_in(*_matplotlib()):
+            super().exec_module(module)
 
 
 def _matplotlib() -> list[_Later]:

@@ -53,6 +53,12 @@ def test_the_garbage_collector_rests_while_packages_are_imported():
     assert gc.isenabled()
 
 
+def succeeds(code: str) -> None:
+    """In a process of its own."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     "use",
@@ -76,8 +82,7 @@ import scipy.signal
 assert scipy.signal is sys.modules["scipy.signal"]
 scipy.signal.hilbert, scipy.signal.windows.hann
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    succeeds(code)
 
 
 def test_scipy_signal_is_itself_afterwards() -> None:
@@ -90,8 +95,7 @@ import scipy.signal
 assert "scipy.signal.windows" in sys.modules
 assert scipy.signal.hilbert
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    succeeds(code)
 
 
 @pytest.mark.long
@@ -122,8 +126,7 @@ figure, axes = metric.plot()
 assert isinstance(figure, matplotlib.pyplot.Figure)
 assert isinstance(axes, matplotlib.axes.Axes)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    succeeds(code)
 
 
 def test_matplotlib_is_itself_afterwards() -> None:
@@ -142,5 +145,4 @@ import matplotlib.pyplot
 assert isinstance(figure, matplotlib.pyplot.Figure)
 assert matplotlib.pyplot is sys.modules["matplotlib.pyplot"]
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    succeeds(code)

@@ -121,7 +121,8 @@ def test_a_condition_is_no_layer_of_depth() -> None:
 
         def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
             embedded = self.embedding(torch.ones(len(x), 1, dtype=x.dtype))
-            return self.last(self.first(x) + embedded).squeeze(1)  # type: ignore[no-any-return]
+            logits: Tensor = self.last(self.first(x) + embedded)
+            return logits.squeeze(1)
 
     critic, generator = Conditional(), Affine((1.0, 0.0), (0.0, 1.0))
     found = measured(make("wgan", (generator, critic)), batch(points()))
@@ -274,7 +275,7 @@ def test_classes_that_are_covered() -> None:
     assert "classes_covered" not in measured(make("gan", (right, Affine(W))), batch(real))
 
 
-CASES = {
+CASES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "dropout": ("gan", "maxout", "digits", {}),
     "buffers": ("dcgan", "dcgan", "digits", {}),
     "a critic's buffers": ("wgan_gp", "mlp", "ring8", {"network": {"discriminator_norm": "batch"}}),
@@ -285,8 +286,8 @@ CASES = {
 
 
 def of_case(case: str) -> tuple[AlternatingModule, FixedBatch]:
-    *names, sections = CASES[case]
-    return ready(small(*names, **sections))  # type: ignore[arg-type]
+    model, network, data, sections = CASES[case]
+    return ready(small(model, network, data, **sections))
 
 
 def ready(config: TrialConfig) -> tuple[AlternatingModule, FixedBatch]:

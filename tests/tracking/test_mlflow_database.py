@@ -84,7 +84,7 @@ def test_the_next_database_is_a_copy_of_an_empty_one(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["first.db", "second.db"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "other"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "other", "empty"])
 def test_a_damaged_one_is_made_anew(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, damage: str, empty_database: Path
 ) -> None:
@@ -103,6 +103,8 @@ def test_a_damaged_one_is_made_anew(
             kept.write_bytes(whole[: len(whole) // 2])
         case "gone":
             kept.unlink()
+        case "empty":
+            kept.write_bytes(b"")
         case "other":
             kept.write_bytes(b"other" * 99)
     make_database(tmp_path / "second.db")

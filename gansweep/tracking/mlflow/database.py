@@ -43,11 +43,14 @@ def _kept() -> Path:
 
 
 def _is_copied(kept: Path, made: Path) -> bool:
-    """Whether `made` is a whole copy now."""
+    """Whether `made` is a whole copy now, and on the disk."""
     try:
         shutil.copyfile(kept, made)
         with closing(sqlite3.connect(made)) as database:
             whole = database.execute("PRAGMA quick_check").fetchall() == [("ok",)]
+            database.execute("SELECT version_num FROM alembic_version")  # an empty file is "ok"
+        with made.open("rb") as file:
+            os.fsync(file.fileno())
     except (OSError, sqlite3.Error):
         whole = False
     if not whole:
