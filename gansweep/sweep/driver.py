@@ -621,9 +621,8 @@ class SweepDriver(Driver):
         for key in self._begun:
             entry = self._plan.entries[key]
             if entry.state == "running":
-                tags = told.get(key, {})
-                if tags.get("state") == "interrupted":  # it went on after its last report
-                    entry.g_steps = int(tags.get("g_steps", entry.g_steps))
+                told_steps = int(told.get(key, {}).get("g_steps", 0))
+                entry.g_steps = max(entry.g_steps, told_steps)  # it went on after its last report
                 entry.state = "interrupted"
                 entry.reason = f"{self._stop_reason} at g_step {entry.g_steps}"
             if reachable:

@@ -644,7 +644,9 @@ def test_an_interrupt_waits_for_no_trial_that_would_come_again(away: bool, tmp_p
     assert not one.driver.busy
 
 
-def test_an_interrupt_begins_nothing_and_counts_no_death(tmp_path: Path) -> None:
+@pytest.mark.parametrize("state", ["interrupted", "completed"])
+def test_an_interrupt_begins_nothing_and_counts_no_death(state: str, tmp_path: Path) -> None:
+    """A trial may end by itself meanwhile, unheard: the next command has its result."""
     one = Sweeping(tmp_path, resources={"pack": 1})
     for attempt in range(WORKER_RETRIES):
         (key,) = one.begin(str(attempt))
@@ -653,7 +655,7 @@ def test_an_interrupt_begins_nothing_and_counts_no_death(tmp_path: Path) -> None
     one.driver.put_aside("interrupted")
     assert one.begin("q") == []
     assert one.driver.over("p", "") == {}
-    one.store.told = [SimpleNamespace(key=key, tags={"state": "interrupted", "g_steps": "30"})]
+    one.store.told = [SimpleNamespace(key=key, tags={"state": state, "g_steps": "30"})]
     one.driver.settle()
     entry = one.plan.entries[key]
     assert (entry.state, entry.reason) == ("interrupted", "interrupted at g_step 30")
