@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gansweep.dataspec import Condition, DataSpec
 from gansweep.networks.base import Architecture, require_image
 from gansweep.networks.condition import ConditionJoin
+from gansweep.networks.convolution import Conv2d, ConvTranspose2d
 from gansweep.networks.projection import Projection
 from gansweep.networks.spectral import SpectralConv2d, SpectralLinear
 from gansweep.settings import setting
@@ -96,7 +97,7 @@ class DCGAN(Architecture):
         channels, side, _ = spec.shape
         widths = _widths(side, self.settings.width)
         layers = _halvings(channels, widths, self.settings.generator_norm)
-        last = nn.Conv2d(widths[-1], latent_dim, side_chain(side)[-1], bias=False)
+        last = Conv2d(widths[-1], latent_dim, side_chain(side)[-1], bias=False)
         return nn.Sequential(*layers, last, nn.Flatten()).apply(_initialise)
 
 
@@ -124,7 +125,7 @@ class DCGANGenerator(nn.Module):
         self.join = ConditionJoin(condition)
         inputs = latent_dim + self.join.width
         layers: list[nn.Module] = [
-            nn.ConvTranspose2d(inputs, widths[0], sides[0], bias=False),
+            ConvTranspose2d(inputs, widths[0], sides[0], bias=False),
             *norm(widths[0]),
             nn.ReLU(),
         ]
@@ -155,7 +156,7 @@ class DCGANDiscriminator(nn.Module):
         linear = SpectralLinear if spectral else nn.Linear
         self.projection = Projection(projected, widths[-1], linear) if projected else None
         layers = _halvings(image_channels + self.join.width, widths, settings.discriminator_norm)
-        conv = SpectralConv2d if spectral else nn.Conv2d
+        conv = SpectralConv2d if spectral else Conv2d
         layers += [conv(widths[-1], 1, side_chain(side)[-1], bias=spectral)]
         self.body = nn.Sequential(*layers)
         self.apply(_initialise)
@@ -176,9 +177,9 @@ def _widths(side: int, first: int) -> list[int]:
 def _halvings(channels: int, widths: list[int], norm: str) -> list[nn.Module]:
     """[N, channels, side, side] -> [N, widths[-1], side / 2^n, side / 2^n], n widths."""
     spectral = norm == "spectral"
-    conv = SpectralConv2d if spectral else nn.Conv2d
+    conv = SpectralConv2d if spectral else Conv2d
 
-    def halving(before: int, after: int) -> nn.Conv2d:
+    def halving(before: int, after: int) -> Conv2d:
         return conv(before, after, 4, stride=2, padding=1, bias=spectral)
 
     layers: list[nn.Module] = [halving(channels, widths[0]), nn.LeakyReLU(_LEAK)]
@@ -187,9 +188,9 @@ def _halvings(channels: int, widths: list[int], norm: str) -> list[nn.Module]:
     return layers
 
 
-def _doubling(before: int, after: int, side: int) -> nn.ConvTranspose2d:
+def _doubling(before: int, after: int, side: int) -> ConvTranspose2d:
     """[N, before, side // 2, side // 2] -> [N, after, side, side]."""
-    return nn.ConvTranspose2d(
+    return ConvTranspose2d(
         before, after, 4, stride=2, padding=1, output_padding=side % 2, bias=False
     )
 

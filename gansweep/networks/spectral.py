@@ -6,7 +6,9 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, linear, normalize
+from torch.nn.functional import linear, normalize
+
+from gansweep.networks.convolution import Conv2d
 
 
 def normalised(weight: Tensor, u: Tensor, *, keep: bool) -> Tensor:
@@ -45,7 +47,7 @@ class SpectralLinear(nn.Linear):
 
 
 @final
-class SpectralConv2d(nn.Conv2d):
+class SpectralConv2d(Conv2d):
     """nn.Conv2d, zeros as padding, with a spectrally normalised weight, as SpectralLinear."""
 
     u: Tensor
@@ -56,4 +58,4 @@ class SpectralConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = normalised(self.weight, self.u, keep=self.training)
-        return conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        return self._conv_forward(x, weight, self.bias)

@@ -6,6 +6,7 @@ from torch import nn
 
 from gansweep.dataspec import Condition, DataSpec
 from gansweep.errors import ConfigError
+from gansweep.networks.convolution import Conv2d, ConvTranspose2d
 from gansweep.networks.dcgan import SIDES, side_chain
 from gansweep.networks.spectral import SpectralConv2d
 
@@ -159,14 +160,14 @@ def test_norms_are_absent_at_the_generators_output_and_the_discriminators_input(
     ran = 0
     for norm, number in expected.items():
         _, D = pair(build("dcgan", width=2, discriminator_norm=norm), (3, 64, 64))
-        conv = SpectralConv2d if norm == "spectral" else nn.Conv2d
+        conv = SpectralConv2d if norm == "spectral" else Conv2d
         assert [type(m) for m in list(D.body)[:2]] == [conv, nn.LeakyReLU]
         assert isinstance(D.body[-1], nn.Conv2d)
         assert sum(isinstance(m, norms) for m in D.body) == number
         ran += 1
     for norm, number in {"none": 0, "batch": 4}.items():
         G, _ = pair(build("dcgan", width=2, generator_norm=norm), (3, 64, 64))
-        assert [type(m) for m in list(G.body)[-2:]] == [nn.ConvTranspose2d, nn.Tanh]
+        assert [type(m) for m in list(G.body)[-2:]] == [ConvTranspose2d, nn.Tanh]
         assert sum(isinstance(m, norms) for m in G.body) == number
         ran += 1
     assert ran == 6
