@@ -15,7 +15,7 @@ from gansweep.checkpoint import DamagedCheckpointError, read_checkpoint
 from gansweep.config import NOT_IDENTITY, TrialConfig, resolve
 from gansweep.dataspec import Condition, DataSpec
 from gansweep.errors import ConfigError, Problem
-from gansweep.modules.alternating import evaluating, global_state
+from gansweep.modules.alternating import evaluating, global_state, load_network_state
 from gansweep.seeding import stream
 
 AT_ONCE = 500
@@ -82,7 +82,7 @@ class TrainedGenerator:
         spec = _spec(saved["spec"])
         module = build_module(config, spec)
         state = saved["module"]
-        module.sampled.load_state_dict(state["average"] or state["generator"])
+        load_network_state(module.sampled, state["average"] or state["generator"])
         return cls(config, spec, module.sampled.to(device), g_step=state["g_step"])
 
     @property

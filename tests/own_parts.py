@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,43 @@ class Fragile(Small):
     def discriminator(self, *, spec, condition):
         inner = super().discriminator(spec=spec, condition=condition)
         return Counted(inner, self.settings)
+
+
+@dataclass(frozen=True)
+class RunningSettings:
+    assigned: bool = setting(False, "whether the mean is replaced, not written to")
+
+
+class Centred(nn.Module):
+    """What comes in, about a mean of all that came, which no state_dict holds."""
+
+    def __init__(self, inner: nn.Module, size: int, settings: RunningSettings) -> None:
+        super().__init__()
+        self.inner, self.settings = inner, settings
+        self.register_buffer("mean", torch.zeros(size), persistent=False)
+
+    def forward(self, x, labels=None):
+        if self.training:
+            mean = torch.lerp(self.mean, x.detach().flatten(1).mean(0), 0.1)
+            if self.settings.assigned:
+                self.mean = mean
+            else:
+                self.mean.copy_(mean)
+        return self.inner(x - self.mean.view(x.shape[1:]), labels)
+
+
+class Running(Small):
+    """MLPs that centre what they are given."""
+
+    Settings = RunningSettings
+
+    def generator(self, *, latent_dim, spec, condition):
+        inner = super().generator(latent_dim=latent_dim, spec=spec, condition=condition)
+        return Centred(inner, latent_dim, self.settings)
+
+    def discriminator(self, *, spec, condition):
+        inner = super().discriminator(spec=spec, condition=condition)
+        return Centred(inner, math.prod(spec.shape), self.settings)
 
 
 @dataclass(frozen=True)

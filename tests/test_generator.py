@@ -14,7 +14,7 @@ from gansweep.config import resolve
 from gansweep.dataspec import DataSpec
 from gansweep.errors import ConfigError
 from gansweep.generator import TrainedGenerator, about
-from gansweep.modules.alternating import evaluating
+from gansweep.modules.alternating import evaluating, network_state
 from gansweep.replica import CHECKPOINT
 from gansweep.seeding import stream
 from gansweep.tracking.memory import MemoryTracker
@@ -33,6 +33,7 @@ def trained(folder: Path, model: str, network: str, data: str, **sections) -> Pa
         ("gan", "mlp", "ring8", 0.0),
         ("wgan", "dcgan", "digits", 0.9),
         ("bigan", "bigan", "digits", 0.0),
+        ("gan", "own_parts:Running", "ring8", 0.9),
     ],
 )
 def test_it_samples_as_the_trial_did(tmp_path: Path, model, network, data, ema) -> None:
@@ -41,7 +42,7 @@ def test_it_samples_as_the_trial_did(tmp_path: Path, model, network, data, ema) 
     generator = TrainedGenerator.load(path)
     assert (generator.g_step, generator.condition) == (3, None)
     saved = read_checkpoint(path)["module"]
-    state = generator.network.state_dict()
+    state = network_state(generator.network)
     for name, tensor in (saved["average"] or saved["generator"]).items():
         assert torch.equal(state[name], tensor)
     assert bool(saved["average"]) is bool(ema)

@@ -210,6 +210,8 @@ RESUMED = {
     "epochs": ("gan", "mlp", "gaussian1d", {"data": {"n": 7, "batch_size": 5}}),
     "bf16": ("wgan_gp", "mlp", "ring8", {"precision": "bf16"}),
     "adamw": ("gan", "mlp", "ring8", {"optimizer": {"name": "adamw"}}),
+    "own": ("gan", "own_parts:Running", "ring8", {"ema": {"decay": 0.9}}),
+    "own, assigned": ("wgan", "own_parts:Running", "ring8", {"network": {"assigned": True}}),
 }
 STOPS = [1, 4, 7, 10, 11]
 

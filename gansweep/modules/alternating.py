@@ -352,9 +352,9 @@ class AlternatingModule(pl.LightningModule, ABC):
         """
         self.gather_meters()
         return {
-            "generator": _own(self.generator.state_dict()),
-            "discriminator": _own(self.discriminator.state_dict()),
-            "average": _own(self.average.state_dict()) if self.average else None,
+            "generator": _own(network_state(self.generator)),
+            "discriminator": _own(network_state(self.discriminator)),
+            "average": _own(network_state(self.average)) if self.average else None,
             "g_optimizer": _own(self.g_optimizer.state_dict()),
             "d_optimizer": _own(self.d_optimizer.state_dict()),
             "rng": self.rng.get_state(),
@@ -372,10 +372,10 @@ class AlternatingModule(pl.LightningModule, ABC):
         On another type of device than then the draws go on from a new stream, since a generator's
         state does not carry over: training is as good, but not bit-identical.
         """
-        self.generator.load_state_dict(state["generator"])
-        self.discriminator.load_state_dict(state["discriminator"])
+        load_network_state(self.generator, state["generator"])
+        load_network_state(self.discriminator, state["discriminator"])
         if self.average is not None:
-            self.average.load_state_dict(state["average"])
+            load_network_state(self.average, state["average"])
         for optimizer, name in (
             (self.g_optimizer, "g_optimizer"),
             (self.d_optimizer, "d_optimizer"),
@@ -424,6 +424,30 @@ def _lay_out(optimizer: torch.optim.Optimizer) -> None:
 
 def _nothing() -> None:
     pass
+
+
+def network_state(network: nn.Module) -> dict[str, Tensor]:
+    """Its `state_dict`, and the buffers that it leaves out, which may change in training too."""
+    left_out = {name: getattr(part, key) for name, part, key in _left_out(network)}
+    given = {name: buffer for name, buffer in left_out.items() if buffer is not None}
+    return {**network.state_dict(), **given}
+
+
+def load_network_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Stand where `network_state` was taken; older versions kept no buffers beyond `state_dict`."""
+    state = dict(state)
+    for name, part, key in list(_left_out(network)):
+        if name in state:
+            device = next(network.parameters()).device
+            setattr(part, key, state.pop(name).to(device, copy=True))
+    network.load_state_dict(state)
+
+
+def _left_out(network: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    """Of the buffers that no `state_dict` holds, each one's name, and where it lies."""
+    for path, part in network.named_modules():
+        for key in sorted(part._non_persistent_buffers_set):
+            yield f"{path}.{key}" if path else key, part, key
 
 
 def is_separable(network: nn.Module) -> bool:

@@ -385,10 +385,8 @@ class StackedStep:
     def _play(
         self, parameters: Tensors, buffers: Tensors, z: Tensor, given: Tensors
     ) -> tuple[Tensor | None, Tensor, Tensors]:
-        tensors = {**parameters, **buffers}
-
         def generator(*arguments: Tensor | None) -> Any:
-            return functional_call(self.generator.skeleton, tensors, arguments)
+            return _call(self.generator, parameters, buffers, arguments)
 
         real, fake = self._cls.play(generator, given.get("real"), z, given.get("labels"))
         return real, fake, buffers
@@ -403,11 +401,11 @@ class StackedStep:
         given: Tensors,
     ) -> tuple[Tensor, Tensors, Tensors]:
         def logits(x: Tensor) -> Tensor:
-            return self._logits({**parameters, **buffers}, x, given)
+            return self._logits(parameters, buffers, x, given)
 
         def pure_logits(x: Tensor) -> Tensor:
             copies = {name: buffer.clone() for name, buffer in buffers.items()}
-            return self._logits({**parameters, **copies}, x, given)
+            return self._logits(parameters, copies, x, given)
 
         loss = self._formulation(settings).discriminator_loss(
             logits,
@@ -415,7 +413,7 @@ class StackedStep:
             fake,
             given.get("noise"),
             D_pure=pure_logits,
-            D_both=self._both({**parameters, **buffers}, given),
+            D_both=self._both(parameters, buffers, given),
         )
         return loss.total, loss.metrics, buffers
 
@@ -430,27 +428,26 @@ class StackedStep:
         given: Tensors,
     ) -> tuple[Tensor, Tensors, Tensors, Tensors]:
         real, fake, buffers = self._play(parameters, buffers, z, given)
-        tensors = {**d_parameters, **d_buffers}
         loss = self._formulation(settings).generator_loss(
-            lambda x: self._logits(tensors, x, given),
+            lambda x: self._logits(d_parameters, d_buffers, x, given),
             fake,
             real,
-            D_both=self._both(tensors, given),
+            D_both=self._both(d_parameters, d_buffers, given),
         )
         return loss.total, loss.metrics, buffers, d_buffers
 
-    def _both(self, tensors: Tensors, given: Tensors) -> Both | None:
+    def _both(self, parameters: Tensors, buffers: Tensors, given: Tensors) -> Both | None:
         if not self._separable:
             return None
 
         def whole(x: Tensor, labels: Tensor | None) -> Tensor:
-            return self._logits(tensors, x, _given(labels=labels))
+            return self._logits(parameters, buffers, x, _given(labels=labels))
 
         return lambda real, fake: on_both(whole, real, fake, given.get("labels"))
 
-    def _logits(self, tensors: Tensors, x: Tensor, given: Tensors) -> Tensor:
-        labels = given.get("labels")
-        logits: Tensor = functional_call(self.discriminator.skeleton, tensors, (x, labels))
+    def _logits(self, parameters: Tensors, buffers: Tensors, x: Tensor, given: Tensors) -> Tensor:
+        arguments = (x, given.get("labels"))
+        logits: Tensor = _call(self.discriminator, parameters, buffers, arguments)
         return logits.to(x.dtype)
 
     def _project(self, theta: Tensor, settings: Tensors) -> None:
@@ -474,6 +471,19 @@ class StackedStep:
         for columns, part in plan.parameters.joined(gradient, most):
             state = {name: tensor[:, columns] for name, tensor in rows.state.items()}
             plan.rule.update(rows.theta[:, columns], part, state, rows.steps[:, :1], rows.columns)
+
+
+def _call(
+    plan: NetworkPlan, parameters: Tensors, buffers: Tensors, arguments: tuple[Tensor | None, ...]
+) -> Any:
+    """The network of these tensors called; `buffers` then holds those that it put in their place.
+
+    Most write to a buffer as it lies, and some replace it (`self.mean = ...`).
+    """
+    tensors = {**parameters, **buffers}
+    out = functional_call(plan.skeleton, tensors, arguments)
+    buffers.update((name, tensors[name]) for name in buffers)
+    return out
 
 
 def _given(**tensors: Tensor | None) -> Tensors:

@@ -6,12 +6,13 @@ from copy import deepcopy
 
 import pytest
 import torch
+from records import equal
 from torch import nn
 
 from gansweep.data.base import Samples
 from gansweep.data.batch import Batch
 from gansweep.data.stream import BatchOrder
-from gansweep.modules.alternating import evaluating
+from gansweep.modules.alternating import evaluating, load_network_state, network_state
 from gansweep.modules.catalogue import VARIANTS
 from gansweep.modules.wgan import WGAN, WGANSettings
 from gansweep.seeding import stream
@@ -440,6 +441,23 @@ def test_a_loaded_state_shares_no_memory():
     ]
     assert [len(own) for own in places] == [6, 6]
     assert not places[0] & places[1]
+
+
+def test_a_state_of_an_older_version_lacks_buffers_that_no_state_dict_holds():
+    """It is loaded all the same; one of another size than at the beginning is as well."""
+    network = nn.Sequential(nn.Linear(2, 1), nn.Module())
+    network[1].register_buffer("seen", torch.zeros(2), persistent=False)
+    network[1].register_buffer("last", None, persistent=False)
+    assert network_state(network).keys() == {*network.state_dict(), "1.seen"}
+    older = {name: torch.full_like(each, 7.0) for name, each in network.state_dict().items()}
+    load_network_state(network, older)
+    assert [each.unique().tolist() for each in network.parameters()] == [[7.0], [7.0]]
+    assert network[1].seen.tolist() == [0.0, 0.0]
+    newer = {**older, "1.seen": torch.ones(3), "1.last": torch.ones(1)}
+    load_network_state(network, newer)
+    assert network[1].seen.tolist() == [1.0, 1.0, 1.0]
+    assert network[1].seen is not newer["1.seen"]
+    assert equal(network_state(network), newer)
 
 
 def test_it_needs_no_network_of_ours():

@@ -52,7 +52,7 @@ def pair(
             model,
             optimizer={"name": optimizer, **own},
             model={**both, **of_model},
-            network={"depth": 1, **(network or {})},
+            network=network if "name" in (network or {}) else {"depth": 1, **(network or {})},
             ema=ema,
         )
         for own, of_model in zip((first, second), settings, strict=True)
@@ -269,6 +269,37 @@ def test_each_trains_as_alone(case: str) -> None:
 def test_each_trains_as_alone_with_convolutions(case: str) -> None:
     tensors = {"dcgan": 31, "wgan_gp group norm": 32, "hinge projection": 43, "bigan": 39}
     assert compared(CONVOLUTIONS[case], 10) == tensors[case]
+
+
+OWN = {
+    assigned: pair(
+        "gan",
+        "adam",
+        {"lr": 1e-3, "eps": 1e-4},
+        {"lr": 5e-4, "eps": 1e-4},
+        network={"name": "own_parts:Running", "assigned": assigned},
+    )
+    for assigned in (False, True)
+}
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("assigned", OWN)
+def test_each_trains_as_alone_with_buffers_of_its_own(assigned: bool) -> None:
+    """Those that no state_dict holds, written to in place or replaced."""
+    assert compared(OWN[assigned], 20) == 3 * (4 + 1) + 2 * 8 + 5
+
+
+@pytest.mark.usefixtures("float64")
+def test_buffers_of_its_own_go_on_alone() -> None:
+    (one, _), steps = OWN[True], 3
+    members = dict(enumerate(trials([one] * 2)))
+    run(stacked(members, slots=2), members, steps)
+    for slot, trial in members.items():
+        expected = Trial(one, seed=slot).alone(2 * steps)
+        fresh = Trial(one, seed=slot).skip(steps)
+        fresh.module.load_training_state(trial.module.training_state())
+        assert assert_close(expected.module, fresh.alone(steps).module) > 20
 
 
 def test_every_variant_and_optimizer_has_a_case() -> None:
