@@ -26,6 +26,13 @@ JOINED: Final = 2**20
 """Numbers of K replicas that an optimizer updates at once: in few operations, small temporaries."""
 
 
+OF_ONE: Final = (
+    "configure_optimizers", "training_step", "update", "_sides", "_discriminator_step",
+    "_generator_step", "_update_average", "_bound", "_bound_pure", "_both", "_meter",
+)  # fmt: skip
+"""Methods of a module that a stack does not call: it has the same for all its rows."""
+
+
 @final
 class Layout:
     """Named tensors of one replica laid out in a row of `width` numbers.
@@ -152,6 +159,9 @@ class NetworkRows:
 
 def obstacle(module: AlternatingModule) -> str | None:
     """Why trials like `module` cannot be stacked; None where nothing is known against it."""
+    for name in OF_ONE:
+        if getattr(type(module), name) is not getattr(AlternatingModule, name):
+            return f"{type(module).__name__} has {name} of its own"
     for spec in module.specs:
         if spec.rule is None:
             return f"the optimizer {type(spec).__name__} has no update rule for rows"

@@ -66,7 +66,35 @@ def without_rule(module: AlternatingModule) -> None:
     module.specs = (module.specs[0], Spy("g", 0.1, Log(), pair))
 
 
+def own_alternation(module: AlternatingModule) -> None:
+    class TwoSteps(type(module)):
+        def update(self, batch, z, noise):
+            super().update(batch, z, noise)
+            super().update(batch, z, noise)
+
+    module.__class__ = TwoSteps
+
+
+def own_loss(module: AlternatingModule) -> None:
+    class Louder(type(module)):
+        def _generator_step(self, real, labels, z):
+            super()._generator_step(real, labels, 2 * z)
+
+    module.__class__ = Louder
+
+
+def own_groups(module: AlternatingModule) -> None:
+    class Grouped(type(module)):
+        def configure_optimizers(self):
+            return super().configure_optimizers()
+
+    module.__class__ = Grouped
+
+
 OBSTACLES = {
+    own_alternation: "TwoSteps has update of its own",
+    own_loss: "Louder has _generator_step of its own",
+    own_groups: "Grouped has configure_optimizers of its own",
     dropout: "dropout draws",
     dropout_in_the_generator: "dropout draws",
     parametrized: "a parametrized",
