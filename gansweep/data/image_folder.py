@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
@@ -13,13 +14,21 @@ from gansweep.data.base import Dataset, Samples
 from gansweep.data.fingerprint import fingerprint
 from gansweep.data.pixels import Picture, decode_all
 from gansweep.data.settings import DataSettings
-from gansweep.errors import ConfigError
+from gansweep.errors import ConfigError, Problem
 from gansweep.settings import REQUIRED, setting
 
 SUFFIXES = frozenset(
     ".bmp .gif .jpeg .jpg .pbm .pgm .png .ppm .tif .tiff .webp".split()  # noqa: SIM905
 )
 """Endings of the files that are taken for pictures, in lower case."""
+
+UNREAD = frozenset(
+    ".arw .avif .cr2 .dng .heic .heif .jfif .jp2 .jpe .jxl .nef .psd .svg .tga".split()  # noqa: SIM905
+)
+"""Of pictures that are passed over."""
+
+MOST_ENDINGS = 5
+"""Of files that are no pictures, listed in an error."""
 
 
 @final
@@ -28,14 +37,15 @@ class ImageFolder(Dataset):
 
     x: uint8 [N, channels, size, size]; the shorter side is resized to `size` with PIL's Lanczos
     (antialiased), the centre is kept. Files of other endings, and names that begin with a dot, with
-    `__MACOSX` or with `lost+found`, are passed over. Links are followed; a folder with two names is
-    taken once, and of two classes it is a ConfigError, as are a broken link and a folder that
-    cannot be read.
+    `__MACOSX` or with `lost+found`, are passed over, with a warning where they are pictures. Links
+    are followed; a folder with two names is taken once, and of two classes it is a ConfigError, as
+    are a broken link and a folder that cannot be read.
 
     Labels: where the pictures lie in first-level subfolders, those are the classes, in the order
-    of their names (an empty one is none); deeper folders do not matter. Where all pictures lie
-    directly in `path` there are no labels. Some here and some there is a ConfigError, since a
-    stray file would silently cost all labels; `labels: ignore` takes them all without labels.
+    of their names (an empty one is none, and one with other files alone a ConfigError); deeper
+    folders do not matter. Where all pictures lie directly in `path` there are no labels. Some here
+    and some there is a ConfigError, since a stray file would silently cost all labels;
+    `labels: ignore` takes them all without labels.
     """
 
     @dataclass(frozen=True)
@@ -75,6 +85,7 @@ class ImageFolder(Dataset):
                 "data.path", f"{folder} is no folder", "give the folder of the pictures"
             )
         found: list[Path] = []
+        others: list[Path] = []
         seen: dict[str, Path] = {}
         for at, subfolders, names in os.walk(folder, followlinks=True, onerror=_refuse):
             parent = Path(at)
@@ -96,13 +107,32 @@ class ImageFolder(Dataset):
                     raise ConfigError.single(
                         str(file), "is a broken link, perhaps to a class", "mend or remove it"
                     )
-        if not found:
-            raise ConfigError.single(
-                str(folder),
-                "holds no pictures",
-                f"data.path must lead to files ending in {', '.join(sorted(SUFFIXES))}",
-            )
+                else:
+                    others.append(file)
+        self._check_others(folder, found, others)
         return folder, sorted(found, key=lambda file: file.relative_to(folder).parts)
+
+    def _check_others(self, folder: Path, found: list[Path], others: list[Path]) -> None:
+        """ConfigError where there are no pictures, or none in a class, beside the other files."""
+        classes = {self._class(folder, file.parent) for file in found}
+        lacking: dict[Path, list[Path]] = {} if found else {folder: others}
+        for file in others if classes - {""} else ():
+            name = self._class(folder, file.parent)
+            if name and name not in classes:
+                lacking.setdefault(folder / name, []).append(file)
+        if lacking:
+            read = f"convert them to one of {', '.join(sorted(SUFFIXES))}"
+            remedy = f"{read}; where it is no class, move it out of data.path" if found else read
+            raise ConfigError(
+                [Problem(str(at), _none_in(files), remedy) for at, files in lacking.items()]
+            )
+        pictures = sorted(file for file in others if file.suffix.lower() in UNREAD)
+        if pictures:
+            warnings.warn(
+                f"{folder}: {len(pictures)} {_files_that_end(pictures)} are passed over, the first "
+                f"is {pictures[0]}: convert them to PNG to have them among the samples",
+                stacklevel=2,
+            )
 
     def _class(self, folder: Path, below: Path) -> str:
         """The name of the class that a folder is of; without labels, and of `folder` itself, ""."""
@@ -125,6 +155,19 @@ class ImageFolder(Dataset):
         names = sorted({part[0] for part in parts})
         index = {name: i for i, name in enumerate(names)}
         return torch.tensor([index[part[0]] for part in parts]), tuple(names)
+
+
+def _none_in(files: list[Path]) -> str:
+    return "holds no pictures" + (f", but {_files_that_end(files)}" if files else "")
+
+
+def _files_that_end(files: list[Path]) -> str:
+    """`files that end in .avif, .txt or have no ending`."""
+    endings = sorted({file.suffix.lower() for file in files} - {""})
+    words = [f"end in {', '.join(endings[:MOST_ENDINGS])}"] if endings else []
+    if not all(file.suffix for file in files):
+        words.append("have no ending")
+    return f"files that {' or '.join(words)}"
 
 
 def _hidden(name: str) -> bool:

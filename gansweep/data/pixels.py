@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gansweep import memory
 from gansweep.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -138,13 +139,16 @@ def resize_all(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 def empty(count: int, channels: int, size: int) -> NDArray[np.uint8]:
     """Room for the images, uint8 [count, channels, size, size]; ConfigError where there is none."""
+    need, room = count * channels * size * size, memory.available()
     try:
+        if room is not None and need > room:  # the system would promise more than it has
+            raise MemoryError
         return np.empty((count, channels, size, size), np.uint8)
     except MemoryError as error:
-        need = count * channels * size * size / 2**30
+        free = "" if room is None else f", and {room / 1e9:.2g} GB are free"
         raise ConfigError.single(
             "data.size",
-            f"{count} images of {channels} x {size} x {size} need {need:.1f} GiB of memory",
+            f"{count} images of {channels} x {size} x {size} take {need / 1e9:.2g} GB{free}",
             "use a smaller size or fewer images",
         ) from error
 

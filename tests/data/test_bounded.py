@@ -211,6 +211,25 @@ def test_an_archive_that_unpacks_to_more_than_half_of_what_is_free_is_refused(
     assert Npz(Npz.Settings(path=str(file))).load().x.shape == (250, 1000)
 
 
+def test_pictures_that_do_not_fit_are_refused_before_one_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gansweep.data.image_folder import ImageFolder
+
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / name).write_bytes(picture((40, 40)))
+    data = ImageFolder(ImageFolder.Settings(path=str(tmp_path), size=16))
+    monkeypatch.setattr(memory, "available", lambda: 3 * 3 * 16 * 16)
+    assert data.load().x.shape == (3, 3, 16, 16)
+    monkeypatch.setattr(memory, "available", lambda: 3 * 3 * 16 * 16 - 1)
+    monkeypatch.setattr(pixels, "decode", None)
+    with pytest.raises(
+        ConfigError, match=r"^data\.size: 3 images .* 2\.3e-06 GB .* free"
+    ) as caught:
+        data.load()
+    assert "smaller size" in caught.value.problems[0].remedy
+
+
 def test_large_pictures_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     busy: list[int] = []
     square = pixels._square

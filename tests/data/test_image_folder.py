@@ -144,6 +144,43 @@ def test_empty_and_missing_folders_are_named(tmp_path: Path) -> None:
         dataset(tmp_path / "nowhere").cache_key()
 
 
+def test_a_folder_of_files_that_are_no_pictures_is_no_class(tmp_path: Path) -> None:
+    """Passed over, it would take its class along."""
+    paint(tmp_path / "cat" / "a.png", 1)
+    for name in ("dog/a.AVIF", "dog/deeper/b.jfif", "dog/c.avif", "dog/licence"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"of a kind of its own")
+    (tmp_path / "dog" / ".hidden.db").touch()
+    with pytest.raises(
+        ConfigError, match=r"no pictures, but files that end in \.avif, \.jfif or have no"
+    ) as caught:
+        dataset(tmp_path).load()
+    (problem,) = caught.value.problems
+    assert problem.where == str(tmp_path / "dog")
+    assert "move it out of data.path" in problem.remedy
+    assert len(dataset(tmp_path, labels="ignore").load()) == 1
+    paint(tmp_path / "dog" / "deeper" / "d.png", 2)
+    assert dataset(tmp_path).load().class_names == ("cat", "dog")
+
+
+def test_pictures_of_other_kinds_are_told(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    paint(tmp_path / "a.png", 1)
+    (tmp_path / "a.txt").touch()
+    assert len(dataset(tmp_path).load()) == 1
+    assert not recwarn
+    for name in ("b.HEIC", "c.heic", "d.jfif"):
+        (tmp_path / name).touch()
+    with pytest.warns(
+        UserWarning, match=r": 3 files that end in \.heic, \.jfif .*b\.HEIC: convert"
+    ):
+        assert len(dataset(tmp_path).load()) == 1
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(
+        ConfigError, match=r"no pictures, but files that end in \.heic, \.jfif, \.t"
+    ):
+        dataset(tmp_path).load()
+
+
 def test_cache_key_follows_files_and_settings(tmp_path: Path) -> None:
     paint(tmp_path / "a.png", 1)
     key = dataset(tmp_path).cache_key()
