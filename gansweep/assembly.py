@@ -21,6 +21,9 @@ from gansweep.networks.base import Architecture
 from gansweep.networks.encoding import EncodingGenerator, PairDiscriminator
 from gansweep.seeding import stream_seed
 
+MOST_CLASSES = 5
+"""Classes without a sample that are named."""
+
 
 def load_samples(config: TrialConfig) -> Samples:
     """The trial's data, prepared once on each node. ConfigError names a bad file."""
@@ -34,6 +37,16 @@ def load_held_out(config: TrialConfig, samples: Samples) -> Samples:
         with contextlib.suppress(ConfigError):
             return prepare(held_out)
     return samples
+
+
+def real_samples(config: TrialConfig) -> dict[str, str]:
+    """Which real samples the trial's scores compare with, as their fingerprints say it."""
+    return {
+        "data": config.data.name,
+        "split": str(getattr(config.data.settings, "split", "all")),
+        "real_count": str(config.score.samples),
+        "seed": str(config.score.seed),
+    }
 
 
 def condition_of(config: TrialConfig, spec: DataSpec) -> Condition | None:
@@ -130,6 +143,24 @@ def advise(config: TrialConfig, discriminator: nn.Module) -> list[str]:
         optimizer=config.d_optimizer.cls(config.d_optimizer.settings),
         discriminator=discriminator,
     )
+
+
+def on_classes(samples: Samples) -> list[str]:
+    """A word to who trains a conditional model on classes of which some have no sample."""
+    condition = samples.spec.condition
+    if samples.labels is None or condition is None or condition.kind != "class":
+        return []
+    counts = torch.bincount(samples.labels, minlength=condition.size)
+    empty = (counts == 0).nonzero().flatten().tolist()
+    if not empty:
+        return []
+    names = [condition.names[i] if condition.names else str(i) for i in empty[:MOST_CLASSES]]
+    more = " ..." if len(empty) > MOST_CLASSES else ""
+    return [
+        f"{len(empty)} of the data's {condition.size} classes have no sample "
+        f"({', '.join(names)}{more}): what is generated of them is learnt from none, in the sample "
+        "grids too; leave them out of the data, and number the others without a gap"
+    ]
 
 
 def fitting(config: TrialConfig, spec: DataSpec) -> nn.Module:

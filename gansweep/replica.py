@@ -21,6 +21,8 @@ from gansweep.assembly import (
     condition_of,
     load_held_out,
     load_samples,
+    on_classes,
+    real_samples,
 )
 from gansweep.callbacks.base import TrialCallback
 from gansweep.callbacks.clip_histogram import ClipHistogram
@@ -133,12 +135,9 @@ class Common:
             Reference(on_host, count=count, seed=seed, device=device),
             self.sampler,
             facts={
-                "data": config.data.name,
-                "split": str(getattr(config.data.settings, "split", "all")),
-                "real_count": str(count),
+                **real_samples(config),
                 "fake_count": str(count),
                 "ema": "yes" if config.ema.decay > 0 else "no",
-                "seed": str(seed),
             },
             device=device,
         )
@@ -189,6 +188,8 @@ class Replica:
         self._resumed = self.saved is not None
         self._about = about(config, common.samples.spec)
         advice = check_fit(config, common.samples.spec)
+        if config.model.settings.conditional:
+            advice += on_classes(common.samples)
         if advice:
             self.tracker.set_tags({"gansweep.warning": "; ".join(advice)})
         self.module = build_module(config, common.samples.spec)

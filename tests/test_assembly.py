@@ -6,8 +6,9 @@ import pytest
 import torch
 from trees import small
 
-from gansweep.assembly import build_module, check_fit, condition_of, load_samples
+from gansweep.assembly import build_module, check_fit, condition_of, load_samples, on_classes
 from gansweep.config import resolve
+from gansweep.data.base import Samples
 from gansweep.dataspec import Condition, DataSpec
 from gansweep.errors import ConfigError
 from gansweep.modules.catalogue import VARIANTS
@@ -118,6 +119,20 @@ def test_samples_judged_together():
         check_fit(small("gan", "mlp", "ring8", model={"pac": 4}), DataSpec((2,)))
     with pytest.raises(ConfigError, match=r"model\.pac: is 2: a conditional discriminator"):
         check_fit(small("cgan", "mlp", "digits", model={"pac": 2}), DataSpec((1, 8, 8), CLASSES))
+
+
+def test_classes_without_a_sample_are_told():
+    """G is conditioned on them, and has never seen one."""
+    names = tuple("abcde")
+    samples = Samples(torch.zeros(4, 2), torch.tensor([0, 3, 3, 0]), names)
+    (line,) = on_classes(samples)
+    assert line.startswith("3 of the data's 5 classes have no sample (b, c, e): ")
+    (line,) = on_classes(Samples(samples.x, samples.labels))
+    assert line.startswith("2 of the data's 4 classes have no sample (1, 2): ")
+    assert on_classes(Samples(samples.x, torch.arange(4), names[:4])) == []
+    assert on_classes(Samples(samples.x, torch.zeros(4, 3))) == []
+    (line,) = on_classes(Samples(samples.x, torch.tensor([0, 30, 3, 0])))
+    assert line.startswith("28 of the data's 31 classes have no sample (1, 2, 4, 5, 6 ...): ")
 
 
 def test_the_optimizers_are_not_swapped():

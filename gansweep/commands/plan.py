@@ -15,7 +15,8 @@ from gansweep.commands.forecast import forecast
 from gansweep.commands.home import find_home
 from gansweep.settings import dump
 from gansweep.sweep.file import Resources, load_sweep
-from gansweep.sweep.plan import FINAL, outdated
+from gansweep.sweep.outdated import outdated
+from gansweep.sweep.plan import FINAL
 from gansweep.sweep.trials import (
     Trial,
     check_data,
@@ -99,7 +100,9 @@ def plan_command(
     for text in outlook.lines(path):
         console.print(text, markup=False)
     notes = sorted({line for lines in advice.values() for line in lines})
-    for line in [*notes, *idle_scheduler(sweep, trials), *outdated(finished, trials)]:
+    begun = [known[trial.key] for trial in trials if trial.key in known]
+    notes += [*idle_scheduler(sweep, trials), *outdated(begun, finished, trials)]
+    for line in notes:
         console.print(f"note: {escape(line)}")
     return 0
 

@@ -31,7 +31,8 @@ from gansweep.sweep.board import Board
 from gansweep.sweep.cards import Room
 from gansweep.sweep.file import Resources, Search, Sweep, load_sweep
 from gansweep.sweep.grace import Grace
-from gansweep.sweep.plan import Entry, outdated, trials_folder
+from gansweep.sweep.outdated import outdated
+from gansweep.sweep.plan import Entry, trials_folder
 from gansweep.sweep.proposals import Listed, Proposals, Streamed, TreeParzen, basis_of
 from gansweep.sweep.schedulers.pbt import generation_interval
 from gansweep.sweep.settle import sweep_status
@@ -282,7 +283,8 @@ class _Run:
                 (done if finished(entry) else to_train).append(trial)
             self.proposals = Listed(to_train, finished=done)
         self.plan.mean(self.proposals.keys, unlisted=self.proposals.unlisted)
-        self.outdated = outdated(filter(finished, self.plan.meant), examples)
+        meant = self.plan.meant
+        self.outdated = outdated(meant, filter(finished, meant), examples)
 
     @property
     def entries(self) -> list[Entry]:

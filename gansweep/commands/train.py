@@ -16,7 +16,7 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 
-from gansweep.assembly import build_trial_scores, check_fit, load_samples
+from gansweep.assembly import build_trial_scores, check_fit, load_samples, on_classes
 from gansweep.commands.home import find_home
 from gansweep.commands.sync import what_is_left
 from gansweep.config import TrialConfig, resolve
@@ -101,9 +101,12 @@ def _train(
     config = resolve(sweep.trial, problems)
     if config is None or problems:
         raise ConfigError(problems)
-    spec = load_samples(config).spec
-    advice = check_fit(config, spec)
-    build_trial_scores(config, spec)
+    samples = load_samples(config)
+    advice = check_fit(config, samples.spec)
+    if config.model.settings.conditional:
+        advice += on_classes(samples)
+    build_trial_scores(config, samples.spec)
+    del samples  # the trial loads its own
     for line in advice:
         console.print(f"[yellow]note[/]: {escape(line)}")
     home = find_home(root, sweep.name)

@@ -238,16 +238,3 @@ def trial_folder(folder: Path, key: str) -> Path:
 def alone(key: str) -> str:
     """Name of a trial's folder and run where it trains by itself, apart from the sweep's own."""
     return f"{key}-alone"
-
-
-def outdated(finished: Iterable[Entry], trials: Iterable[Trial]) -> list[str]:
-    """A word on finished trials that were trained by other own code than `trials` have now."""
-    now = {trial.config.own_code for trial in trials}
-    count = sum(bool(entry.code) and entry.code not in now for entry in finished)
-    if not count:
-        return []
-    of = f"{count} finished trial{'s' * (count > 1)}"
-    return [
-        f"your own code has changed since {of} trained, which keep their values: give the sweep "
-        "another name to train them anew"
-    ]

@@ -10,7 +10,14 @@ from typing import Any, final
 
 from torch import nn
 
-from gansweep.assembly import advise, build_trial_scores, check_engine, fitting, load_samples
+from gansweep.assembly import (
+    advise,
+    build_trial_scores,
+    check_engine,
+    fitting,
+    load_samples,
+    on_classes,
+)
 from gansweep.config import NOT_IDENTITY, ROLES, TrialConfig, resolve
 from gansweep.dataspec import DataSpec
 from gansweep.errors import ConfigError, Problem, nearest
@@ -368,6 +375,7 @@ def check_data(trials: Sequence[Trial], *, stacked: bool = False) -> dict[str, l
     """
     problems: list[Problem] = []
     specs: dict[str, DataSpec | None] = {}
+    classes: dict[str, list[str]] = {}
     fits: dict[str, nn.Module | None] = {}  # what trials of one shape have in common
     verdicts: dict[str, list[str]] = {}
     advice = {}
@@ -377,7 +385,8 @@ def check_data(trials: Sequence[Trial], *, stacked: bool = False) -> dict[str, l
         if data not in specs:
             specs[data] = None
             try:
-                specs[data] = load_samples(config).spec
+                samples = load_samples(config)
+                specs[data], classes[data] = samples.spec, on_classes(samples)
             except ConfigError as error:
                 problems.extend(error.problems)
         spec = specs[data]
@@ -399,7 +408,8 @@ def check_data(trials: Sequence[Trial], *, stacked: bool = False) -> dict[str, l
                 verdicts[numbers] = advise(config, discriminator) if discriminator else []
             except ConfigError as error:
                 problems.extend(error.problems)
-        advice[trial.key] = verdicts[numbers]
+        conditional = config.model.settings.conditional
+        advice[trial.key] = verdicts[numbers] + (classes[data] if conditional else [])
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return advice

@@ -5,13 +5,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from sweep_files import TEXT, load, text
 
+from gansweep.assembly import real_samples
 from gansweep.config import TrialConfig
 from gansweep.sweep import trials as gansweep_trials
 from gansweep.sweep.file import Sweep
+from gansweep.sweep.outdated import digest
 from gansweep.sweep.pace import PACES_FILE, Pace, add_paces, pace_of
 from gansweep.sweep.plan import Plan
 from gansweep.sweep.probe import ProbeError
@@ -229,3 +232,31 @@ def test_own_code_that_has_changed_since_is_told(
     plan.save()
     assert first.config.own_code
     assert "has changed" not in gansweep(*words)[1]
+
+
+@pytest.mark.parametrize("state", ["completed", "interrupted"])
+def test_data_that_have_changed_since_are_told(
+    gansweep: Gansweep, tmp_path: Path, state: str
+) -> None:
+    """By the fingerprints of scores, where these are of as many samples."""
+    file = tmp_path / "mine.npz"
+    np.savez(file, x=np.random.default_rng(0).normal(size=(50, 2)))
+    data = {"name": "npz", "path": str(file)}
+    trials = planned(load(tmp_path, text(trial={**yaml.safe_load(TEXT)["trial"], "data": data})))
+    config = trials[0].config
+    real = digest(config)
+    plan = Plan(tmp_path / "out" / "small" / "plan.json", "small")
+    entries = [plan.add(trial) for trial in trials]
+    for entry in entries:
+        entry.state, entry.g_steps = state, 3
+        entry.fingerprints["swd"] = {**real_samples(config), "real": real, "weights": ""}
+    plan.save()
+    words = ("plan", tmp_path / "file.yaml", "--dir", tmp_path / "out")
+    told = "note: the data have changed since 2 trials trained: "
+    assert "have changed" not in gansweep(*words)[1]
+    np.savez(file, x=np.random.default_rng(1).normal(size=(50, 2)))
+    assert told in gansweep(*words)[1]
+    assert "have changed" not in gansweep(*words, "score.samples=1000")[1]
+    entries[0].fingerprints.clear()
+    plan.save()
+    assert told.replace("2 trials", "1 trial") in gansweep(*words)[1]

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -611,3 +612,16 @@ def test_trials_of_a_shape_are_advised_by_their_own_numbers(
         for trial in trials
     }
     assert len(trials) == 9
+
+
+def test_classes_without_a_sample_are_among_the_advice(tmp_path: Path) -> None:
+    np.savez(tmp_path / "gap.npz", x=np.zeros((4, 2)), y=np.array([0, 2, 2, 0]))
+    data = {"name": "npz", "path": str(tmp_path / "gap.npz")}
+    trial = {**yaml.safe_load(TEXT)["trial"], "data": data}
+    told = []
+    for conditional in (False, True):
+        model = {"name": "wgan", "conditional": conditional}
+        trials = planned(load(tmp_path, text(trial={**trial, "model": model})))
+        told.append({line for lines in check_data(trials).values() for line in lines})
+    assert len(told[1] - told[0]) == 1
+    assert "1 of the data's 3 classes have no sample (1)" in str(told[1])
