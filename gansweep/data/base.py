@@ -16,7 +16,7 @@ from gansweep.dataspec import Condition, DataSpec, Modes
 class Samples:
     """A whole data set in memory.
 
-    x: uint8 [N, C, H, W] (images) or float32 [N, D] (vectors).
+    x: uint8 [N, C, H, W], or float32 in [-1, 1] (images, C 1 or 3), or float32 [N, D] (vectors).
     labels: int64 [N] (classes), float32 [N, K] (attribute or embedding vectors), or None.
     class_names: names of the classes, in the order of their indices; () where there are none.
     """

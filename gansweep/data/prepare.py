@@ -8,20 +8,24 @@ import torch
 from torch import Tensor
 
 from gansweep.data.base import Dataset, Samples
+from gansweep.data.contract import checked
 from gansweep.kept import Tensors, kept
 
 
 def prepare(dataset: Dataset) -> Samples:
     """All samples of the data set, from the cache where it has a `cache_key`.
 
-    Raises ConfigError as the data set's `load` and `cache_key` do.
+    Raises ConfigError as the data set's `load` and `cache_key` do, and where samples are none.
     """
-    key = dataset.cache_key()
+    kind, key = type(dataset), dataset.cache_key()
+
+    def load() -> Samples:
+        return checked(dataset.load(), name=f"{kind.__module__}:{kind.__qualname__}")
+
     if key is None:
-        return dataset.load()
-    kind = type(dataset)
+        return load()
     identity = "\n".join((kind.__module__, kind.__qualname__, key))
-    return _samples(kept(identity, lambda: _tensors(dataset.load())))
+    return _samples(kept(identity, lambda: _tensors(load())))
 
 
 def _tensors(samples: Samples) -> Tensors:
