@@ -71,6 +71,9 @@ class Catalogue(Generic[C]):
         base = _import(self._base)
         if not (isinstance(cls, type) and issubclass(cls, base)):
             raise ConfigError.single(at, f"{name!r} is no subclass of {self._base}")
+        if missing := sorted(_unfinished(cls, base)):
+            what = f"{name!r} defines no {', '.join(missing)}"
+            raise ConfigError.single(at, what, f"as every subclass of {self._base} does")
         return cls
 
     def part(
@@ -93,9 +96,29 @@ class Catalogue(Generic[C]):
         if not (isinstance(schema, type) and dataclasses.is_dataclass(schema)):
             problems.append(Problem(f"{at}.name", f"{name!r} needs a dataclass called Settings"))
             return None
+        common: Any = getattr(_import(self._base), "Settings", None)
+        if lacking := _fields(common) - _fields(schema):
+            what = f"the Settings of {name!r} have no {', '.join(sorted(lacking))}"
+            remedy = f"let them extend {common.__module__}:{common.__qualname__}"
+            problems.append(Problem(f"{at}.name", what, remedy))
+            return None
         rest = {key: value for key, value in values.items() if key != "name"}
         settings = fill(schema, rest, at=at, problems=problems)
         return None if settings is None else Part(name, cls, settings)
+
+
+def _unfinished(cls: type[Any], base: type[Any]) -> set[str]:
+    """What `base` leaves to its subclasses, and `cls` does not define; `Settings` apart."""
+    attributes = {
+        name
+        for name, kind in vars(base).get("__annotations__", {}).items()
+        if str(kind).startswith("ClassVar") and not hasattr(cls, name)
+    }
+    return (attributes | set(getattr(cls, "__abstractmethods__", ()))) - {"Settings"}
+
+
+def _fields(schema: type[Any] | None) -> set[str]:
+    return {field.name for field in dataclasses.fields(schema)} if schema else set()
 
 
 def _import(path: str) -> Any:

@@ -309,13 +309,18 @@ def resolve(
         scalars["compile"] = str(scalars["compile"]).lower()
     run = fill(Run, scalars, at=at, problems=problems)
     scoring = plain["score"]
-    scores: list[ScorePart] = []
+    found: dict[str, tuple[str, ScorePart]] = {}
     for name in scoring.names if scoring else []:
         try:
-            scores.append(find_score(name, at=where("score.names")))
+            score = find_score(name, at=where("score.names"))
         except ConfigError as error:
             problems.extend(error.problems)
-    chosen = [score.name for score in scores]
+            continue
+        first, known = found.setdefault(score.name, (name, score))
+        if known != score:  # one would take the other's place
+            what = f"{first} and {name} are both called {score.name}"
+            problems.append(Problem(where("score.names"), what, "give yours another `name`"))
+    chosen, scores = list(found), tuple(score for _, score in found.values())
     if scoring and scoring.best is not None and scoring.best not in chosen:
         what = f"{scoring.best!r} is none of the trial's scores"
         problems.append(Problem(where("score.best"), what, nearest(scoring.best, chosen)))
@@ -337,7 +342,7 @@ def resolve(
         data=data,
         d_optimizer=d_optimizer,
         g_optimizer=g_optimizer,
-        scores=tuple(scores),
+        scores=scores,
         rules=rules,
         run=run,
         **plain,

@@ -283,6 +283,78 @@ class Doomed(Rule):
         return "so it is" if reading["separation"] < self.settings.below else None
 
 
+class Nameless(Score):
+    """It forgot its name."""
+
+    def __call__(self, fake, real):
+        return 0.0
+
+
+class Impostor(Score):
+    """It calls itself as another does."""
+
+    name = "swd"
+
+    def __call__(self, fake, real):
+        return 0.0
+
+
+class Unspeakable(Score):
+    """No store takes its name."""
+
+    name = "how good?"
+
+    def __call__(self, fake, real):
+        return 0.0
+
+
+class OneNumber(Score):
+    """A tensor, as torch gives them."""
+
+    name = "one_number"
+
+    def __call__(self, fake, real):
+        return fake.x.mean()
+
+
+class Unfinished(OptimizerSpec):
+    """It does not say its momentum."""
+
+    def build(self, parameters):
+        return torch.optim.SGD(parameters, lr=0.1)
+
+
+class Batchless(Dataset):
+    """Its Settings extend no others."""
+
+    @dataclass(frozen=True)
+    class Settings:
+        n: int = setting(200, "points", ge=1)
+
+    def load(self) -> Samples:
+        return Samples(torch.zeros(self.settings.n, 2))
+
+
+@dataclass(frozen=True)
+class GroupedSettings:
+    lr: float = setting(1e-3, "rate of matrices", gt=0)
+    bias_lr: float = setting(1e-2, "rate of all else", gt=0)
+
+
+class Grouped(OptimizerSpec):
+    """Biases learn at a rate of their own."""
+
+    Settings = GroupedSettings
+    momentum = 0.0
+
+    def build(self, parameters):
+        groups = {True: [], False: []}
+        for parameter in parameters:
+            groups[parameter.dim() > 1].append(parameter)
+        rates = {True: self.settings.lr, False: self.settings.bias_lr}
+        return torch.optim.SGD([{"params": groups[k], "lr": rates[k]} for k in groups], lr=1.0)
+
+
 class Bare(OptimizerSpec):
     """It forgot its Settings."""
 

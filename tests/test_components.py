@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gansweep.components import own_source
+from gansweep.data.catalogue import DATASETS
 from gansweep.errors import ConfigError
 from gansweep.metrics.catalogue import EXTRACTORS, SCORES
 from gansweep.modules.catalogue import VARIANTS
@@ -83,6 +84,31 @@ def test_a_part_without_settings():
     problems = []
     assert OPTIMIZERS.part({"name": "own_parts:Bare"}, at="o", problems=problems) is None
     assert str(problems[0]) == "o.name: 'own_parts:Bare' needs a dataclass called Settings"
+
+
+@pytest.mark.parametrize(
+    ("catalogue", "name", "what"),
+    [
+        (OPTIMIZERS, "Unfinished", "defines no momentum"),
+        (SCORES, "Nameless", "defines no name"),
+        (ARCHITECTURES, "Architecture", "defines no discriminator, generator"),
+    ],
+)
+def test_a_class_that_is_not_finished(catalogue, name, what):
+    path = f"own_parts:{name}"
+    found = problem(catalogue, path)
+    assert found.what == f"{path!r} {what}"
+    assert "as every subclass of gansweep" in found.remedy
+
+
+def test_settings_that_extend_no_others():
+    problems = []
+    assert DATASETS.part({"name": "own_parts:Batchless"}, at="d", problems=problems) is None
+    assert str(problems[0]) == (
+        "d.name: the Settings of 'own_parts:Batchless' have no batch_size (let them extend "
+        "gansweep.data.settings:DataSettings)"
+    )
+    assert DATASETS.part({"name": "own_parts:Attributes"}, at="d", problems=problems[1:])
 
 
 def test_a_part_without_a_name():

@@ -174,6 +174,11 @@ def test_an_optimizer_of_its_own_must_be_a_section(value):
         (gan(seed="one"), "trial.seed", "one"),
         (gan(ema={"decay": 1.0}), "trial.ema.decay", "less than 1"),
         (gan(score={"names": ["fdi"]}), "trial.score.names", "unknown score 'fdi'"),
+        (
+            gan(score={"names": ["swd", "w1", "own_parts:Impostor"]}),
+            "trial.score.names",
+            "swd and own_parts:Impostor are both called swd",
+        ),
         (gan(score={"names": ["no.Such"]}), "trial.score.names", "cannot import"),
         (gan(model={"name": "wgan", "n_critic": 0}), "trial.model.n_critic", "at least 1"),
         (gan(model={"name": "gan", "clip": 1}), "trial.model.clip", "unknown key"),

@@ -9,6 +9,8 @@ from PIL import Image
 from torch import nn
 from trees import small
 
+from gansweep.assembly import build_module
+from gansweep.dataspec import DataSpec
 from gansweep.errors import ConfigError
 from gansweep.metrics.extractors.digits import Digits
 from gansweep.replica import Common
@@ -207,3 +209,9 @@ def test_a_users_own_extractor():
     assert values["fd/corner"] == pytest.approx(expected.item(), rel=1e-5)
     assert values["classes/corner"] == 1
     assert one.fingerprints["fd/corner"]["extractor"] == "corner"
+
+
+def test_a_tensor_of_one_number_is_a_score():
+    found = evaluation("gan", "ring8", ["own_parts:OneNumber"])
+    values = found(build_module(small("gan", "mlp", "ring8"), DataSpec((2,))).generator)
+    assert [type(value) for value in values.values()] == [float]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from gansweep.data.settings import DataSettings
 from gansweep.dataspec import Condition, DataSpec, Modes
 
 
@@ -54,7 +55,7 @@ class Dataset(ABC):
     extending `DataSettings`.
     """
 
-    Settings: ClassVar[type[Any]]
+    Settings: ClassVar[type[Any]] = DataSettings
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings

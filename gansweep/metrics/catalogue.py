@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import final
@@ -51,6 +52,10 @@ EXTRACTORS: Catalogue[Extractor] = Catalogue(
 )
 
 
+_NAME = re.compile(r"\w[\w.\- ]*(/\w[\w.\- ]*)*")
+"""Of a metric that MLflow takes."""
+
+
 @final
 @dataclass(frozen=True)
 class ScorePart:
@@ -70,6 +75,14 @@ def find_score(name: str, *, at: str) -> ScorePart:
 
     `swd`, `fd/EXTRACTOR`, `fid`; score and extractor may be import paths.
     """
+    part = _find(name, at=at)
+    if not _NAME.fullmatch(part.name):
+        what = f"{name} is called {part.name!r}, which no store takes for a metric"
+        raise ConfigError.single(at, what, "letters, digits, and any of _ - . / within them")
+    return part
+
+
+def _find(name: str, *, at: str) -> ScorePart:
     head, slash, tail = name.partition("/")
     cls = SCORES.load(head, at=at)
     if head in OF_INCEPTION or not cls.takes_extractor:

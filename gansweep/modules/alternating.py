@@ -339,11 +339,13 @@ class AlternatingModule(pl.LightningModule, ABC):
         self.formulation = self.mathematics(settings)
         d_spec, g_spec = optimizers
         self.specs = (d_spec, g_spec)
-        for optimizer, spec in zip((self.d_optimizer, self.g_optimizer), self.specs, strict=True):
-            (fresh,) = spec.build([nn.Parameter(torch.empty(0))]).param_groups
-            del fresh["params"]
-            for group in optimizer.param_groups:
-                group.update(fresh)
+        for optimizer, spec, parameters in (
+            (self.d_optimizer, self.specs[0], self._d_parameters),
+            (self.g_optimizer, self.specs[1], self._g_parameters),
+        ):
+            fresh = spec.build(parameters).param_groups
+            for group, new in zip(optimizer.param_groups, fresh, strict=True):
+                group.update({name: new[name] for name in new if name != "params"})
 
     def training_state(self) -> dict[str, Any]:
         """All that the next step depends on, but for the data order: tensors and plain values.

@@ -165,6 +165,9 @@ def obstacle(module: AlternatingModule) -> str | None:
     for spec in module.specs:
         if spec.rule is None:
             return f"the optimizer {type(spec).__name__} has no update rule for rows"
+    of_both = {id(weight) for weight in module.generator.parameters()}
+    if not of_both.isdisjoint(map(id, module.discriminator.parameters())):
+        return "generator and discriminator share weights"
     for network in (module.generator, module.discriminator):
         for part in network.modules():
             if isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0:

@@ -45,6 +45,7 @@ def test_names(name, metric, cls, extractor):
         ("fd/math:pi", "is no subclass of gansweep.metrics.extractors.base:Extractor"),
         ("nowhere", "unknown score 'nowhere'"),
         ("nowhere/digits", "unknown score 'nowhere'"),
+        ("own_parts:Unspeakable", r"own_parts:Unspeakable is called 'how good\?', which no"),
     ],
 )
 def test_wrong_names(name, what):

@@ -342,6 +342,19 @@ def test_new_hyperparameters_are_those_of_a_module_built_with_them():
     assert not identical(one.module, untouched.module)
 
 
+def test_new_hyperparameters_of_several_groups():
+    def settings(lr, bias_lr):
+        optimizer = {"name": "own_parts:Grouped", "lr": lr, "bias_lr": bias_lr}
+        return tree("gan", optimizer=optimizer)
+
+    one, built = Trial(settings(0.1, 0.2), seed=0), Trial(settings(0.3, 0.4), seed=0)
+    one.module.set_hyperparameters(built.module.settings, built.module.specs)
+    for optimizer in optimizers(one):
+        assert [group["lr"] for group in optimizer.param_groups] == [0.3, 0.4]
+        assert [len(group["params"]) for group in optimizer.param_groups] == [3, 3]
+    assert identical(one.alone(2).module, built.alone(2).module)
+
+
 def optimizers(trial):
     return trial.module.d_optimizer, trial.module.g_optimizer
 

@@ -66,6 +66,10 @@ def without_rule(module: AlternatingModule) -> None:
     module.specs = (module.specs[0], Spy("g", 0.1, Log(), pair))
 
 
+def shared(module: AlternatingModule) -> None:
+    module.generator.add_module("theirs", module.discriminator.body[0])
+
+
 def own_alternation(module: AlternatingModule) -> None:
     class TwoSteps(type(module)):
         def update(self, batch, z, noise):
@@ -92,6 +96,7 @@ def own_groups(module: AlternatingModule) -> None:
 
 
 OBSTACLES = {
+    shared: "generator and discriminator share weights",
     own_alternation: "TwoSteps has update of its own",
     own_loss: "Louder has _generator_step of its own",
     own_groups: "Grouped has configure_optimizers of its own",
