@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.utils import parametrize
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from gansweep.formulation import Both, Formulation
 from gansweep.modules.alternating import AlternatingModule, is_separable, on_both
@@ -165,10 +166,12 @@ def obstacle(module: AlternatingModule) -> str | None:
     for spec in module.specs:
         if spec.rule is None:
             return f"the optimizer {type(spec).__name__} has no update rule for rows"
-    of_both = {id(weight) for weight in module.generator.parameters()}
-    if not of_both.isdisjoint(map(id, module.discriminator.parameters())):
-        return "generator and discriminator share weights"
-    for network in (module.generator, module.discriminator):
+    networks = (module.generator, module.discriminator)
+    layers = [part for network in networks for part in network.modules()]
+    weights = [id(weight) for part in layers for weight in part.parameters(recurse=False)]
+    if len(set(weights)) < len(weights):
+        return "two layers share a weight"
+    for network in networks:
         for part in network.modules():
             if isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0:
                 return "dropout draws from one stream for all replicas"
@@ -176,6 +179,8 @@ def obstacle(module: AlternatingModule) -> str | None:
                 return f"the statistics of a {type(part).__name__} without momentum count batches"
             if isinstance(part, nn.RNNBase):
                 return f"{type(part).__name__} does not run under vmap"
+            if any(isinstance(hook, SpectralNorm) for hook in part._forward_pre_hooks.values()):
+                return "the hook of spectral_norm does not run under vmap"
             if parametrize.is_parametrized(part):
                 return f"a parametrized {type(part).__name__} changes its own state"
         if not all(parameter.requires_grad for parameter in network.parameters()):

@@ -70,6 +70,16 @@ def shared(module: AlternatingModule) -> None:
     module.generator.add_module("theirs", module.discriminator.body[0])
 
 
+def tied(module: AlternatingModule) -> None:
+    module.discriminator.body.append(nn.Linear(6, 6))
+    module.discriminator.body.append(nn.Linear(6, 6))
+    module.discriminator.body[-1].weight = module.discriminator.body[-2].weight
+
+
+def hooked(module: AlternatingModule) -> None:
+    nn.utils.spectral_norm(module.discriminator.body[0])
+
+
 def own_alternation(module: AlternatingModule) -> None:
     class TwoSteps(type(module)):
         def update(self, batch, z, noise):
@@ -96,7 +106,9 @@ def own_groups(module: AlternatingModule) -> None:
 
 
 OBSTACLES = {
-    shared: "generator and discriminator share weights",
+    shared: "two layers share a weight",
+    tied: "two layers share a weight",
+    hooked: "the hook of spectral_norm",
     own_alternation: "TwoSteps has update of its own",
     own_loss: "Louder has _generator_step of its own",
     own_groups: "Grouped has configure_optimizers of its own",
