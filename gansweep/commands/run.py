@@ -509,6 +509,8 @@ class _Run:
             ):
                 code = INTERRUPTED
         console = self.console
+        if self.proposals.shortfall:
+            console.print(f"[yellow]note[/]: {self.proposals.shortfall}")
         console.print(f"compare gansweep ui {self.sweep.name}")
         for entry in failed[:5]:
             console.print(f"[red]failed[/]  {escape(entry.name)}: {escape(entry.reason)}")

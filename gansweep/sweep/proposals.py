@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final, final
 
 from gansweep import __version__
@@ -51,6 +51,11 @@ class Proposals(ABC):
     def size(self) -> int:
         """How many trials the sweep has, finished ones included, as far as it is known."""
         return self.total
+
+    @property
+    def shortfall(self) -> str:
+        """Why it has fewer points than the file asks for; "" where it has not."""
+        return ""
 
     @abstractmethod
     def tell(self, trial: Trial, entry: Entry) -> None:
@@ -217,7 +222,7 @@ class Streamed(Proposals):
 
 
 OLD_POINTS_IN_A_ROW: Final = 50
-"""Choices of TPE after which a space of few points is taken to have no other."""
+"""Choices of TPE after which the points that a small space still has are given to it."""
 
 
 @final
@@ -276,6 +281,9 @@ class TreeParzen(Proposals):
         self._put_aside: set[str] = set()  # of those that wait, by an earlier run
         self._finished = finished
         self._asked = 0
+        self._end = sweep.search.samples  # of what is asked for
+        self._in_vain = 0  # choices in a row that were old points
+        self._others = self._in_turn()
         self.keys = set()
         for each in again:
             self._study.enqueue_trial(each)
@@ -292,24 +300,47 @@ class TreeParzen(Proposals):
 
     @property
     def waiting(self) -> int:
-        to_ask = self._sweep.search.samples - self._asked
-        return len(self._waiting) + to_ask * len(self._sweep.seeds)
+        return len(self._waiting) + (self._end - self._asked) * len(self._sweep.seeds)
 
     @property
     def unlisted(self) -> int:
         return self.waiting - len(self._put_aside)
 
+    @property
+    def shortfall(self) -> str:
+        samples = self._sweep.search.samples
+        if self._end == samples:
+            return ""
+        points = f"{self._end} point{'s' * (self._end != 1)}"
+        return f"search.samples is {samples}, and the space has no more than {points}"
+
     def _fill(self, most: int) -> None:
         """Ask until so many trials wait, or the search is at its end.
 
         A point that TPE chooses again is none of the sweep's number: another run of it would know
-        of the first choice alone, and go on. Where it chooses old ones only, there are no others.
+        of the first choice alone, and go on. Where it chooses old ones only, it is given those
+        that are left.
         """
-        in_vain = 0
-        while len(self._waiting) < most and self._asked < self._sweep.search.samples:
-            in_vain = 0 if self._ask() else in_vain + 1
-            if in_vain == OLD_POINTS_IN_A_ROW:
-                self._asked = self._sweep.search.samples
+        while len(self._waiting) < most and self._asked < self._end:
+            self._in_vain = 0 if self._ask() else self._in_vain + 1
+            if self._in_vain >= OLD_POINTS_IN_A_ROW and not self._ask_for_another():
+                self._end = self._asked
+
+    def _ask_for_another(self) -> bool:
+        """Ask for a point that was not chosen yet; whether there is one."""
+        for point in self._others:
+            chosen = self._sweep.space.inverse(point)
+            keys = {trial.key for trial in make_trials(self._sweep, [point], [])}
+            if chosen is not None and not keys <= self.keys:
+                self._study.enqueue_trial(chosen)
+                return self._ask()
+        return False
+
+    def _in_turn(self) -> Iterator[Assignment]:
+        """The points of a random search, then all that there are."""
+        space, search = self._sweep.space, self._sweep.search
+        drawn = (space.draw(search.seed, count) for count in range(search.samples))
+        return chain(drawn, space.every(seed=search.seed))
 
     def _ask(self) -> bool:
         """Ask for one point; whether it is a new one.

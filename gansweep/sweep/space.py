@@ -6,7 +6,7 @@ import json
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, final
 
@@ -64,6 +64,10 @@ class Domain(ABC):
         """Whether `value` is none of the probes, and yet may be drawn, one among others."""
         return False
 
+    def every(self) -> Iterable[Any]:
+        """All its values, one after the other; none of an interval of floats."""
+        return ()
+
     @abstractmethod
     def probes(self) -> list[Any]:
         """Values that together show every mistake in the domain: all options, or both ends."""
@@ -89,6 +93,9 @@ class _Options(Domain):
 
     def inverse(self, value: Any) -> Any:
         return self.options.index(value) if value in self.options else None
+
+    def every(self) -> Iterable[Any]:
+        return self.options
 
     def probes(self) -> list[Any]:
         return list(self.options)
@@ -200,6 +207,9 @@ class RandInt(Domain):
     def takes(self, value: Any) -> bool:
         return isinstance(value, int) and self.low < value < self.high
 
+    def every(self) -> Iterable[int]:
+        return range(self.low, self.high + 1)
+
     def probes(self) -> list[Any]:
         return [self.low, self.high]
 
@@ -243,6 +253,9 @@ class QUniform(Domain):
     def takes(self, value: Any) -> bool:
         steps = self.inverse(value)
         return steps is not None and 0 < steps < self._steps and self._value(steps) == value
+
+    def every(self) -> Iterable[float]:
+        return map(self._value, range(self._steps + 1))
 
     def probes(self) -> list[Any]:
         return [self._value(0), self._value(self._steps)]
@@ -314,6 +327,10 @@ class Space:
         """The points of `grid` one after the other; some may come twice."""
         for count in range(samples if self._draws else 1):
             yield from self._expand({}, self.axes, seed, count)
+
+    def every(self, *, seed: int) -> Iterator[Assignment]:
+        """All points, one after the other; of an interval of floats each has one value, drawn."""
+        yield from self._expand({}, self.axes, seed, 0, whole=True)
 
     def size(self, *, samples: int, seed: int) -> int:
         """How many points `walk` gives; only those that conditions depend on are looked at."""
@@ -442,24 +459,32 @@ class Space:
         return point
 
     def _expand(
-        self, point: Assignment, axes: Sequence[Axis], seed: int, count: int
+        self,
+        point: Assignment,
+        axes: Sequence[Axis],
+        seed: int,
+        count: int,
+        *,
+        whole: bool = False,
     ) -> Iterator[Assignment]:
+        """`whole`: with every value of other axes than those of a grid, too."""
         if not axes:
             yield point
             return
         axis, rest = axes[0], axes[1:]
         if not self._applies(axis, point):
-            yield from self._expand(point, rest, seed, count)
+            yield from self._expand(point, rest, seed, count, whole=whole)
             return
-        if isinstance(axis.domain, Grid):
-            values = list(axis.domain.options)
-        else:
+        values = axis.domain.every() if whole or isinstance(axis.domain, Grid) else ()
+        if not values:
             place = json.dumps(point, sort_keys=True)
             values = [
                 axis.domain.draw(random.Random(stream_seed(seed, "axis", axis.name, place, count)))
             ]
         for value in values:
-            yield from self._expand({**point, **axis.assign(value)}, rest, seed, count)
+            yield from self._expand(
+                {**point, **axis.assign(value)}, rest, seed, count, whole=whole
+            )
 
     def _applies(self, axis: Axis, point: Assignment) -> bool:
         return all(

@@ -667,6 +667,29 @@ def test_points_chosen_twice_are_none_of_the_number(tmp_path: Path) -> None:
     assert search(sweep, plan) == []
 
 
+FINE = {"optimizer.lr": {"quniform": [1e-3, 3e-2, 1e-3]}}
+"""Thirty points, of which TPE chooses those of one end again and again."""
+
+
+@pytest.mark.parametrize("samples", [27, 33])
+def test_what_tpe_does_not_come_to_is_trained_all_the_same(tmp_path: Path, samples: int) -> None:
+    sweep = tpe(tmp_path, FINE, samples=samples)
+    plan = Plan(tmp_path / "p", "s")
+    proposals = TreeParzen(sweep, [], finished=no)
+    trained = []
+    while (trial := following(proposals)) is not None:
+        trained.append(trial)
+        proposals.tell(trial, ended(plan, trial, trial.point["optimizer.lr"]))
+    assert len({trial.key for trial in trained}) == len(trained) == min(samples, 30)
+    again = TreeParzen(sweep, plan.entries.values(), finished=done)
+    assert (again.total, again.take(9)) == (0, [])
+    for each in (proposals, again):
+        assert each.waiting == 0
+        assert each.shortfall == (
+            "search.samples is 33, and the space has no more than 30 points" * (samples == 33)
+        )
+
+
 def test_a_search_that_has_seen_all_points_trains_nothing_again(tmp_path: Path) -> None:
     sweep = tpe(tmp_path, {"optimizer.lr": {"choice": [1e-3, 2e-3, 4e-3]}}, samples=16)
     plan = Plan(tmp_path / "p", "s")

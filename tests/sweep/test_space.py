@@ -546,6 +546,26 @@ def test_size_counts_what_a_walk_gives(tree: dict[str, Any], samples: int) -> No
     assert [p for i, p in enumerate(walked) if p not in walked[:i]] == listed
 
 
+def test_every_point_comes_once_under_its_conditions() -> None:
+    tree = {
+        "model.name": {"choice": ["wgan", "gan"]},
+        "model.clip": {"quniform": [0.1, 0.3, 0.1], "when": {"model.name": "wgan"}},
+        "network.width": {"randint": [7, 9]},
+        "optimizer.lr": {"loguniform": [1e-4, 1e-1]},
+    }
+    points = list(space(tree).every(seed=0))
+    assert [
+        (point["model.name"], point.get("model.clip"), point["network.width"]) for point in points
+    ] == [
+        *itertools.product(["wgan"], [0.1, 0.2, 0.3], [7, 8, 9]),
+        *itertools.product(["gan"], [None], [7, 8, 9]),
+    ]
+    assert len({point["optimizer.lr"] for point in points}) == len(points)
+    assert all(1e-4 <= point["optimizer.lr"] <= 1e-1 for point in points)
+    endless = space({"data.batch_size": {"quniform": [0, 1e12, 1]}}).every(seed=0)
+    assert next(endless) == {"data.batch_size": 0}
+
+
 def test_size_looks_at_no_combination_of_axes_that_decide_nothing() -> None:
     tree = {f"model.a{i}": {"grid": list(range(1000))} for i in range(8)}
     tree["network.name"] = {"grid": ["mlp", "dcgan"]}
