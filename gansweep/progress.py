@@ -55,7 +55,12 @@ class Stop:
 @final
 @dataclass(frozen=True)
 class Interrupt:
-    """The trial is put aside, to go on later."""
+    """The trial is put aside, to go on later.
+
+    for_others: until others, which the same command trains meanwhile, have come as far.
+    """
+
+    for_others: bool = False
 
 
 @final
@@ -139,6 +144,8 @@ class Outcome:
     metrics: dict[str, float] = field(default_factory=dict)
     fingerprints: dict[str, Mapping[str, str]] = field(default_factory=dict)
     diagnosis: str = ""
+    waits: bool = False
+    """Whether an interrupted one goes on by itself, once others have come as far."""
 
     @property
     def over(self) -> bool:

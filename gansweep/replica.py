@@ -390,8 +390,10 @@ class Replica:
                 self._exploit(verdict, state)
             case Stop():
                 self._put_aside("stopped", f"{verdict.reason} at g_step {self.g_step}")
-            case Interrupt():
-                self._put_aside("interrupted", f"interrupted at g_step {self.g_step}")
+            case Interrupt(for_others):
+                how = "waits for others" if for_others else "interrupted"
+                self.outcome.waits = for_others
+                self._put_aside("interrupted", f"{how} at g_step {self.g_step}")
 
     def _put_aside(self, state: State, reason: str) -> None:
         """End with a checkpoint; where there is none, the trial is to go on from the last one."""
@@ -542,7 +544,7 @@ def fail(outcome: Outcome, tracker: Tracker, error: BaseException) -> None:
 
 def finish(outcome: Outcome, tracker: Tracker, *, g_steps: int, seconds: float) -> TrialResult:
     """End the record of a trial as `outcome` says."""
-    tags: dict[str, str] = {"gansweep.state": outcome.state}
+    tags: dict[str, str] = {"gansweep.state": "waiting" if outcome.waits else outcome.state}
     if outcome.reason:
         tags["gansweep.reason"] = outcome.reason
     if outcome.diagnosis:

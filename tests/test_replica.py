@@ -77,18 +77,23 @@ def test_the_schedule_is_that_of_its_present_settings(monkeypatch: Any) -> None:
     [
         (Stop("too bad"), "stopped", "too bad at g_step 3"),
         (Interrupt(), "interrupted", "interrupted at g_step 3"),
+        (Interrupt(for_others=True), "interrupted", "waits for others at g_step 3"),
     ],
 )
 def test_a_verdict_that_ends_it_saves_it(
     verdict: Any, end: str, reason: str, tmp_path: Path
 ) -> None:
+    """A run of which the same command takes another turn soon does not say `interrupted`."""
     one = stepped(replica(tmp_path), 3)
     one.obey(verdict)
     assert (one.outcome.state, one.outcome.reason, one.at_end) == (end, reason, True)
     assert state(tmp_path)["module"]["g_step"] == 3
     result = one.finish()
     assert (result.state, result.reason, result.g_steps) == (end, reason, 3)
-    assert one.tracker.tags["gansweep.g_steps"] == "3"  # type: ignore[attr-defined]
+    tags = one.tracker.tags  # type: ignore[attr-defined]
+    waits = verdict == Interrupt(for_others=True)
+    assert (tags["gansweep.g_steps"], tags["gansweep.reason"]) == ("3", reason)
+    assert tags["gansweep.state"] == ("waiting" if waits else end)
     assert one.result is result
 
 

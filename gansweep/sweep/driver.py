@@ -513,7 +513,7 @@ class SweepDriver(Driver):
                 told = answers.setdefault(name, Answer()).verdicts
                 for key in packed.keys:
                     del self._resting[key]  # what is decided meanwhile it hears when it goes on
-                    told[key] = Interrupt()
+                    told[key] = Interrupt(for_others=True)
                 return
 
     def _leave(self, key: str) -> None:
