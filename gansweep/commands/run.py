@@ -365,10 +365,11 @@ class _Run:
         try:
             room = find_room(ray.resources, have)
             workers = room.workers
-            self._room_for_population(room)
         except ConfigError:
             ray.stop()
             raise
+        if turns := self._turns(room):
+            self.console.print(f"[yellow]note[/]: {turns}")
         if have.get("GPU") and not self.sweep.resources.least_gpu:
             self.console.print(
                 f"[yellow]note[/]: {have['GPU']:g} GPUs stand idle: resources.gpu is 0"
@@ -450,19 +451,16 @@ class _Run:
             trouble.append(driver.trouble)
         return (died or trouble[-1:] or [""])[0]
 
-    def _room_for_population(self, room: Room) -> None:
-        """ConfigError where the members of a population cannot all train at once."""
+    def _turns(self, room: Room) -> str:
+        """A word on a population whose members cannot all train at once, "" where they can."""
         own, members, workers = self.sweep.resources, self.proposals.total, room.workers
         size = room.most if own.by_memory else 1 if own.processes > 1 else own.pack
-        if self.plan.population and size and size * workers < members:
-            raise ConfigError.single(
-                "resources.pack",
-                f"a population of {members} trains at once, {workers} workers with packs of {size} "
-                f"have room for {size * workers}",
-                "lower resources.gpu_memory_gb"
-                if own.by_memory and not own.pack
-                else "leave resources.pack out, or raise it",
-            )
+        if not (self.plan.population and size and size * workers < members):
+            return ""
+        return (
+            f"the population of {members} trains in turns, since {workers} "
+            f"worker{'s' * (workers != 1)} with packs of {size} have room for {size * workers}"
+        )
 
     def _parent_run(self, experiment: str, tags: dict[str, str]) -> str:
         """The sweep's own run, brought to life with its sources."""

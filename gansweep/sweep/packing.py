@@ -32,9 +32,10 @@ def pack_size(
         return 1
     if resources.pack:
         return resources.pack
-    if search.scheduler == "pbt":  # the whole population trains at once
-        return math.ceil(total / workers)
     most = most or largest(resources)
+    if search.scheduler == "pbt":  # the whole population at once, as far as its memory is known
+        together = math.ceil(total / workers)
+        return min(most, together) if resources.by_memory else together
     share = math.ceil(waiting / workers)
     if search.method == "tpe":
         share = min(share, math.ceil(total / workers / TPE_ROUNDS))

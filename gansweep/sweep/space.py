@@ -482,9 +482,7 @@ class Space:
                 axis.domain.draw(random.Random(stream_seed(seed, "axis", axis.name, place, count)))
             ]
         for value in values:
-            yield from self._expand(
-                {**point, **axis.assign(value)}, rest, seed, count, whole=whole
-            )
+            yield from self._expand({**point, **axis.assign(value)}, rest, seed, count, whole=whole)
 
     def _applies(self, axis: Axis, point: Assignment) -> bool:
         return all(

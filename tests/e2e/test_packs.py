@@ -165,12 +165,17 @@ BROKEN_OFF = (
 )  # fmt: skip
 
 
-def test_a_population_that_has_no_room_is_refused(
+@pytest.mark.long
+def test_a_population_that_has_no_room_together_trains_in_turns(
     new_place: Callable[..., Place], cluster: str
 ) -> None:
     place = new_place("room", **CLUSTER)
     path = Path(place.folder / "population.yaml")
     path.write_text(POPULATION)
-    ended = place.run("run", path, "--address", cluster, "resources.pack=1", code=2)
-    assert "resources.pack" in ended.text
-    assert "trains at once" in ended.text
+    words = ("--address", cluster, "resources.pack=2", "resources.concurrent=1")
+    ended = place.run("run", path, *words, "budget.g_steps=20")
+    assert "the population of 6 trains in turns, since 1 worker with packs of 2" in ended.text
+    for run in Record(place.uri, "population").trials.values():
+        assert (run.status, run.tags["gansweep.state"]) == ("FINISHED", "completed")
+        assert run.steps("loss/d") == [10, 20]
+    assert any(entry["lineage"] for entry in plan(place, "population"))

@@ -50,6 +50,14 @@ def test_a_bound_of_its_own_holds_for_what_nobody_asked_for() -> None:
     assert pack_size(by_memory, GRID, waiting=100, total=100, workers=2) == MOST_ON_GPU
 
 
+def test_a_population_is_together_as_far_as_a_card_holds_it() -> None:
+    """Where its memory is known; its packs take turns then."""
+    for resources, bound in ((Resources(gpu_memory_gb=1.0), 5), (GPU, 20), (CPU, 20)):
+        for total, size in ((40, bound), (8, 4)):
+            found = pack_size(resources, PBT, waiting=total, total=total, workers=2, most=5)
+            assert found == size
+
+
 def test_no_worker_is_left_without_a_pack() -> None:
     """Packs made one after the other, each for the workers that have none yet."""
     ran = 0
