@@ -41,7 +41,7 @@ log = logging.getLogger("gansweep")
 
 WORKER_RETRIES = 2
 """How often a trial whose worker process died under it alone, and before another checkpoint, is
-taken up again."""
+taken up again; and a pack of a population as it is, before its trials go on in smaller ones."""
 
 STORE_PATIENCE_SECONDS = 600.0
 """How long new trials wait for a store that is away; those in training wait for nothing."""
@@ -450,11 +450,10 @@ class SweepDriver(Driver):
     ) -> dict[str, Answer]:
         """Its trials go on from their checkpoints in packs of half the size, or have failed.
 
-        Those of a population go on together, but for want of memory: more packs than workers have
-        to give way to each other. out_of_memory: with as many trials it would break again.
+        Those of a population first go on together, but for want of memory: more packs than workers
+        have to give way to each other. out_of_memory: with as many trials it would break again.
         with_more: of a GPU's, of which its trial is to have twice as much.
         """
-        halves = not self._population or out_of_memory or reason.startswith(OUT_OF_MEMORY)
         packed = self._packs[pack]
         keys, packed.keys = packed.keys, set()
         for key in keys:
@@ -462,11 +461,19 @@ class SweepDriver(Driver):
         if self.interrupted:  # `settle` says how its trials stand
             return {}
         decisions: schedulers.Answers = []
-        for key in [key for key in self._trials if key in keys]:  # in their order
-            entry = self._plan.entries[key]
-            if packed.size > 1 and halves:
+        trials = [trial for key, trial in self._trials.items() if key in keys]  # in their order
+        short = out_of_memory or reason.startswith(OUT_OF_MEMORY)
+        together = bool(self._population) and packed.size > 1 and not short
+        together = together and all(self._may_die_again(trial) for trial in trials)
+        for trial in trials:
+            key, entry = trial.key, self._plan.entries[trial.key]
+            if together:
+                self._returned.append((trial, packed.size))
+                continue
+            if packed.size > 1:
                 log.warning("%s: %s; it goes on in a smaller pack", entry.name, reason)
-                self._returned.append((self._trials[key], packed.size // 2))
+                self._returned.append((trial, packed.size // 2))
+                self._deaths.pop(key, None)  # one alone is to blame, or others are
                 continue
             if with_more:
                 entry.gpu_times = 2 * packed.times
@@ -476,11 +483,10 @@ class SweepDriver(Driver):
                     reason,
                     entry.gpu_times,
                 )
-                self._returned.append((self._trials[key], 1))
+                self._returned.append((trial, 1))
                 continue
-            self._count_death(self._trials[key], entry)
-            if self._deaths[key] <= WORKER_RETRIES and not out_of_memory:
-                self._returned.append((self._trials[key], packed.size))
+            if self._may_die_again(trial) and not out_of_memory:
+                self._returned.append((trial, 1))
                 continue
             decisions += self._scheduler.ended(key)
             if out_of_memory and not reason.startswith(OUT_OF_MEMORY):
@@ -488,13 +494,17 @@ class SweepDriver(Driver):
             self._settle_entry(entry, "failed", reason)
         return self._answers(decisions)
 
-    def _count_death(self, trial: Trial, entry: Entry) -> None:
-        """Of a worker under it; those before its last checkpoint do not count any more."""
-        furthest = self._died_at.get(trial.key, 0)
-        if entry.g_steps >= furthest + trial.config.checkpoint.every:
+    def _may_die_again(self, trial: Trial) -> bool:
+        """Count the death of a worker under it; whether as many are too few to blame it.
+
+        Those before its last checkpoint do not count any more.
+        """
+        g_steps, furthest = self._plan.entries[trial.key].g_steps, self._died_at.get(trial.key, 0)
+        if g_steps >= furthest + trial.config.checkpoint.every:
             self._deaths[trial.key] = 0
         self._deaths[trial.key] += 1
-        self._died_at[trial.key] = max(furthest, entry.g_steps)
+        self._died_at[trial.key] = max(furthest, g_steps)
+        return self._deaths[trial.key] <= WORKER_RETRIES
 
     def _make_way(self, answers: dict[str, Answer]) -> None:
         """A pack whose members all wait for others that no worker trains leaves its worker to them.

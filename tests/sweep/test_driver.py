@@ -521,7 +521,10 @@ def test_deaths_count_that_follow_each_other_without_a_checkpoint(
         assert one.begin(f"again {attempt}")[0] == first
         one.driver.hear(f"again {attempt}", report(10 * attempts + 2 + attempt, {first: 1.0}))
         one.driver.over(f"again {attempt}", "killed")
-    assert one.plan.entries[first].state == "failed"
+    if population:  # it is not to blame yet
+        assert one.begin("half") == every[:2]
+    else:
+        assert one.plan.entries[first].state == "failed"
 
 
 def test_trials_of_a_broken_pack_come_before_new_ones(tmp_path: Path) -> None:
@@ -1108,18 +1111,29 @@ def test_what_a_member_explored_is_told_once_however_often_it_comes_by(tmp_path:
     assert one.plan.entries[d].lineage == lineage
 
 
-def test_a_broken_pack_of_a_population_comes_again_whole(tmp_path: Path) -> None:
-    """In halves, one worker's members would wait for those that no worker trains."""
-    one = Sweeping(tmp_path, workers=2, **POPULATION)
-    first, other = one.begin("p"), one.begin("q")
+def test_a_population_loses_no_member_but_the_one_under_which_workers_die(tmp_path: Path) -> None:
+    """Its pack comes again whole at first, then in halves."""
+    one = Sweeping(tmp_path, workers=3, **POPULATION)
+    (a, b), (c, d) = one.begin("p"), one.begin("q")
     for attempt in range(WORKER_RETRIES):
         assert one.driver.over("p", "killed") == {}
-        assert one.begin("p") == first, attempt
-    assert one.score("q", 20, dict.fromkeys(other, 1.0)) == {}
-    answers = one.driver.over("p", "killed")
-    assert set(answers["q"].verdicts) == set(other)  # they wait for the dead no longer
-    assert [one.plan.entries[key].state for key in first] == ["failed"] * 2
-    assert one.begin("p") == []
+        assert one.begin("p") == [a, b], attempt
+    assert one.score("q", 20, {c: 1.0, d: 2.0}) == {}
+    assert one.driver.over("p", "killed") == {}
+    assert one.begin("r") == [a]
+    assert one.score("r", 20, {a: 3.0}) == {}
+    for attempt in range(WORKER_RETRIES):
+        assert one.begin("s") == [b], attempt
+        assert one.driver.over("s", "killed") == {}
+    assert one.begin("s") == [b]
+    assert one.states() == ["running"] * 4
+    answers = one.driver.over("s", "killed")
+    assert {name: set(answer.verdicts) for name, answer in answers.items()} == {
+        "q": {c, d}, "r": {a},
+    }  # they wait for the dead no longer  # fmt: skip
+    assert one.states() == ["running", "failed", "running", "running"]
+    assert one.plan.entries[b].reason == "the worker died: killed"
+    assert one.begin("t") == []
 
 
 def test_a_population_that_has_no_memory_together_trains_in_turns(tmp_path: Path) -> None:
