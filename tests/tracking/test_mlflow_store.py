@@ -152,6 +152,29 @@ def test_trials_reads_all_pages(uri: str, experiment: str, monkeypatch: pytest.M
         driver.trials("sweeep")
 
 
+def test_a_completed_trial_has_no_values_of_steps_beyond_its_end(
+    uri: str, experiment: str, run_id: str
+) -> None:
+    """It was killed beyond its last checkpoint, and its budget is shorter now."""
+    store, client = MlflowStore(uri), MlflowClient(uri)
+    for step, value in ((20, 0.7), (60, 0.9), (40, 0.5)):
+        client.log_metric(run_id, "score/swd", value, step=step)
+    client.log_metric(run_id, "loss/d", 1.5, step=40)
+    client.log_metric(run_id, "best/score/swd", 0.3, step=60)
+
+    def found(state: str, g_steps: int) -> dict[str, float]:
+        store.set_tags(run_id, {"state": state, "g_steps": str(g_steps)})
+        (record,) = store.trials("sweep")
+        return dict(record.metrics)
+
+    all_of_them = {"score/swd": 0.9, "loss/d": 1.5, "best/score/swd": 0.3}
+    assert found("completed", 60) == all_of_them
+    assert found("running", 40) == all_of_them  # the tag is behind
+    assert found("completed", 40) == {"score/swd": 0.5, "loss/d": 1.5}
+    assert found("completed", 59) == {"score/swd": 0.5, "loss/d": 1.5}
+    assert found("completed", 39) == {"score/swd": 0.7}
+
+
 def test_comparison_url() -> None:
     expected = (
         "http://localhost:5000/#/experiments/7/runs?searchFilter=tags.%60gansweep.key%60%20LIKE"

@@ -37,7 +37,11 @@ _SQLITE_MAGIC = b"SQLite format 3\x00"
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial as MLflow has it. `tags` are gansweep's, unprefixed; `metrics` the last values."""
+    """One trial as MLflow has it. `tags` are gansweep's, unprefixed.
+
+    `metrics` are the last values; of one that completed, the last up to its g_steps. It may have
+    been killed beyond its last checkpoint, and its budget shortened since.
+    """
 
     run_id: str
     key: str
@@ -209,7 +213,32 @@ class MlflowStore:
     def each_trial(self, experiment: str) -> Iterator[TrialRecord]:
         """As `trials`, one after the other."""
         number = self.existing_experiment(experiment)
-        yield from map(_record, self._search(number, f"tags.`{tag_names.KEY}` LIKE '%'"))
+        yield from map(self._record, self._search(number, f"tags.`{tag_names.KEY}` LIKE '%'"))
+
+    def _record(self, run: Any) -> TrialRecord:
+        tags = tag_names.own(run.data.tags)
+        return TrialRecord(
+            run_id=run.info.run_id,
+            key=run.data.tags[tag_names.KEY],
+            name=run.info.run_name,
+            status=run.info.status,
+            tags=tags,
+            params=dict(run.data.params),
+            metrics=self._metrics(run, tags),
+        )
+
+    def _metrics(self, run: Any, tags: Mapping[str, str]) -> dict[str, float]:
+        values: dict[str, float] = dict(run.data.metrics)
+        if tags.get("state") != "completed":
+            return values
+        end = int(tags.get("g_steps", "0"))
+        for name in [last.key for last in run.data._metric_objs if last.step > end]:
+            history = self._client.get_metric_history(run.info.run_id, name)
+            taken = {each.step: each.value for each in history if each.step <= end}
+            del values[name]
+            if taken:
+                values[name] = taken[max(taken)]
+        return values
 
     def sweep_tags(self, experiment: str) -> dict[str, str]:
         """The tags of the experiment's sweep, as in `TrialRecord`; none where it has no parent run.
@@ -377,18 +406,6 @@ class MlflowStore:
             token = page.token
             if not token:
                 return
-
-
-def _record(run: Any) -> TrialRecord:
-    return TrialRecord(
-        run_id=run.info.run_id,
-        key=run.data.tags[tag_names.KEY],
-        name=run.info.run_name,
-        status=run.info.status,
-        tags=tag_names.own(run.data.tags),
-        params=dict(run.data.params),
-        metrics=dict(run.data.metrics),
-    )
 
 
 def _param_text(value: object) -> str:
