@@ -17,7 +17,14 @@ from gansweep.errors import ConfigError, is_full_disk, nearest
 from gansweep.metrics.fingerprint import Fingerprint, from_tags, score_of
 from gansweep.report.contact_sheet import write_contact_sheet
 from gansweep.report.groups import grouped
-from gansweep.report.ranking import Mode, PointResult, check_comparable, rank, value_of
+from gansweep.report.ranking import (
+    Mode,
+    PointResult,
+    check_comparable,
+    identity,
+    rank,
+    value_of,
+)
 from gansweep.report.table import group_table, ranked_table
 from gansweep.tracking.mlflow import MlflowStore, TrialRecord, tracking_uri
 
@@ -107,7 +114,7 @@ def _write_sheet(
 
 def _of_several_files(results: Sequence[PointResult]) -> int:
     """How many rows stand for points that have another row too, since the file was changed."""
-    points = Counter(json.dumps(result.trials[0].point, sort_keys=True) for result in results)
+    points = Counter(identity(result.trials[0].point) for result in results)
     return sum(count for count in points.values() if count > 1)
 
 

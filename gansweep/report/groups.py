@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 from gansweep.errors import ConfigError, nearest
 from gansweep.report.ranking import Mode, PointResult, mean_of
@@ -50,7 +50,7 @@ def grouped(
     groups: dict[tuple[str, ...], list[PointResult]] = {}
     for result in results:
         point = flatten(result.trials[0].point)
-        values = tuple(str(point[key]) if key in point else UNSET for key in keys)
+        values = tuple(_word(point[key]) if key in point else UNSET for key in keys)
         groups.setdefault(values, []).append(result)
     made = [_group(" ".join(values), points, modes) for values, points in groups.items()]
     first, mode = next(iter(modes.items()))
@@ -70,6 +70,11 @@ def _group(name: str, points: Sequence[PointResult], modes: Mapping[str, Mode]) 
     lost = sum(mean_of(point.trials, first)[0] is None for point in points)
     unfinished = sum(point.is_open for point in points)
     return Group(name, tuple(points), medians, bests, lost, unfinished)
+
+
+def _word(value: Any) -> str:
+    """1 and 1.0 are one value."""
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _badness(value: float | None, mode: Mode) -> float:

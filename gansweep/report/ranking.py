@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any, Literal, Protocol, final
 
 from gansweep.errors import ConfigError
 from gansweep.metrics.fingerprint import Fingerprint, differences, score_of
+from gansweep.sweep.params import flatten
 
 Mode = Literal["min", "max"]
 
@@ -150,15 +150,19 @@ def rank(
     return sorted(results, key=order)
 
 
+def identity(point: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
+    """Equal where points are, however their numbers were written: 1 or 1.0."""
+    return frozenset(flatten(point).items())
+
+
 def by_point(trials: Iterable[Standing], *, metric: str) -> list[PointResult]:
     """Points in their order, not ranked.
 
     Trials of one point that were trained under other settings beside it are not averaged.
     """
-    points: dict[tuple[str, str], list[Standing]] = {}
+    points: dict[Any, list[Standing]] = {}
     for trial in trials:
-        point = json.dumps(trial.point, sort_keys=True)
-        points.setdefault((point, trial.recipe), []).append(trial)
+        points.setdefault((identity(trial.point), trial.recipe), []).append(trial)
     return [_result(group, metric) for group in points.values()]
 
 

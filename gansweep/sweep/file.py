@@ -147,6 +147,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, one_trial: bool = F
     one_trial: the file's `trial:` alone is meant, which may then name its seed.
     """
     from gansweep.config import KEYS, SECTIONS
+    from gansweep.sweep.spelling import typed
 
     files: list[Path] = []
     tree = _load(path, files)
@@ -199,7 +200,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, one_trial: bool = F
         name=str(name),
         tree=tree,
         trial=sections["trial"],
-        space=space,
+        space=typed(space, sections["trial"]),
         search=search,
         seeds=seeds,
         resources=resources,

@@ -134,7 +134,7 @@ class Plan:
             entry = Entry(trial.key, trial.name, dict(trial.point), trial.seed, budget)
             self.entries[trial.key] = entry
         entry.take_up(budget, retry_failed=retry_failed)
-        entry.name = trial.name
+        entry.name, entry.point = trial.name, dict(trial.point)
         return entry
 
     def meet(self, basis: str) -> None:

@@ -66,6 +66,11 @@ def test_values_of_different_keys_are_no_group() -> None:
     ]  # fmt: skip
 
 
+def test_a_number_is_one_group_however_it_is_written() -> None:
+    values = [({"a": 1}, 1.0), ({"a": 1.0}, 3.0), ({"a": 0.5}, 5.0), ({"a": "v1.0"}, 6.0)]
+    assert [row[:2] for row in table(values, ["a"])] == [("1", 2), ("0.5", 1), ("v1.0", 1)]
+
+
 def test_seeds_are_averaged_first() -> None:
     entries = [
         Entry(f"{lr}{seed}", "", {"lr": lr}, seed, 10, state="completed", metrics={"m": value})

@@ -116,6 +116,14 @@ def test_points_are_grouped_whatever_the_order_of_their_keys() -> None:
     assert result.mean == 2.0
 
 
+def test_points_are_one_however_their_numbers_were_written() -> None:
+    one, other = rank(
+        [entry(1, 2.0), entry(1.0, 4.0, seed=1), entry("1", 9.0)], metric="m", mode="min"
+    )
+    assert (one.mean, len(one.trials)) == (3.0, 2)
+    assert other.mean == 9.0  # a text
+
+
 @pytest.mark.parametrize("metric", ["score/fd/digits", "best/score/fd/digits"])
 def test_values_of_different_fingerprints_are_refused(metric: str) -> None:
     """Twice the samples give a smaller distance: the mistake of comparing FIDs across counts."""

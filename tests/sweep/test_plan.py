@@ -43,7 +43,9 @@ def test_add_keeps_what_is_known_and_takes_the_new_budget(tmp_path: Path) -> Non
     plan = Plan(tmp_path / "plan.json", "s")
     known = plan.add(trial)
     known.state, known.g_steps = "completed", 5
+    known.point = {"model.clip": "0.01"}  # as another file wrote it
     assert plan.add(longer) is known
+    assert known.point == longer.point
     assert (known.budget, known.state, known.g_steps) == (50, "waiting", 5)
     assert len(plan.entries) == 1
 
