@@ -125,6 +125,7 @@ class Streamed(Proposals):
 
     They come in the order of the search. What an earlier run finished is passed over: by point and
     seed where the plan is of the sweep's basis, so that no trial is made for it, else by its key.
+    What is to be trained further waits from the start.
     """
 
     def __init__(self, sweep: Sweep, plan: Plan, *, finished: Callable[[Entry], bool]) -> None:
@@ -136,6 +137,8 @@ class Streamed(Proposals):
         done = [entry for entry in plan.entries.values() if finished(entry)]
         same = plan.basis == basis_of(sweep) and self._have_their_keys(done)
         self._done = _places_of(sweep, done) if same else {}
+        if not same:  # the budget may be another one
+            take_up(sweep, plan.entries.values())
         self.keys = set(self._done.values())
         self._put_aside: set[str] = set()  # by an earlier run; made, and not taken yet
         self._source = self._stream()
@@ -411,17 +414,25 @@ def meant(sweep: Sweep, entries: Iterable[Entry]) -> set[str]:
     entries = [replace(entry) for entry in entries]  # a search takes them up
     if sweep.search.method == "tpe":
         return TreeParzen(sweep, entries, finished=lambda entry: entry.state in FINAL).keys
+    return take_up(sweep, entries)
+
+
+def take_up(sweep: Sweep, entries: Iterable[Entry]) -> set[str]:
+    """Have those that the search of the sweep's file comes to wait, or not, by its budget; keys."""
     maker = TrialMaker(sweep)
     configs: dict[str, TrialConfig | None] = {}
-    known: list[Entry] = []
+    known: dict[str, tuple[Entry, TrialConfig]] = {}
     for entry in entries:
         name = json.dumps(entry.point, sort_keys=True)
         if name not in configs:
             configs[name] = maker.resolve(entry.point, [])
         config = configs[name]
         if config and maker.trial(config, entry.point, entry.seed).key == entry.key:
-            known.append(entry)
-    return set(_places_of(sweep, known).values())
+            known[entry.key] = entry, config
+    keys = set(_places_of(sweep, (entry for entry, _ in known.values())).values())
+    for entry, config in (known[key] for key in keys):
+        entry.take_up(config.budget.g_steps)
+    return keys
 
 
 def _places_of(sweep: Sweep, entries: Iterable[Entry]) -> dict[str, str]:

@@ -314,6 +314,31 @@ def test_a_plan_of_another_basis_is_told_by_its_keys(tmp_path: Path, made: Any, 
     assert (first.key, plan.entries[first.key].budget) == (trials[0].key, 9)
 
 
+def test_all_that_a_longer_budget_is_meant_for_waits_from_the_start(tmp_path: Path) -> None:
+    """Its turn may be hours away; what the file does not mean any more stays as it is."""
+    sweep = load(tmp_path, text(space=LARGE))
+    plan = Plan(tmp_path / "p", "s")
+    plan.basis = basis_of(sweep)
+    for trial in streamed(sweep).take(LOOKED_AT + 50):
+        ended(plan, trial, 1.0)
+    others = [entry for entry in plan.entries.values() if entry.point["model.clip"] > 0.015]
+    others[0].state = "diverged"
+    assert len(others) > 50
+    longer = load(tmp_path, sweep.to_yaml(), ["budget.g_steps=9"])
+    plan.meet(basis_of(longer))
+    proposals = streamed(load(tmp_path, longer.to_yaml(), ["space.model.clip.grid=[0.01]"]), plan)
+    meant = [entry for entry in plan.entries.values() if entry.point["model.clip"] < 0.015]
+    assert {(entry.state, entry.budget) for entry in meant} == {("waiting", 9)}
+    assert {entry.state for entry in others[1:]} == {"completed"}
+    assert proposals.waiting == 80
+    proposals = streamed(longer, plan)
+    states = [entry.state for entry in plan.entries.values()]
+    assert states.count("waiting") == len(states) - 1
+    assert (others[0].state, proposals.waiting) == ("diverged", 3200)
+    streamed(sweep, plan)  # shorter again
+    assert {entry.state for entry in plan.entries.values()} == {"completed", "diverged"}
+
+
 def test_a_large_search_of_seeds_alone_makes_few(tmp_path: Path) -> None:
     proposals = streamed(load(tmp_path, text(space=None, seeds=100_000)))
     assert proposals.total == 100_000

@@ -10,7 +10,8 @@ from gansweep.sweep.space import Grid
 from gansweep.sweep.trials import planned
 
 SPELT: list[tuple[dict[str, Any], list[dict[str, Any]]]] = [
-    ({"model.clip": {"grid": ["0.01", "2e-2", 0.01]}}, [{"model.clip": 0.01}, {"model.clip": 0.02}]),
+    ({"model.clip": {"grid": ["0.01", "2e-2", 0.01]}},
+     [{"model.clip": 0.01}, {"model.clip": 0.02}]),
     ({"model.conditional": {"choice": ["true", "False"]}},
      [{"model.conditional": True}, {"model.conditional": False}]),
     ({"network.width": {"grid": ["8"]}}, [{"network.width": 8}]),
