@@ -322,7 +322,7 @@ def sample(
     ] = None,
     trial: Annotated[
         str | None,
-        typer.Option(help="Of the sweep's trial with this key.", show_default=False),
+        typer.Option(help="Of the sweep's trial whose key begins so.", show_default=False),
     ] = None,
     tracking_uri: Uri = None,
     root: Root = RUNS,
@@ -456,6 +456,7 @@ def settings(
 
 def main() -> None:
     """The console script: a person's mistake is one screen on stderr and exit code 2."""
+    from gansweep.counting import counted
     from gansweep.errors import ConfigError, is_full_disk
     from gansweep.proxies import spare_loopback
     from gansweep.redaction import guard_log, redact
@@ -469,8 +470,7 @@ def main() -> None:
         app()
     except ConfigError as error:
         count = len(error.problems)
-        mistakes = f"{count} mistake{'s' if count > 1 else ''}"
-        print(f"gansweep: {mistakes}, {error.outcome}:", file=sys.stderr)
+        print(f"gansweep: {counted(count, 'mistake')}, {error.outcome}:", file=sys.stderr)
         for problem in error.problems[:MOST_PROBLEMS]:
             print(f"  {redact(str(problem))}", file=sys.stderr)
         if count > MOST_PROBLEMS:

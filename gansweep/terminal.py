@@ -18,6 +18,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from gansweep.counting import counted
 from gansweep.redaction import RedactingFormatter
 from gansweep.report.columns import Column, Fitted, middle
 from gansweep.report.table import LEAST_NAME, STYLES, diagnosis_column
@@ -121,7 +122,9 @@ class Display:
         about = f", about {clock(left)} left" if left else ""
         message = board.message or "; ".join(board.notes[-2:])
         note = f" - {message}" if message else ""
-        return Text(f"{board.total} trials: {', '.join(words)}; {clock(gone)} gone{about}{note}")
+        return Text(
+            f"{counted(board.total, 'trial')}: {', '.join(words)}; {clock(gone)} gone{about}{note}"
+        )
 
     def render(self) -> RenderableType:
         """The live table: the running trials first, then the latest that ended."""

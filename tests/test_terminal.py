@@ -58,6 +58,8 @@ def test_summary(frozen: None) -> None:
         "9 trials: 1 running, 1 completed, 1 stopped, 1 diverged, 1 failed, 1 interrupted, "
         "3 waiting; 1m05s gone"
     )
+    alone = Display(Console(), board(("running",)), metric="score/swd")
+    assert alone.summary().plain.startswith("1 trial: 1 running; ")
     shown.rows[0].rate = 3.0
     shown.message = "stopping"
     # 60 steps each of the running, interrupted and waiting trial, 200 of two to come.
@@ -107,7 +109,7 @@ def test_plain_lines_without_a_terminal() -> None:
         shown.rows[0].entry.state = "completed"
     lines = output.getvalue().splitlines()
     assert len(lines) == 2
-    assert lines[-1].startswith("1 trials: 1 completed; ")
+    assert lines[-1].startswith("1 trial: 1 completed; ")
 
 
 def test_quiet_turns_everything_else_to_the_log(

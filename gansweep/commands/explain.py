@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gansweep.config import ROLES, TrialConfig, resolve
+from gansweep.counting import counted
 from gansweep.errors import ConfigError, Problem
 from gansweep.modules.catalogue import VARIANTS
 from gansweep.presets import PRESETS
@@ -204,7 +205,7 @@ def _print(
     trials: Sequence[Trial],
     advice: Mapping[str, list[str]],
 ) -> None:
-    count = "1 trial" if len(trials) == 1 else f"{len(trials)} trials"
+    count = counted(len(trials), "trial")
     console.print(f"[bold]{escape(reference.name)}[/bold], {count}: {escape(reference.source)}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("", "setting", "here", "published"):

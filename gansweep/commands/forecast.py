@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from gansweep.commands.home import Home
+from gansweep.counting import counted
 from gansweep.sweep.estimate import Estimate, estimate, paces_of, unknown_trials
 from gansweep.sweep.file import Resources, Sweep
 from gansweep.sweep.pace import PACES_FILE, Pace, read_paces
@@ -70,9 +71,9 @@ class Forecast:
             yield self._line()
         if self.estimate.unknown:
             yield (
-                f"time: unknown of {self.estimate.unknown} trials, since none of their shape has "
-                f"finished below --dir: `gansweep plan {file} --probe` trains one of each shape "
-                "for some seconds"
+                f"time: unknown of {counted(self.estimate.unknown, 'trial')}, since nothing of the "
+                f"same shape has finished below --dir: `gansweep plan {file} --probe` trains one "
+                "of each shape for some seconds"
             )
         if self.estimate.known:
             yield from self._budget()
@@ -82,12 +83,12 @@ class Forecast:
         where = " of this machine" if self.here else ""
         gpu = "" if self.gpu_hours is None else f", {self.gpu_hours:.2g} GPU hours"
         finished, probed = self.estimate.finished, self.estimate.probed
-        sources = [f"{_count(finished, 'finished trial')} of the same shape"] * bool(finished)
-        sources += [f"a probe of {_count(probed, 'shape')}, alone"] * bool(probed)
+        sources = [f"{counted(finished, 'finished trial')} of the same shape"] * bool(finished)
+        sources += [f"a probe of {counted(probed, 'shape')}, alone"] * bool(probed)
         some = f" for {self.estimate.known} of the {self.estimate.trials} trials"
         of = some if self.estimate.unknown else ""
         return (
-            f"time: {about} {clock(self.seconds)} on {_count(self.workers, 'worker')}{where}{of} "
+            f"time: {about} {clock(self.seconds)} on {counted(self.workers, 'worker')}{where}{of} "
             f"({clock(self.estimate.seconds)} of training{gpu}): an estimate, from "
             f"{' and '.join(sources)}"
         )
@@ -131,10 +132,6 @@ def forecast(
     if workers is None:
         workers = _workers(sweep.resources) if found.known else 1
     return Forecast(sweep, found, workers, here, spending)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _probed(trials: Mapping[str, Trial], resources: Resources) -> dict[str, Pace]:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from gansweep.commands.forecast import forecast
 from gansweep.commands.home import find_home
+from gansweep.counting import counted
 from gansweep.settings import dump
 from gansweep.sweep.file import Resources, load_sweep
 from gansweep.sweep.outdated import outdated
@@ -25,6 +26,8 @@ from gansweep.sweep.trials import (
     planned,
     trial_count,
 )
+
+EXAMPLES = "above are examples that span the space"
 
 
 def plan_command(
@@ -87,15 +90,15 @@ def plan_command(
         table.add_row(trial.key, escape(trial.name), steps, state_of(trial))
     console.print(table)
     count = len(trials)
-    what = f"{count} trials"
+    what = counted(count, "trial")
     if sweep.search.method == "tpe":
         total = sweep.search.samples * len(sweep.seeds)
-        what = f"{total} trials that TPE will choose; above are examples that span the space"
+        what = f"{counted(total, 'trial')} that TPE will choose; {EXAMPLES}"
     elif not is_listed(sweep):
-        what = f"{trial_count(sweep)} trials at most; above are examples that span the space"
+        what = f"{counted(trial_count(sweep), 'trial')} at most; {EXAMPLES}"
     console.print(
         f"{sweep.name}: {what}, in packs of {resources.pack or 'what fits'}, "
-        f"each pack with {resources.cpu:g} cores and {_gpus(resources)}"
+        f"each pack with {counted(resources.cpu, 'core')} and {_gpus(resources)}"
     )
     for text in outlook.lines(path):
         console.print(text, markup=False)
@@ -110,4 +113,4 @@ def plan_command(
 def _gpus(resources: Resources) -> str:
     if resources.by_memory:
         return f"the share of a GPU that has {resources.gpu_memory_gb:g} GB for each trial"
-    return f"{resources.gpu:g} GPUs"
+    return counted(resources.gpu, "GPU")

@@ -18,6 +18,7 @@ from gansweep.commands.folders import LOG_FILE, SHEET_FILE
 from gansweep.commands.home import Home, find_home
 from gansweep.commands.scope import TO_GO, Scope, Shared, Whole
 from gansweep.commands.sync import deliver_spools, what_is_left, what_is_missing
+from gansweep.counting import counted
 from gansweep.drafts import remove_drafts
 from gansweep.errors import ConfigError, Problem
 from gansweep.imports import importing
@@ -306,8 +307,9 @@ class _Run:
             self._deliver_earlier()
             trouble = ""
             if self.proposals.total and not self.spending.spent:
+                count = counted(self.proposals.total, "trial")
                 self.console.print(
-                    f"[bold]{self.scope.title}[/]: {self.proposals.total} trials to train; "
+                    f"[bold]{self.scope.title}[/]: {count} to train; "
                     f"the log is {self.scope.folder / LOG_FILE}"
                 )
                 for key in self.sweep.limits.given:
@@ -371,9 +373,8 @@ class _Run:
         if turns := self._turns(room):
             self.console.print(f"[yellow]note[/]: {turns}")
         if have.get("GPU") and not self.sweep.resources.least_gpu:
-            self.console.print(
-                f"[yellow]note[/]: {have['GPU']:g} GPUs stand idle: resources.gpu is 0"
-            )
+            note = f"resources.gpu is 0: {counted(have['GPU'], 'GPU')} idle"
+            self.console.print(f"[yellow]note[/]: {note}")
         self.plan.save()
         self.home.store()
         board = Board(
@@ -458,8 +459,8 @@ class _Run:
         if not (self.plan.population and size and size * workers < members):
             return ""
         return (
-            f"the population of {members} trains in turns, since {workers} "
-            f"worker{'s' * (workers != 1)} with packs of {size} have room for {size * workers}"
+            f"the population of {members} trains in turns, since {counted(workers, 'worker')} "
+            f"with packs of {size} have room for {size * workers}"
         )
 
     def _parent_run(self, experiment: str, tags: dict[str, str]) -> str:
@@ -519,17 +520,17 @@ class _Run:
             )
         if out_of_budget:
             console.print(
-                f"[yellow]out of budget[/]: {self._account(spent)}; {left} "
-                f"trial{'s' * (left != 1)} to go: the same command with a larger {spent} goes on "
+                f"[yellow]out of budget[/]: {self._account(spent)}; "
+                f"{counted(left, 'trial')} to go: the same command with a larger {spent} goes on "
                 "from the checkpoints"
             )
         elif trouble or to_go:
             console.print(
-                f"[yellow]{trouble or 'interrupted'}[/], {to_go} trials to go: "
+                f"[yellow]{trouble or 'interrupted'}[/], {counted(to_go, 'trial')} to go: "
                 "the same command goes on"
             )
         if of_others := sum(entry.state in TO_GO for entry in entries) - listed_to_go:
-            console.print(f"{of_others} trial{'s' * (of_others != 1)} of other shares to go")
+            console.print(f"{counted(of_others, 'trial')} of other shares to go")
         return code
 
     def _table(self, entries: Sequence[Entry]) -> list[PointResult]:
@@ -548,7 +549,7 @@ class _Run:
             console.print(
                 f"best    [bold]{escape(best.name)}[/] ({metric} {best.mean:.4g}{so_far})"
             )
-        console.print(f"trained {len(entries)} trials, {clock(seconds)} of training in all")
+        console.print(f"{counted(len(entries), 'trial')}, {clock(seconds)} of training in all")
         return results
 
     def _account(self, limit: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from gansweep.counting import counted
 from gansweep.errors import ConfigError, Problem
 from gansweep.launch.base import Job, Launcher, Submitted
 from gansweep.launch.profile import find_launcher
@@ -122,7 +123,7 @@ def submit_command(
     of_trials = {line for lines in advice.values() for line in lines}
     for line in [*launcher.notes(job), *sorted(of_trials)]:
         console.print(f"[yellow]note[/]: {escape(line)}")
-    console.print(f"submitted [bold]{submitted.id}[/] to {name}: {len(trials)} trials")
+    console.print(f"submitted [bold]{submitted.id}[/] to {name}: {counted(len(trials), 'trial')}")
     console.print(f"follow    gansweep logs {submitted.id} --follow")
     console.print(f"cancel    gansweep cancel {submitted.id}")
     return 0

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from gansweep.commands.home import Home, find_home
 from gansweep.commands.scope import Whole
+from gansweep.counting import counted
 from gansweep.errors import ConfigError, nearest
 from gansweep.sweep.plan import Plan, trials_folder
 from gansweep.sweep.settle import is_settled, settle_run, sweep_status
@@ -42,7 +43,7 @@ class Synced:
     missing: int
 
     def __str__(self) -> str:
-        return f"{self.records} records of {_trials(self.runs)}"
+        return f"{counted(self.records, 'record')} of {counted(self.runs, 'trial')}"
 
 
 def sync_command(name: str, *, uri: str | None, root: Path | str) -> int:
@@ -73,7 +74,7 @@ def sync_command(name: str, *, uri: str | None, root: Path | str) -> int:
     if synced.records:
         console.print(f"{name}: delivered {synced}")
     if synced.elsewhere:
-        line = f"{_trials(synced.elsewhere)} recorded to another store: name it"
+        line = f"{counted(synced.elsewhere, 'trial')} recorded to another store: name it"
         console.print(line, style="yellow")
     if synced.missing:
         console.print(what_is_missing(synced.missing), style="yellow")
@@ -93,7 +94,7 @@ def _end_at_once() -> None:
 
 def what_is_missing(count: int) -> str:
     """One line for a person, on trials that this store knows nothing of."""
-    return f"{_trials(count)} without a run in this store: deleted, or another one has it"
+    return f"{counted(count, 'trial')} without a run in this store: deleted, or another one has it"
 
 
 def what_is_left(left: Backlog, home: Home, name: str) -> str:
@@ -103,8 +104,9 @@ def what_is_left(left: Backlog, home: Home, name: str) -> str:
     lines = []
     if left.records:
         lines.append(
-            f"{left.records} records of {_trials(left.runs)} are not in MLflow yet{why}; they lie "
-            f"in {home}, and {again} delivers them"
+            f"{counted(left.records, 'record')} of {counted(left.runs, 'trial')} "
+            f"{'is' if left.records == 1 else 'are'} not in MLflow yet{why}; what is left lies in "
+            f"{home}, and {again} delivers it"
         )
     if left.unread:
         lines.append(
@@ -170,7 +172,3 @@ def _records(store: MlflowStore, plan: Plan) -> dict[str, TrialRecord]:
         }
     except ConfigError:
         return {}
-
-
-def _trials(count: int) -> str:
-    return f"{count} trial{'s' * (count != 1)}"

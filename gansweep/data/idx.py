@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gansweep.counting import counted
 from gansweep.data.base import Dataset, Samples
 from gansweep.data.fingerprint import fingerprint
 from gansweep.data.pixels import resize_all
@@ -54,7 +55,8 @@ class IdxImages(Dataset):
         if len(pixels) != len(classes):
             raise ConfigError.single(
                 str(labels),
-                f"has {len(classes)} labels for the {len(pixels)} images of {images.name}",
+                f"has {counted(len(classes), 'label')} for the {counted(len(pixels), 'image')} of "
+                f"{images.name}",
                 "the two files must come from the same data set",
             )
         if classes.max() >= len(self.class_names):

@@ -10,6 +10,7 @@ from typing import Literal, final
 
 import torch
 
+from gansweep.counting import counted
 from gansweep.data.base import Dataset, Samples
 from gansweep.data.fingerprint import fingerprint
 from gansweep.data.pixels import Picture, decode_all
@@ -149,7 +150,8 @@ class ImageFolder(Dataset):
         if loose:
             raise ConfigError.single(
                 str(folder),
-                f"has {len(loose)} pictures beside its class folders, the first is {loose[0].name}",
+                f"has {counted(len(loose), 'picture')} beside its class folders, as "
+                f"{loose[0].name}",
                 "move them into class folders, or set data.labels to ignore",
             )
         names = sorted({part[0] for part in parts})

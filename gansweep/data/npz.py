@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gansweep import memory
+from gansweep.counting import counted
 from gansweep.data.base import Dataset, Samples
 from gansweep.data.settings import DataSettings
 from gansweep.errors import ConfigError
@@ -189,7 +190,7 @@ def _check_finite(file: Path, name: str, values: NDArray[Any]) -> None:
     if bad:
         raise ConfigError.single(
             str(file),
-            f"array {name} has {bad} values that are NaN or infinite",
+            f"array {name} has {counted(bad, 'value')} of NaN or infinity",
             "remove those samples",
         )
 

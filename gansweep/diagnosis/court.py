@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
+from gansweep.counting import counted
 from gansweep.diagnosis.rules.base import Rule
 
 
@@ -48,7 +49,7 @@ class Court:
             held[1] += 1
             since, times = held
             if times >= self._patience:
-                reason = f"{rule.name} ({evidence}; {times} times since g_step {since})"
+                reason = f"{rule.name} ({evidence}; {counted(times, 'time')} since g_step {since})"
                 self.verdicts.append(Ruling(rule.name, reason))
 
     def forget(self) -> None:

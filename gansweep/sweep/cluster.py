@@ -14,6 +14,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from gansweep import __version__
+from gansweep.counting import counted
 from gansweep.errors import ConfigError, Problem
 from gansweep.storage import CREDENTIALS, is_url
 from gansweep.sweep.cards import Anywhere, ByMemory, Node, Room
@@ -70,8 +71,9 @@ def check_cluster(
     """
     nodes = [node for node in ray.nodes() if _takes(node, resources)]
     if not nodes:
-        what = f"a trial takes {resources.cpu:g} cores and {resources.least_gpu:g} GPUs"
-        raise ConfigError.single("resources", f"{what}, and no node of the cluster has both")
+        cpu, gpu = counted(resources.cpu, "core"), counted(resources.least_gpu, "GPU")
+        what = f"a trial takes {cpu} and {gpu}, and no node of the cluster has both"
+        raise ConfigError.single("resources", what)
     here = ray.get_runtime_context().get_node_id()
     elsewhere = [node for node in nodes if node["NodeID"] != here]
     if elsewhere and uri.startswith("sqlite"):

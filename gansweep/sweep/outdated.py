@@ -11,6 +11,7 @@ import torch
 
 from gansweep.assembly import load_samples, real_samples
 from gansweep.config import TrialConfig
+from gansweep.counting import counted
 from gansweep.metrics.fingerprint import Fingerprint
 from gansweep.reference import Reference
 from gansweep.sweep.plan import Entry
@@ -33,10 +34,9 @@ def of_other_code(finished: Iterable[Entry], trials: Iterable[Trial]) -> list[st
     count = sum(bool(entry.code) and entry.code not in now for entry in finished)
     if not count:
         return []
-    of = f"{count} finished trial{'s' * (count > 1)}"
     return [
-        f"your own code has changed since {of} trained, which keep their values: give the sweep "
-        "another name to train them anew"
+        f"your own code has changed since {counted(count, 'finished trial')} trained, and the "
+        "values stay: give the sweep another name to train anew"
     ]
 
 
@@ -60,7 +60,7 @@ def of_other_data(entries: Iterable[Entry], trials: Iterable[Trial]) -> list[str
     if not count:
         return []
     return [
-        f"the data have changed since {count} trial{'s' * (count > 1)} trained: give the sweep "
+        f"the data have changed since {counted(count, 'trial')} trained: give the sweep "
         "another name to train anew on what they hold now"
     ]
 

@@ -41,10 +41,18 @@ def test_prints_trials_keys_and_resources_and_writes_nothing(
     )
     file = tmp_path / "file.yaml"
     assert out.splitlines()[6] == (
-        "time: unknown of 4 trials, since none of their shape has finished below --dir: "
+        "time: unknown of 4 trials, since nothing of the same shape has finished below --dir: "
         f"`gansweep plan {file} --probe` trains one of each shape for some seconds"
     )
     assert os.listdir(".") == []
+
+
+def test_one_of_a_thing_has_no_plural(gansweep: Gansweep, tmp_path: Path) -> None:
+    load(tmp_path, text(space={"model.clip": {"grid": [0.01]}}, resources={"cpu": 1}))
+    code, out, _ = gansweep("plan", tmp_path / "file.yaml")
+    assert code == 0
+    assert "small: 1 trial, in packs of what fits, each pack with 1 core and 0 GPUs\n" in out
+    assert "time: unknown of 1 trial, since nothing of the same shape has finished" in out
 
 
 def test_json_and_states_of_an_earlier_run(gansweep: Gansweep, tmp_path: Path) -> None:

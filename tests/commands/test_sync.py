@@ -240,8 +240,8 @@ def test_what_cannot_be_delivered_is_said_and_kept(
     assert code == 1
     words = re.sub(r"\s+", " ", out)
     assert (
-        "24 records of 2 trials are not in MLflow yet (the server is away); they lie in "
-        f"{folder}, and the same command again or `gansweep sync small` delivers them"
+        "24 records of 2 trials are not in MLflow yet (the server is away); what is left lies in "
+        f"{folder}, and the same command again or `gansweep sync small` delivers it"
     ) in words
     assert gansweep("sync", "small", "--tracking-uri", store.uri)[0] == 0
 

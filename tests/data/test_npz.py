@@ -88,11 +88,11 @@ def spoilt(array: NDArray[Any], value: float) -> NDArray[Any]:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "NaN": ({"x": spoilt(VECTORS, np.nan)}, "array x has 1 values that are NaN"),
-    "infinite": ({"x": spoilt(VECTORS, -np.inf)}, "array x has 1 values that are NaN"),
-    "float64 beyond float32": ({"x": spoilt(VECTORS, 1e300)}, "array x has 1 values"),
+    "NaN": ({"x": spoilt(VECTORS, np.nan)}, "array x has 1 value of NaN"),
+    "infinite": ({"x": spoilt(VECTORS, -np.inf)}, "array x has 1 value of NaN"),
+    "float64 beyond float32": ({"x": spoilt(VECTORS, 1e300)}, "array x has 1 value of"),
     "NaN image": ({"x": np.full((2, 8, 8), np.nan)}, "array x has 128 values"),
-    "NaN condition": ({"x": VECTORS, "y": spoilt(VECTORS, np.nan)}, "array y has 1 values"),
+    "NaN condition": ({"x": VECTORS, "y": spoilt(VECTORS, np.nan)}, "array y has 1 value of"),
     "floats of 0..255": ({"x": BYTES.astype(np.float32)}, "float images from 0 to 255"),
     "below -1": ({"x": np.full((2, 8, 8), -1.01)}, "float images from -1.01"),
     "int64": ({"x": BYTES.astype(np.int64)}, "array x has type int64"),

@@ -98,7 +98,7 @@ def test_one_run_a_trial_and_one_of_the_sweep(shares: Shares) -> None:
 
 
 def test_the_last_one_has_the_whole_table(shares: Shares) -> None:
-    assert "trained 8 trials" in shares.again.text
+    assert "\n8 trials, " in shares.again.text
     assert "samples.png" in shares.again.text
     plan = json.loads((shares.folder / "plan.json").read_text())
     assert {trial["state"] for trial in plan["trials"]} == {"completed"}

@@ -249,7 +249,7 @@ def test_an_array_of_three_one_of_them_queued_again(
     for task in (1, 2, 3):
         assert f"==> {number}_{task} <==" in followed
         assert f"{name}, share {task}/3: " in followed
-    assert "trained 4 trials" in (folder / f"slurm-{one}.log").read_text()
+    assert "\n4 trials, " in (folder / f"slurm-{one}.log").read_text()
     assert not list(Path("/tmp").glob(f"gansweep-{number}-*"))
 
 
