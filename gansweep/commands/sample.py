@@ -16,17 +16,20 @@ from torch import Tensor
 
 from gansweep.commands.home import find_home
 from gansweep.commands.show import best_trial
+from gansweep.counting import counted
 from gansweep.drafts import replacing
 from gansweep.errors import ConfigError, is_full_disk
 from gansweep.generator import TrainedGenerator
 from gansweep.images import to_uint8
 from gansweep.replica import BEST, CHECKPOINT
 from gansweep.storage import is_url
-from gansweep.sweep.plan import trial_folder
+from gansweep.sweep.plan import alone, trial_folder, trials_folder
 from gansweep.tracking.mlflow import MlflowStore, tracking_uri
 
 SUFFIX = ".pt"
 """Of what is named as a checkpoint, and not as a sweep."""
+MOST_KEYS = 8
+"""Keys of trials that are listed, where several begin as a person wrote."""
 
 
 def sample_command(
@@ -51,10 +54,12 @@ def sample_command(
     as_array = out.suffix == ".npz"
     if not as_array and not generator.spec.is_image:
         raise ConfigError.single("--out", f"{out}: vectors are no pictures", "name a file .npz")
-    if not as_array and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    labels = _labels(generator, count, label)
+    if as_array and out.exists():
+        raise ConfigError.single("--out", f"{out} is there already", "name another file")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         there = f"{out} is there already, and no empty folder"
         raise ConfigError.single("--out", there, "name another folder, or a file .npz")
-    labels = _labels(generator, count, label)
     x = generator.sample(count, seed=seed, labels=labels)
     try:
         if as_array:
@@ -66,7 +71,8 @@ def sample_command(
             raise
         raise ConfigError.single("--out", f"{out} cannot be written: {error.strerror}") from None
     Console(soft_wrap=True).print(
-        f"{count} samples of {path} after {generator.g_step} g_steps: {out}", markup=False
+        f"{counted(count, 'sample')} of {path} after {counted(generator.g_step, 'g_step')}: {out}",
+        markup=False,
     )
     return 0
 
@@ -77,17 +83,32 @@ def _checkpoint(name: str, trial: str | None, *, uri: str | None, root: Path | s
         what = "checkpoints in an object store are not fetched here"
         raise ConfigError.single("--dir", what, f"copy one, and name the file {SUFFIX}")
     home = find_home(root, name)
-    key = trial
-    if key is None:
+    if trial is None:
         store = MlflowStore(tracking_uri(uri))
         store.check()
         key = best_trial(store, name)
+    else:
+        key = _key(trial, trials_folder(home.folder), name)
     folder = trial_folder(home.folder, key)
     found = next((f for f in (folder / BEST, folder / CHECKPOINT) if f.exists()), None)
     if found is None:
         what = f"has neither {BEST} nor {CHECKPOINT}"
         raise ConfigError.single(str(folder), what, "`gansweep show NAME --json` has the keys")
     return found
+
+
+def _key(start: str, folder: Path, name: str) -> str:
+    """The one trial in `folder` whose key begins so; rather the sweep's own than one alone."""
+    keys = sorted(path.name for path in folder.glob("*") if path.name.startswith(start))
+    found = [key for key in keys if not key.endswith(alone(""))] or keys
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        what = f"no trial in {folder} has a key that begins with {start!r}"
+        raise ConfigError.single("--trial", what, f"`gansweep show {name} --json` has the keys")
+    more = [f"{len(found) - MOST_KEYS} more"] if len(found) > MOST_KEYS else []
+    which = ", ".join([*found[:MOST_KEYS], *more])
+    raise ConfigError.single("--trial", f"{len(found)} keys begin with {start!r}", which)
 
 
 def _labels(generator: TrainedGenerator, count: int, label: int | None) -> Tensor | None:

@@ -42,6 +42,9 @@ def test_pictures(gansweep: Gansweep, tmp_path: Path) -> None:
     assert pictures(out) == [f"{i:02}.png" for i in range(12)]
     expected = to_uint8(TrainedGenerator.load(path).sample(12, seed=3))[7, 0].numpy()
     assert np.array_equal(np.asarray(Image.open(out / "07.png")), expected)
+    one = tmp_path / "one"
+    said = gansweep("sample", path, "--out", one, "--count", 1)[1]
+    assert said == f"1 sample of {path} after 2 g_steps: {one}\n"
     code, said, err = gansweep("sample", path, "--out", out)
     assert (code, said) == (2, "")
     assert "is there already, and no empty folder" in err
@@ -139,8 +142,38 @@ def test_of_a_sweep_its_best_trial(
     out = tmp_path / "y.npz"
     code, said, _ = gansweep("sample", "small", "--out", out, "--trial", other, *words)
     assert (code, f"/{other}/" in said) == (0, True)
-    code, _, err = gansweep("sample", "small", "--out", out, "--trial", "none", *words)
-    assert code == 2
-    assert "has neither best.pt nor checkpoint.pt" in err
-    code, _, err = gansweep("sample", "no", "--out", out, *words)
+    before = out.read_bytes()
+    code, _, err = gansweep("sample", "small", "--out", out, "--trial", other, *words)
+    assert (code, f"--out: {out} is there already (name another file)" in err) == (2, True)
+    assert out.read_bytes() == before
+    code, _, err = gansweep("sample", "no", "--out", tmp_path / "z.npz", *words)
     assert (code, "no such sweep" in err) == (2, True)
+
+
+def test_a_trial_is_named_by_the_start_of_its_key(gansweep: Gansweep, tmp_path: Path) -> None:
+    """The sweep's own before the one that trained alone; of several all are named."""
+    folder = tmp_path / "runs" / "small" / "trials"
+    path = trained(folder / "ab0", "gan", "ring8")
+    for name in ("ab0-alone", "ab1", "c0-alone"):
+        (folder / name).mkdir()
+        (folder / name / CHECKPOINT).write_bytes(path.read_bytes())
+    (folder / "d0").mkdir()
+
+    def sample(start: str) -> tuple[int, str]:
+        out = tmp_path / f"{start}.npz"
+        words = ("--dir", tmp_path / "runs", "--trial", start, "--count", 1)
+        code, said, err = gansweep("sample", "small", "--out", out, *words)
+        return code, said + err
+
+    for start, key in {"ab0": "ab0", "ab0-": "ab0-alone", "ab1": "ab1", "c": "c0-alone"}.items():
+        code, said = sample(start)
+        assert (code, f"/{key}/{CHECKPOINT} " in said) == (0, True), start
+    code, said = sample("ab")
+    assert (code, "--trial: 2 keys begin with 'ab' (ab0, ab1)" in said) == (2, True)
+    code, said = sample("none")
+    assert (code, "has a key that begins with 'none' (`gansweep show small --json`" in said) == (
+        2,
+        True,
+    )
+    code, said = sample("d")
+    assert (code, "has neither best.pt nor checkpoint.pt" in said) == (2, True)
