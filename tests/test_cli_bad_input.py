@@ -114,6 +114,11 @@ CASES: list[tuple[str, str, list[str]]] = [
         ["space.model.clpi: model.clpi unknown key (did you mean 'clip'?)"],
     ),
     (
+        "axis of half a name",
+        text(space={"clip": {"grid": [1.0]}}),
+        ["space.clip: 'clip' names no setting of a trial (did you mean 'model.clip'?)"],
+    ),
+    (
         "axis of no section",
         text(space={"modle.clip": {"grid": [1.0]}}),
         ["space.modle.clip: 'modle.clip' names no setting of a trial (did you mean 'model'?)"],
@@ -460,6 +465,13 @@ def test_many_mistakes_fit_one_screen(gansweep: Gansweep, tmp_path: Path) -> Non
     ("override", "words"),
     [
         ("modle.clip=3", "modle.clip: unknown key (did you mean 'model'?)"),
+        ("lr=1e-4", "lr: unknown key (did you mean 'optimizer.lr'?)"),
+        ("pack=4", "pack: unknown key (did you mean 'resources.pack'?)"),
+        (
+            "every=9",
+            "every: unknown key (did you mean 'samples.every' or 'score.every' or 'log.every' or "
+            "'checkpoint.every' or 'diagnosis.every'?)",
+        ),
         ("clip", "clip: is no override (write KEY=VALUE)"),
         ("network.width=wide", "trial.network.width: "),
         ("model.clip=0.5", "model.clip=0.5: the axis space.model.clip sets it in every trial"),

@@ -22,6 +22,7 @@ from gansweep.settings import fill, setting
 from gansweep.sweep.expansion import MOST, NESTED, spelt_out
 from gansweep.sweep.limits import LIMITS, Limits, read_limits
 from gansweep.sweep.space import DOMAINS, Space, apply, lookup_tree, parse_space
+from gansweep.sweep.whole_keys import keys_of_section, keys_of_trial, whole
 
 TOP = ("name", "base", "trial", "space", "search", "seeds", "resources", *LIMITS)
 NO_MAPPING = "a sweep file has keys like name, trial"
@@ -456,10 +457,7 @@ def _overridden(
             problems.append(Problem(override, "a base is named in the file only"))
             continue
         if path is None:
-            from gansweep.config import KEYS
-
-            choices = (*TOP, *KEYS)
-            problems.append(Problem(key, "unknown key", nearest(key.split(".")[0], choices)))
+            problems.append(Problem(key, "unknown key", _remedy(key, tree)))
             continue
         try:
             value = parse_yaml(f"value: {text}", override)["value"]
@@ -468,6 +466,16 @@ def _overridden(
             continue
         tree = _set(tree, path, value)
     return tree
+
+
+def _remedy(key: str, tree: Mapping[str, Any]) -> str:
+    """What an override's key, of no section, may have meant."""
+    from gansweep.config import KEYS
+
+    trial = tree.get("trial")
+    keys = keys_of_trial(trial) if isinstance(trial, Mapping) else []
+    keys += keys_of_section("search", Search) + keys_of_section("resources", Resources)
+    return whole(key, keys) or nearest(key.split(".")[0], (*TOP, *KEYS))
 
 
 def _override_path(key: str) -> list[str] | None:

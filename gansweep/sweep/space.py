@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self, final
 
 from gansweep.errors import Problem, nearest
 from gansweep.seeding import stream_seed
+from gansweep.sweep.whole_keys import keys_of_trial, whole
 
 Assignment = dict[str, Any]
 """A point: the value of each swept key, by its dotted key below `trial`."""
@@ -505,7 +506,7 @@ def parse_space(
     for name, body in tree.items():
         if body is None:  # a child file removes an axis of its base with null
             continue
-        axis = _parse_axis(str(name), body, sections, problems)
+        axis = _parse_axis(str(name), body, base, sections, problems)
         if axis:
             axes.append(axis)
     setters: dict[str, str] = {}
@@ -556,7 +557,11 @@ def _idle_axes(space: Space) -> Iterator[Problem]:
 
 
 def _parse_axis(
-    name: str, body: Any, sections: Sequence[str], problems: list[Problem]
+    name: str,
+    body: Any,
+    base: Mapping[str, Any],
+    sections: Sequence[str],
+    problems: list[Problem],
 ) -> Axis | None:
     at = f"space.{name}"
     kinds = ", ".join(DOMAINS)
@@ -590,7 +595,8 @@ def _parse_axis(
     for key in {key for option in options for key in option} if several else {name}:
         if str(key).split(".")[0] not in sections:
             head, _, rest_of_key = str(key).partition(".")
-            remedy = f"write {rest_of_key}" if head == "trial" else nearest(head, list(sections))
+            near = whole(str(key), keys_of_trial(base)) or nearest(head, list(sections))
+            remedy = f"write {rest_of_key}" if head == "trial" else near
             problems.append(Problem(at, f"{key!r} names no setting of a trial", remedy))
             return None
     return Axis(name, domain, when, several)
