@@ -449,7 +449,10 @@ def settings(
     ] = None,
 ) -> None:
     """Explain the settings of a sweep file: defaults, valid values, meaning."""
-    from gansweep.commands.settings import settings_command
+    from gansweep.imports import importing
+
+    with importing():
+        from gansweep.commands.settings import settings_command
 
     raise typer.Exit(settings_command(section))
 
