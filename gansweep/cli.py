@@ -486,7 +486,7 @@ def main() -> None:
     except SystemExit as ended:  # so ends every command
         _exit(ended.code)
     except Exception as error:  # MLflow's, say, which name the server with its password
-        if pressed:
+        if pressed and _is_of_an_import(error):
             _exit(INTERRUPTED)
         if is_full_disk(error):
             words = f"{redact(str(error))}: make room, and the same command goes on"
@@ -516,6 +516,14 @@ def _noted_interrupts() -> list[int]:
     if callable(signal.getsignal(signal.SIGINT)):  # else it is ignored, as in the background
         signal.signal(signal.SIGINT, interrupt)
     return pressed
+
+
+def _is_of_an_import(error: BaseException) -> bool:
+    """Whether a module could not be imported, or what it does as it is imported went wrong."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return isinstance(error, ImportError) or any(
+        frame.f_code.co_name == "<module>" for frame, _ in frames
+    )
 
 
 def _exit(code: str | int | None) -> None:

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -85,16 +87,32 @@ def test_what_nobody_expected_is_shown_without_secrets(
     assert said.endswith("ConnectionError: http://***@host does not answer\n")
 
 
-def test_an_interrupt_that_a_package_caught_is_no_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("source", "code", "said"),
+    [
+        ("raise RecursionError('too deep')", 130, ""),
+        ("from gansweep import nothing_of_that_name", 130, ""),
+        ("def call(): raise ValueError('a mistake of another kind')", 1, "ValueError: a mistake"),
+    ],
+)
+def test_an_interrupt_that_a_package_caught_explains_what_fails_to_import(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    source: str,
+    code: int,
+    said: str,
 ) -> None:
     """As where Ctrl-C meets NumPy in the middle of its import: torch goes on, and SciPy fails."""
     before = signal.getsignal(signal.SIGINT)
+    (tmp_path / "met_by_ctrl_c.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "met_by_ctrl_c", raising=False)
 
     def importing() -> None:
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-        raise RecursionError("maximum recursion depth exceeded")
+        importlib.import_module("met_by_ctrl_c").call()
 
     monkeypatch.setattr(cli, "app", importing)
     try:
@@ -102,8 +120,9 @@ def test_an_interrupt_that_a_package_caught_is_no_traceback(
             cli.main()
     finally:
         signal.signal(signal.SIGINT, before)
-    assert caught.value.code == 130
-    assert capsys.readouterr().err == ""
+    assert caught.value.code == code
+    err = capsys.readouterr().err
+    assert (said in err) if said else (err == "")
 
 
 def test_a_store_that_is_away_is_no_traceback(
