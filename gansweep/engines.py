@@ -169,6 +169,9 @@ def _rounded(flop: int) -> str:
 
 _steps: dict[tuple[str, bool], StackedStep] = {}
 
+MOST_STEPS = 16
+"""Steps that are kept for packs to come, since a worker of a large sweep may meet any number."""
+
 
 def build(choice: Choice, example: AlternatingModule, *, slots: int, shape: str) -> Engine:
     """The engine of `choice` with `slots`. Trials of one `shape` share what is compiled."""
@@ -177,6 +180,8 @@ def build(choice: Choice, example: AlternatingModule, *, slots: int, shape: str)
     slots = max(LEAST_STACK, slots)
     key = (f"{shape} {slots if choice.stacked else 1} {example.device}", choice.compiled)
     if key not in _steps:
+        while len(_steps) >= MOST_STEPS:
+            del _steps[next(iter(_steps))]
         part: Compiling = "steps" if choice.stacked else "parts"
         _steps[key] = StackedStep(example, compile=part if choice.compiled else "nothing")
     if choice.stacked:

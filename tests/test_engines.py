@@ -269,6 +269,16 @@ def test_in_turns_a_compiled_step_does_not_depend_on_the_size(
     assert len(engines._steps) == 1
 
 
+def test_a_worker_keeps_the_steps_that_it_met_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_steps", {})
+    one, choice = replica(), Choice(False, True, "as set")
+    shapes = [f"shape {number}" for number in range(engines.MOST_STEPS + 2)]
+    for shape in shapes:
+        build(choice, one.module, slots=1, shape=shape)
+    kept = [key.rpartition(" 1 ")[0] for key, _ in engines._steps]
+    assert kept == shapes[2:]
+
+
 def test_a_stack_has_two_rows_at_least() -> None:
     one = replica()
     made = build(Choice(True, False, "as set"), one.module, slots=1, shape=one.config.shape)

@@ -161,12 +161,17 @@ def _kept(
         if found is None:
             with FileLock(path.with_suffix(".lock")):
                 found = _load(path, names) or _make(function, arguments, path, names)
+        while len(_at_hand) >= MOST_AT_HAND:
+            del _at_hand[next(iter(_at_hand))]
         _at_hand[path] = found
     return _at_hand[path]
 
 
 _at_hand: Final[dict[Path, Callable[..., Any]]] = {}
 """What this process has loaded or made, for other subjects that are alike."""
+
+MOST_AT_HAND: Final = 64
+"""The rest is on disk; a step is compiled in four parts at most."""
 
 
 @final

@@ -62,6 +62,15 @@ def graphs() -> int:
 X = torch.arange(4.0)
 
 
+def test_what_came_last_is_at_hand(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_load", lambda path, names: path)
+    monkeypatch.setattr(compiled, "MOST_AT_HAND", 2)
+    found = [compiled._kept(graphs, about, ()) for about in ("a", "b", "b", "c")]
+    assert found[1] == found[2]
+    assert list(compiled._at_hand) == [found[1], found[3]]
+    in_another_process()
+
+
 @pytest.mark.long
 def test_kept_and_found_again(kept: Path, subjects: Any) -> None:
     subject = subjects.Subject(3.0)
