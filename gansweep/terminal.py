@@ -153,7 +153,7 @@ class Display:
         ]
         return [
             *columns,
-            Column("g_steps", steps, right=True),
+            Column("g_steps", steps, right=True, leaves=5),
             Column("progress", bars, width=BAR, leaves=2),
             Column(self._metric, _numbers(entries, self._metric), right=True),
             Column("loss/d", _numbers(entries, "loss/d"), right=True, leaves=1),

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from gansweep.config import ROLES, TrialConfig, resolve
 from gansweep.counting import counted
 from gansweep.errors import ConfigError, Problem
 from gansweep.modules.catalogue import VARIANTS
 from gansweep.presets import PRESETS
+from gansweep.report.columns import Column, Fitted
 from gansweep.sweep.file import Sweep, load_sweep
 from gansweep.sweep.params import flatten
 from gansweep.sweep.space import apply
@@ -25,6 +26,8 @@ from gansweep.sweep.trials import Trial, check_data, format_value, make_trials, 
 
 SHOWN = ("model", "network", "latent", "optimizer", "data", "budget", "ema", "precision")
 """Sections that decide what is trained."""
+LEAST = 10
+"""Characters of a value in a line."""
 FEW = 4
 """Values of one setting that are listed; of more, how many and between what."""
 
@@ -207,25 +210,28 @@ def _print(
 ) -> None:
     count = counted(len(trials), "trial")
     console.print(f"[bold]{escape(reference.name)}[/bold], {count}: {escape(reference.source)}")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("", "setting", "here", "published"):
-        table.add_column(column, overflow="fold")
-    for row in compare(reference, trials):
-        published = "" if row.published is None else format_value(row.published)
-        table.add_row(
-            "*" if row.deviates else "",
-            row.key,
-            escape(_listed(row.values)),
-            escape(published),
-            style="yellow" if row.deviates else None,
-        )
-    console.print(table)
+    rows = compare(reference, trials)
+
+    def cells(word: Callable[[Setting], str]) -> list[Text]:
+        return [Text(word(row), style="yellow" if row.deviates else "") for row in rows]
+
+    columns = [
+        Column("", cells(lambda row: "*" * row.deviates)),
+        Column("setting", cells(lambda row: row.key), least=LEAST),
+        Column("here", cells(lambda row: _listed(row.values)), least=LEAST),
+        Column("published", cells(_published), least=LEAST),
+    ]
+    console.print(Fitted(columns))
     console.print("* differs from what was published")
     for line in reference.deviations:
         console.print(f"the preset itself: {escape(line)}")
     for line in _advice(trials, advice):
         console.print(f"advice: {escape(line)}")
     console.print()
+
+
+def _published(row: Setting) -> str:
+    return "" if row.published is None else format_value(row.published)
 
 
 def _listed(values: Sequence[Any]) -> str:

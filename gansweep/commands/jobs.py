@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from gansweep.errors import AwayError, ConfigError
 from gansweep.launch.base import JobState, Launcher
 from gansweep.launch.profile import make_launcher
 from gansweep.launch.record import JobRecord, all_jobs, find_job, find_jobs
+from gansweep.report.columns import Column, Fitted, texts
+from gansweep.report.table import LEAST_NAME
 
 CANCEL_SECONDS = 90.0
 """How long `gansweep cancel` looks whether the job has ended, before it insists and after it."""
@@ -39,13 +39,14 @@ def jobs_command(*, as_json: bool) -> int:
     if not records:
         console.print("no jobs: gansweep submit FILE --to ...")
         return 0
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("id", "target", "sweep", "submitted", "state"):
-        table.add_column(column)
-    for record in records:
-        words = (record.id, record.target, record.sweep, record.submitted, str(record.state))
-        table.add_row(*map(escape, words))
-    console.print(table)
+    columns = [
+        Column("id", texts(record.id for record in records)),
+        Column("target", texts(record.target for record in records), leaves=2),
+        Column("sweep", texts(record.sweep for record in records), least=LEAST_NAME),
+        Column("submitted", texts(record.submitted for record in records), leaves=1),
+        Column("state", texts(record.state for record in records), least=LEAST_NAME),
+    ]
+    console.print(Fitted(columns))
     return 0
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from gansweep.commands.forecast import forecast
 from gansweep.commands.home import find_home
 from gansweep.counting import counted
+from gansweep.report.columns import Column, Fitted, texts
+from gansweep.report.table import LEAST_NAME
 from gansweep.settings import dump
 from gansweep.sweep.file import Resources, load_sweep
 from gansweep.sweep.outdated import outdated
@@ -82,13 +83,14 @@ def plan_command(
         print(json.dumps(tree, indent=1))
         return 0
     console = Console(soft_wrap=True)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("key", "trial", "g_steps", "state"):
-        table.add_column(column, justify="right" if column == "g_steps" else "left")
-    for trial in trials:
-        steps = str(trial.config.budget.g_steps)
-        table.add_row(trial.key, escape(trial.name), steps, state_of(trial))
-    console.print(table)
+    steps = texts(trial.config.budget.g_steps for trial in trials)
+    columns = [
+        Column("key", texts(trial.key for trial in trials)),
+        Column("trial", texts(trial.name for trial in trials), least=LEAST_NAME),
+        Column("g_steps", steps, right=True, leaves=1),
+        Column("state", texts(map(state_of, trials)), leaves=2),
+    ]
+    console.print(Fitted(columns))
     count = len(trials)
     what = counted(count, "trial")
     if sweep.search.method == "tpe":

@@ -7,11 +7,9 @@ from typing import Any
 
 from omegaconf import MISSING
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from gansweep.components import Catalogue
-from gansweep.config import PLAIN, Run
+from gansweep.config import PLAIN, SCALARS, Run
 from gansweep.data.catalogue import DATASETS
 from gansweep.diagnosis.rules.catalogue import RULES
 from gansweep.errors import ConfigError, nearest
@@ -19,6 +17,7 @@ from gansweep.modules.catalogue import VARIANTS
 from gansweep.networks.catalogue import ARCHITECTURES
 from gansweep.optimizers import OPTIMIZERS
 from gansweep.presets import PRESETS
+from gansweep.report.columns import Column, Fitted, texts
 from gansweep.sweep.file import Resources, Search
 from gansweep.sweep.limits import LIMITS, Limits
 
@@ -29,6 +28,8 @@ NAMED: dict[str, Catalogue[Any]] = {
     "data": DATASETS,
     "diagnosis": RULES,
 }
+LEAST = 14
+"""Characters of a line of words, while another column can go."""
 SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
@@ -40,10 +41,10 @@ def settings_command(section: str | None) -> int:
         for name, catalogue in NAMED.items():
             console.print(f"  {name:11}" + ", ".join(f"{name}.{each}" for each in catalogue.names))
         console.print("  preset     " + ", ".join(sorted(PRESETS)))
-        console.print("  plain      " + ", ".join(PLAIN) + "; and trial (seed, precision, device)")
+        console.print("  plain      " + ", ".join(PLAIN) + f"; and trial ({', '.join(SCALARS)})")
         console.print(f"Beside `trial:`: search, resources; and sweep ({', '.join(LIMITS)})")
         return 0
-    console.print(_table(section, _schema(section)))
+    console.print(_table(_schema(section)))
     return 0
 
 
@@ -59,10 +60,8 @@ def _schema(section: str) -> type[Any]:
     raise ConfigError.single(section, "no such section", nearest(section, choices))
 
 
-def _table(section: str, schema: type[Any]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
-    for column in ("setting", "default", "valid", "meaning"):
-        table.add_column(column, overflow="fold")
+def _table(schema: type[Any]) -> Fitted:
+    rows = []
     for field in dataclasses.fields(schema):
         default = field.default
         if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
@@ -73,6 +72,13 @@ def _table(section: str, schema: type[Any]) -> Table:
         plain = field.type.__name__ if type(field.type) is type else str(field.type)
         kind = plain.removeprefix("typing.").replace("Literal", "one of ")
         kind = kind.replace("'", "").replace('"', "")
-        words = (field.name, shown, f"{kind} {limits}".strip(), field.metadata.get("help", ""))
-        table.add_row(*map(escape, words))  # rich takes [a, b] for markup
-    return table
+        rows.append((field.name, shown, f"{kind} {limits}".strip(), field.metadata.get("help", "")))
+    names, defaults, valid, meanings = (texts(row[place] for row in rows) for place in range(4))
+    return Fitted(
+        [
+            Column("setting", names),
+            Column("default", defaults),
+            Column("valid", valid, least=LEAST, leaves=1),
+            Column("meaning", meanings, least=LEAST),
+        ]
+    )

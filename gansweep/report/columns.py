@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -30,6 +30,11 @@ def first_of(text: str, width: int) -> str:
         if len(shown) <= width:
             return shown
     return middle(names[0], width - len(more)) + more
+
+
+def texts(values: Iterable[object]) -> list[Text]:
+    """Cells without a style."""
+    return [Text(str(value)) for value in values]
 
 
 @final

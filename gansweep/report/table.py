@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
-from gansweep.report.columns import Column, Fitted, first_of
+from gansweep.report.columns import Column, Fitted, first_of, texts
 from gansweep.report.groups import Group
 from gansweep.report.ranking import PointResult, mean_of
 
@@ -36,15 +36,15 @@ def ranked_table(
     """
     shown = results[:limit]
     columns = [
-        Column("#", _texts(range(1, len(shown) + 1)), right=True, style="dim"),
-        Column("point", _texts(result.name for result in shown), least=LEAST_NAME),
-        Column(metric, _texts(format_mean(r.mean, r.error) for r in shown), right=True),
+        Column("#", texts(range(1, len(shown) + 1)), right=True, style="dim"),
+        Column("point", texts(result.name for result in shown), least=LEAST_NAME),
+        Column(metric, texts(format_mean(r.mean, r.error) for r in shown), right=True),
         *(
-            Column(each, _texts(format_mean(*mean_of(r.trials, each)) for r in shown), right=True)
+            Column(each, texts(format_mean(*mean_of(r.trials, each)) for r in shown), right=True)
             for each in also
         ),
-        Column("g_steps", _texts(_g_steps(result) for result in shown), right=True, leaves=2),
-        Column("seeds", _texts(len(result.trials) for result in shown), right=True, leaves=1),
+        Column("g_steps", texts(_g_steps(result) for result in shown), right=True, leaves=2),
+        Column("seeds", texts(len(result.trials) for result in shown), right=True, leaves=1),
         Column("state", [_states(result) for result in shown]),
     ]
     if any(result.diagnoses for result in shown):
@@ -60,26 +60,30 @@ def ranked_table(
 def diagnosis_column(diagnoses: Iterable[str], *, leaves: int | None = None) -> Column:
     """What is wrong with each trial or point, in red: the first names where there is no room."""
     return Column(
-        "diagnosis", _texts(diagnoses), style="red", least=17, elide=first_of, leaves=leaves
+        "diagnosis", texts(diagnoses), style="red", least=17, elide=first_of, leaves=leaves
     )
 
 
 def group_table(groups: Sequence[Group], *, keys: Sequence[str]) -> Fitted:
     """Rank, group, and of each metric the median over the group's points, and the best point."""
     columns = [
-        Column("#", _texts(range(1, len(groups) + 1)), right=True, style="dim"),
-        Column(", ".join(keys), _texts(group.name for group in groups), least=LEAST_NAME),
+        Column("#", texts(range(1, len(groups) + 1)), right=True, style="dim"),
+        Column(", ".join(keys), texts(group.name for group in groups), least=LEAST_NAME),
     ]
-    for metric in groups[0].medians if groups else ():
-        medians = _texts(format_mean(group.medians[metric]) for group in groups)
-        bests = _texts(format_mean(group.bests[metric]) for group in groups)
-        columns.append(Column(f"{metric}: median", medians, right=True))
-        columns.append(Column("best", bests, right=True))
-    columns.append(Column("points", _texts(len(group.points) for group in groups), right=True))
-    columns.append(Column("without a value", _texts(group.lost for group in groups), right=True))
+    for place, metric in enumerate(groups[0].medians if groups else ()):
+        medians = texts(format_mean(group.medians[metric]) for group in groups)
+        bests = texts(format_mean(group.bests[metric]) for group in groups)
+        columns.append(
+            Column(f"{metric}: median", medians, right=True, leaves=6 if place else None)
+        )
+        columns.append(Column("best", bests, right=True, leaves=2 if place else 5))
+    counts = texts(len(group.points) for group in groups)
+    columns.append(Column("points", counts, right=True, leaves=1))
+    counts = texts(group.lost for group in groups)
+    columns.append(Column("without a value", counts, right=True, leaves=3))
     if any(group.unfinished for group in groups):
-        counts = _texts(group.unfinished for group in groups)
-        columns.append(Column("unfinished", counts, right=True))
+        counts = texts(group.unfinished for group in groups)
+        columns.append(Column("unfinished", counts, right=True, leaves=4))
     return Fitted(columns, _of_several_budgets(p for group in groups for p in group.points))
 
 
@@ -90,10 +94,6 @@ def _of_several_budgets(results: Iterable[PointResult]) -> list[str]:
     if len(steps) < 2:
         return []
     return [f"completed after {min(steps)} to {max(steps)} g_steps, and compared all the same"]
-
-
-def _texts(values: Iterable[object]) -> list[Text]:
-    return [Text(str(value)) for value in values]
 
 
 def _g_steps(result: PointResult) -> str:

@@ -55,6 +55,23 @@ def test_one_of_a_thing_has_no_plural(gansweep: Gansweep, tmp_path: Path) -> Non
     assert "time: unknown of 1 trial, since nothing of the same shape has finished" in out
 
 
+def test_a_trial_has_a_line_for_who_reads_no_screen(
+    gansweep: Gansweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    axes = {f"optimizer.{name}": {"grid": [0.123456]} for name in ("lr", "alpha", "eps")}
+    model = {"model.clip": {"grid": [0.123456]}, "latent.dim": {"grid": [12345]}}
+    sweep = load(tmp_path, text(space={**axes, **model}))
+    (trial,) = planned(sweep)
+    assert len(trial.name) > 50  # with the key, more than a screen has where nobody says
+    out = gansweep("plan", tmp_path / "file.yaml")[1]
+    assert f"{trial.key}  {trial.name}        5  waiting\n" in out
+    out = gansweep("explain", tmp_path / "file.yaml")[1]
+    assert "optimizer.lr " in out
+    out = gansweep("settings", "model.wgan")[1]
+    assert "clamp before each critic step (the authors' code) or after it (Algorithm 1)\n" in out
+
+
 def test_json_and_states_of_an_earlier_run(gansweep: Gansweep, tmp_path: Path) -> None:
     trials = planned(load(tmp_path, TEXT))
     plan = Plan(tmp_path / "out" / "small" / "plan.json", "small")

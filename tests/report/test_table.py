@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
@@ -73,6 +74,22 @@ def test_budgets_that_differ_are_told() -> None:
     lost, stopped = result("c", None, None, 30), unfinished("d", 1, "stopped")
     for alike in (apart[:1], [apart[0], lost, stopped]):
         assert "completed after" not in str(printed(alike))
+
+
+def test_a_group_has_its_name_and_its_first_median_on_any_screen() -> None:
+    """What gives way for them is told."""
+    values = {"score/swd": 0.25, "loss/d": 0.5}
+    groups = [Group("rmsprop 1", (result("a", 0.2, None, 9),), values, values, 0, 0)]
+    table = group_table(groups, keys=["optimizer.name", "model.n_critic"])
+    found = {}
+    for width in (40, 66, 120):
+        console = Console(file=io.StringIO(), width=width, force_terminal=True, record=True)
+        console.print(table)
+        found[width] = [line.strip() for line in console.export_text().splitlines()]
+    assert found[40][2].split() == ["1", "rmsprop", "1", "0.25"]
+    assert "too narrow for: best, loss/d: median," in found[40]
+    assert found[66][2].split() == ["1", "rmsprop", "1", "0.25", "0.5"]
+    assert found[120][1].split() == ["1", "rmsprop", "1", "0.25", "0.25", "0.5", "0.5", "1", "0"]
 
 
 def test_names_are_no_markup() -> None:
