@@ -28,7 +28,7 @@ Overrides = Annotated[
     typer.Argument(
         help="Settings over the file's: trial.budget.g_steps=100, or short, budget.g_steps=100; "
         "KEY=null removes.",
-        metavar="[KEY=VALUE]...",
+        metavar="KEY=VALUE",
         show_default=False,
     ),
 ]
@@ -419,7 +419,7 @@ def sync(
 def ui(
     name: Annotated[
         str | None,
-        typer.Argument(help="The sweep whose comparison to open.", metavar="[NAME]"),
+        typer.Argument(help="The sweep whose comparison to open.", metavar="NAME"),
     ] = None,
     tracking_uri: Uri = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -445,7 +445,7 @@ def ui(
 def settings(
     section: Annotated[
         str | None,
-        typer.Argument(help="Like model.wgan, network.dcgan, samples.", metavar="[SECTION]"),
+        typer.Argument(help="Like model.wgan, network.dcgan, samples.", metavar="SECTION"),
     ] = None,
 ) -> None:
     """Explain the settings of a sweep file: defaults, valid values, meaning."""

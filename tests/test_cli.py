@@ -55,6 +55,16 @@ def test_help_names_every_command(
     assert run(monkeypatch, capsys, "-h") == (0, out)
 
 
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [("plan", "[OPTIONS] {FILE} [KEY=VALUE]..."), ("ui", "[OPTIONS] [NAME]")],
+)
+def test_what_may_be_left_out_is_in_one_pair_of_brackets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, usage: str
+) -> None:
+    assert f" {command} {usage} " in run(monkeypatch, capsys, command, "--help")[1]
+
+
 def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, capsys, "--version") == (0, f"gansweep {gansweep.__version__}\n")
 
