@@ -99,6 +99,10 @@ class Home(ABC):
     def drop_spools(self) -> None:
         """Spools that were fetched, and delivered since, are gone for good."""
 
+    @abstractmethod
+    def trials(self) -> list[str]:
+        """The names of their folders, in order: keys, and those of trials that trained alone."""
+
     def trial_place(self, key: str) -> str:
         """Where a trial's folder is for good: a path or a URL."""
         return f"{self}/{trial_folder(Path(), key).as_posix()}"
@@ -155,6 +159,9 @@ class _Folder(Home):
 
     def drop_spools(self) -> None:
         pass
+
+    def trials(self) -> list[str]:
+        return sorted(path.name for path in trials_folder(self.folder).glob("*"))
 
     def trial_alone(self, key: str) -> AbstractContextManager[Path]:
         own, folder = trial_folder(self.folder, key), trial_folder(self.folder, alone(key))
@@ -245,6 +252,9 @@ class _Store(Home):
                 with suppress(StorageError):  # it is delivered again then, and stored once
                     (self._bucket / "trials").remove(name)
                     self._fetched.remove(name)
+
+    def trials(self) -> list[str]:
+        return (self._bucket / "trials").folders()
 
     @contextmanager
     def trial_alone(self, key: str) -> Iterator[Path]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from gansweep.commands.home import find_home
+from gansweep.commands.home import Home, find_home
 from gansweep.commands.show import best_trial
 from gansweep.counting import counted
 from gansweep.drafts import replacing
@@ -23,7 +24,7 @@ from gansweep.generator import TrainedGenerator
 from gansweep.images import to_uint8
 from gansweep.replica import BEST, CHECKPOINT
 from gansweep.storage import is_url
-from gansweep.sweep.plan import alone, trial_folder, trials_folder
+from gansweep.sweep.plan import alone, trial_folder
 from gansweep.tracking.mlflow import MlflowStore, tracking_uri
 
 SUFFIX = ".pt"
@@ -49,8 +50,16 @@ def sample_command(
     with the labels y of a conditional one, or a folder of PNG files, one below per class. Nothing
     is written where ConfigError is raised.
     """
-    path = Path(what) if what.endswith(SUFFIX) else _checkpoint(what, trial, uri=uri, root=root)
-    generator = TrainedGenerator.load(path, device="cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if is_url(what):
+        named = "is no name of a sweep, and no file here"
+        remedy = "name the sweep, with --dir URL and --trial KEY"
+        raise ConfigError.single(what, named, remedy)
+    if what.endswith(SUFFIX):
+        place, generator = what, TrainedGenerator.load(what, device=device)
+    else:
+        with _checkpoint(what, trial, uri=uri, root=root) as (place, path):
+            generator = TrainedGenerator.load(path, device=device)
     as_array = out.suffix == ".npz"
     if not as_array and not generator.spec.is_image:
         raise ConfigError.single("--out", f"{out}: vectors are no pictures", "name a file .npz")
@@ -71,40 +80,47 @@ def sample_command(
             raise
         raise ConfigError.single("--out", f"{out} cannot be written: {error.strerror}") from None
     Console(soft_wrap=True).print(
-        f"{counted(count, 'sample')} of {path} after {counted(generator.g_step, 'g_step')}: {out}",
+        f"{counted(count, 'sample')} of {place} after {counted(generator.g_step, 'g_step')}: {out}",
         markup=False,
     )
     return 0
 
 
-def _checkpoint(name: str, trial: str | None, *, uri: str | None, root: Path | str) -> Path:
-    """Of a sweep's trial, the best one where none is named: its best step's, or else its last."""
-    if is_url(root):
-        what = "checkpoints in an object store are not fetched here"
-        raise ConfigError.single("--dir", what, f"copy one, and name the file {SUFFIX}")
+@contextmanager
+def _checkpoint(
+    name: str, trial: str | None, *, uri: str | None, root: Path | str
+) -> Iterator[tuple[str, Path]]:
+    """Of a sweep's trial, the best one where none is named: its best step's, or else its last.
+
+    Where it is for good, and a file to read.
+    """
     home = find_home(root, name)
+    home.check(write=False)
     if trial is None:
         store = MlflowStore(tracking_uri(uri))
         store.check()
         key = best_trial(store, name)
     else:
-        key = _key(trial, trials_folder(home.folder), name)
-    folder = trial_folder(home.folder, key)
-    found = next((f for f in (folder / BEST, folder / CHECKPOINT) if f.exists()), None)
-    if found is None:
-        what = f"has neither {BEST} nor {CHECKPOINT}"
-        raise ConfigError.single(str(folder), what, "`gansweep show NAME --json` has the keys")
-    return found
+        key = _key(trial, home, name)
+    for each in (BEST, CHECKPOINT):
+        below = trial_folder(Path(), key) / each
+        with home.as_it_is(below.as_posix()) as folder:
+            if (folder / below).exists():
+                yield f"{home.trial_place(key)}/{each}", folder / below
+                return
+    what = f"has neither {BEST} nor {CHECKPOINT}"
+    remedy = "`gansweep show NAME --json` has the keys"
+    raise ConfigError.single(home.trial_place(key), what, remedy)
 
 
-def _key(start: str, folder: Path, name: str) -> str:
-    """The one trial in `folder` whose key begins so; rather the sweep's own than one alone."""
-    keys = sorted(path.name for path in folder.glob("*") if path.name.startswith(start))
+def _key(start: str, home: Home, name: str) -> str:
+    """The one trial in `home` whose key begins so; rather the sweep's own than one alone."""
+    keys = [key for key in home.trials() if key.startswith(start)]
     found = [key for key in keys if not key.endswith(alone(""))] or keys
     if len(found) == 1:
         return found[0]
     if not found:
-        what = f"no trial in {folder} has a key that begins with {start!r}"
+        what = f"no trial in {home.trial_place('')} has a key that begins with {start!r}"
         raise ConfigError.single("--trial", what, f"`gansweep show {name} --json` has the keys")
     more = [f"{len(found) - MOST_KEYS} more"] if len(found) > MOST_KEYS else []
     which = ", ".join([*found[:MOST_KEYS], *more])

@@ -16,6 +16,7 @@ from gansweep.commands.sample import _folder_names
 from gansweep.generator import TrainedGenerator
 from gansweep.images import to_uint8
 from gansweep.replica import CHECKPOINT
+from gansweep.storage import Bucket
 from gansweep.tracking.memory import MemoryTracker
 from gansweep.tracking.mlflow import MlflowStore
 from gansweep.trial import run_trial
@@ -177,3 +178,26 @@ def test_a_trial_is_named_by_the_start_of_its_key(gansweep: Gansweep, tmp_path: 
     )
     code, said = sample("d")
     assert (code, "has neither best.pt nor checkpoint.pt" in said) == (2, True)
+
+
+def test_of_a_sweep_in_an_object_store(gansweep: Gansweep, tmp_path: Path, s3: str) -> None:
+    """The samples of the object itself: of the best step, or else of the last."""
+    last, best = (trained(tmp_path / name, "gan", "digits") for name in ("last", "best"))
+    trial = Bucket(f"{s3}/lab/small/trials/1a2b")
+    trial.write("checkpoint.pt", last.read_bytes())
+    out = tmp_path / "x.npz"
+    words = ("--dir", f"{s3}/lab", "--count", 3, "--out", out)
+    for name, path in (("checkpoint.pt", last), ("best.pt", best)):
+        trial.write(name, path.read_bytes())
+        code, said, err = gansweep("sample", "small", "--trial", "1a", *words)
+        assert (code, err) == (0, "")
+        assert said == f"3 samples of {trial}/{name} after 2 g_steps: {out}\n"
+        with np.load(out) as file:
+            expected = to_uint8(TrainedGenerator.load(path).sample(3))[:, 0].numpy()
+            assert np.array_equal(file["x"], expected)
+        out.unlink()
+    code, _, err = gansweep("sample", "small", "--trial", "none", *words)
+    assert (code, out.exists()) == (2, False)
+    assert f"no trial in {s3}/lab/small/trials has a key that begins with 'none'" in err
+    code, _, err = gansweep("sample", f"{trial}/best.pt", "--out", out)
+    assert (code, "name the sweep, with --dir URL and --trial KEY" in err) == (2, True)
