@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -257,25 +258,32 @@ class Kubernetes(Launcher):
             bundle.check(Path(folder), job.sweep.overrides)
         name = _name(job, uuid.uuid4().hex[:8])
         files, rayjob = self._manifests(job, name)
-        made: dict[str, Any] | None = None
+        made = False
         on_id(Submitted(name))
         try:
-            made = json.loads(self._kubectl("create", "-f", "-", "-o", "json", input=_yaml(files)))
-            # Of what it owns Kubernetes keeps nothing once the files are gone, whenever it came.
-            rayjob["metadata"]["ownerReferences"] = [
-                {
-                    "apiVersion": files["apiVersion"],
-                    "kind": files["kind"],
-                    "name": name,
-                    "uid": made["metadata"]["uid"],
-                }
-            ]
-            self._kubectl("create", "-f", "-", input=_yaml(rayjob))
+            # Each owns the other. Of what it owns Kubernetes keeps nothing once the files are gone,
+            # whenever it came; and the files are not left behind by a job that is deleted.
+            owner = self._made(files)
+            made = True
+            rayjob["metadata"]["ownerReferences"] = [owner]
+            patch = json.dumps({"metadata": {"ownerReferences": [self._made(rayjob)]}})
+            with suppress(ConfigError):  # who may not has a job all the same
+                self._kubectl("patch", "configmap", name, "--type=merge", f"--patch={patch}")
         except (ConfigError, KeyboardInterrupt) as error:
-            if made is not None or _may_be_done(error):
+            if made or _may_be_done(error):
                 self._take_back(name, error)
             raise
         return Submitted(name)
+
+    def _made(self, manifest: Mapping[str, Any]) -> dict[str, str]:
+        """Have the cluster make it: a reference to it, as the owner of another."""
+        made = json.loads(self._kubectl("create", "-f", "-", "-o", "json", input=_yaml(manifest)))
+        return {
+            "apiVersion": manifest["apiVersion"],
+            "kind": manifest["kind"],
+            "name": manifest["metadata"]["name"],
+            "uid": made["metadata"]["uid"],
+        }
 
     def _take_back(self, name: str, error: BaseException) -> None:
         """Remove the files, and with them the job; ConfigError where they may still be there."""

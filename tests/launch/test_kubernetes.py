@@ -430,13 +430,22 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     return Stage(folder)
 
 
-def test_the_job_belongs_to_its_files(work: Path, stage: Stage) -> None:
+def test_the_job_and_its_files_belong_to_each_other(work: Path, stage: Stage) -> None:
     stage.says("create", {"metadata": {"uid": "u-1"}})
+    stage.says("create 2", {"metadata": {"uid": "u-2"}})
     one = of_store(work)
     submitted = launcher(namespace="lab", context="big").submit(one)
-    (first, files), (second, sent) = stage.calls
-    assert first == ["--context=big", "--namespace=lab", "create", "-f", "-", "-o", "json"]
-    assert second == ["--context=big", "--namespace=lab", "create", "-f", "-"]
+    (first, files), (second, sent), (third, _) = stage.calls
+    there = ["--context=big", "--namespace=lab"]
+    assert first == second == [*there, "create", "-f", "-", "-o", "json"]
+    assert third[:-1] == [*there, "patch", "configmap", submitted.id, "--type=merge"]
+    assert json.loads(third[-1].removeprefix("--patch=")) == {
+        "metadata": {
+            "ownerReferences": [
+                {"apiVersion": "ray.io/v1", "kind": "RayJob", "name": submitted.id, "uid": "u-2"}
+            ]
+        }
+    }
     rayjob, config = yaml.safe_load(sent), yaml.safe_load(files)
     assert rayjob["metadata"]["name"] == config["metadata"]["name"] == submitted.id
     assert (mistakes(rayjob), mistakes(config)) == ([], [])
@@ -798,7 +807,7 @@ def test_a_job_is_asked_for_where_it_was_sent(gansweep: Gansweep, kube: Stage) -
     kube.says("rayjob", "", GONE, 1)
     code, out, _ = gansweep("cancel", "small")
     assert (code, "forgotten" in out) == (0, True)  # there is nothing to end
-    assert len(kube.calls) == 6
+    assert len(kube.calls) == 7
     for words, _ in kube.calls:
         assert words[:2] == ["--context=big", "--namespace=lab"]
 
