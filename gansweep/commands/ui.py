@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, Any
 
 from rich.console import Console
@@ -47,13 +47,15 @@ def ui_command(
     if running:
         console.print(page)
         return 0
-    _check_is_free(host, port)
-    console.print(f"starting MLflow over {redact(store.uri)}")
     # A file: a server that nobody listens to would wait for room in a pipe, for ever.
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as words,
+        ExitStack() as until_it_listens,
         _signals_as_ctrl_c(),
     ):
+        until_it_listens.enter_context(_sole_start(port))
+        _check_is_free(host, port)
+        console.print(f"starting MLflow over {redact(store.uri)}")
         server = subprocess.Popen(
             server_command(store.uri, host=host, port=port, allowed_hosts=allowed_hosts),
             stdout=subprocess.DEVNULL,
@@ -61,17 +63,51 @@ def ui_command(
             env=server_environment(store.uri),
         )
         try:
-            here = "127.0.0.1" if host in EVERY_ADDRESS else host
-            _wait_until_healthy(server, words, f"http://{here}:{port}")
-            console.print(f"compare {page}")
-            console.print("Ctrl-C ends it")
-            if server.wait():
-                raise _ended(words, "ended")
-            return 0
+            with _ends_with_us(server):
+                here = "127.0.0.1" if host in EVERY_ADDRESS else host
+                _wait_until_healthy(server, words, f"http://{here}:{port}")
+                until_it_listens.close()
+                console.print(f"compare {page}")
+                console.print("Ctrl-C ends it")
+                if server.wait():
+                    raise _ended(words, "ended")
+                return 0
         except KeyboardInterrupt:
             return 0
         finally:
             _end(server)
+
+
+@contextmanager
+def _sole_start(port: int) -> Iterator[None]:
+    """Of two commands on one port, neither of whose servers listens yet, one begins.
+
+    The name that stands for it is gone with its process (on Linux; elsewhere there is none).
+    """
+    with socket.socket(socket.AF_UNIX) as name:
+        try:
+            name.bind(f"\0gansweep ui {port}")
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                what = f"{port} is to be had by another gansweep ui, which is starting"
+                remedy = "choose another with --port"
+                raise ConfigError.single("port", what, remedy) from None
+        yield
+
+
+@contextmanager
+def _ends_with_us(server: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Who is killed can end nothing: a shell does, once the pipe that it reads has no writer."""
+    watch = subprocess.Popen(
+        ["sh", "-c", f"read nothing; kill -TERM {server.pid}"],
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # what ends this process must not end it first
+    )
+    try:
+        yield
+    finally:
+        watch.kill()
+        watch.communicate()
 
 
 def _check_is_free(host: str, port: int) -> None:

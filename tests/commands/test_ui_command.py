@@ -70,6 +70,37 @@ def test_whoever_has_the_port_is_not_taken_for_the_server(
                 ui.ui_command(None, uri=store.uri, host=host, port=port)
 
 
+def test_of_two_that_begin_on_one_port_the_later_is_told_at_once(
+    store: MlflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither's server listens yet; to whoever comes once one does, its port says it."""
+    port = _free_port()
+    seen: list[str] = []
+
+    def healthy(*words: object) -> None:
+        with pytest.raises(ConfigError, match=rf"port: {port} .*another gansweep ui.*--port"):
+            ui.ui_command(None, uri=store.uri, host="127.0.0.1", port=port)
+        seen.append("a second")
+
+    monkeypatch.setattr(ui, "server_command", lambda *words, **more: [sys.executable, "-c", ""])
+    monkeypatch.setattr(ui, "_wait_until_healthy", healthy)
+    for _ in range(2):
+        assert ui.ui_command(None, uri=store.uri, host="127.0.0.1", port=port) == 0
+    assert seen == ["a second"] * 2
+
+
+def test_a_killed_command_takes_its_server_along() -> None:
+    server = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    with ui._ends_with_us(server):
+        pass
+    assert server.poll() is None  # it ends as the command does, by other means
+    if not (command := os.fork()):
+        with ui._ends_with_us(server):
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(command, 0)
+    assert server.wait(20) == -signal.SIGTERM
+
+
 def test_a_server_that_breaks_is_told(store: MlflowStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ui, "server_command", stand_in_that_breaks)
     with pytest.raises(ConfigError, match="MLflow ended: the database has gone"):
