@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import shutil
 import socket
 import sqlite3
@@ -173,6 +174,27 @@ def test_a_completed_trial_has_no_values_of_steps_beyond_its_end(
     assert found("completed", 40) == {"score/swd": 0.5, "loss/d": 1.5}
     assert found("completed", 59) == {"score/swd": 0.5, "loss/d": 1.5}
     assert found("completed", 39) == {"score/swd": 0.7}
+
+
+def test_runs_are_read_without_a_search_for_cycles(
+    uri: str, experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Among the objects of 10,000 runs it took more time than all else. It goes on afterwards."""
+    own = MlflowStore(uri)
+    own.trial_run(experiment, None, "k1", "lr=1", {})
+    search, seen = own._client.search_runs, []
+
+    def noted(*words: object, **more: object) -> Any:
+        seen.append(gc.isenabled())
+        if len(seen) > 1:
+            raise MlflowException("away")
+        return search(*words, **more)
+
+    monkeypatch.setattr(own._client, "search_runs", noted)
+    assert [record.key for record in own.each_trial("sweep") if gc.isenabled()] == ["k1"]
+    with pytest.raises(MlflowException, match="away"):
+        own.trials("sweep")
+    assert (seen, gc.isenabled()) == ([False, False], True)
 
 
 def test_comparison_url() -> None:
