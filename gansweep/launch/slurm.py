@@ -94,6 +94,7 @@ PASSING = (
 REASONS = (
     ("PartitionTimeLimit", "lower walltime: in the profile"),
     ("PartitionNodeLimit", "lower nodes: in the profile"),
+    ("PartitionConfig", "ask for fewer nodes, cores, GPUs or memory: `sinfo -o '%P %D %c %m %G'`"),
     ("Partition", "it takes no jobs now: another partition: in the profile; `sinfo` lists them"),
     ("ReqNodeNotAvail", "nodes are down or reserved: `sinfo -R` says why"),
     ("BadConstraints", "no node is like that: options: in the profile"),

@@ -327,6 +327,7 @@ STATES = [
 WAITING = [
     ("PartitionTimeLimit", "lower walltime: in the profile"),
     ("PartitionDown", "another partition: in the profile"),
+    ("PartitionConfig", "fewer nodes, cores, GPUs or memory"),
     ("JobHeldUser", "`scontrol release`"),
     ("AssocGrpCpuLimit", "the account's limit"),
     ("ReqNodeNotAvail,_UnavailableNodes:n1", "`sinfo -R` says why"),
