@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -312,6 +313,10 @@ def _lean_node(forks: ForkServer | None) -> Iterator[None]:
                 parameters.worker_path = forked.__file__
             super().start_raylet(*arguments, **options)
 
+        def start_ray_processes(self, *arguments: Any, **options: Any) -> None:
+            super().start_ray_processes(*arguments, **options)
+            _await(self)
+
     ray._private.node.Node = Node
     ray._private.utils.get_dashboard_dependency_error = lambda: ImportError("it is left out")
     try:
@@ -319,6 +324,27 @@ def _lean_node(forks: ForkServer | None) -> Iterator[None]:
     finally:
         ray._private.node.Node = plain
         ray._private.utils.get_dashboard_dependency_error = find_error
+
+
+def _await(node: Any) -> None:
+    """Until the node is registered, for as long as what was started of it lives.
+
+    Ray itself gives up after 30 s, which a busy machine exceeds, and no sooner where the raylet has
+    ended. RuntimeError there.
+    """
+    import ray._private.services
+
+    end = time.monotonic() + LOCAL_START_SECONDS
+    while time.monotonic() < end:
+        try:
+            ray._private.services.get_node(node.gcs_address, node._node_id)  # waits for up to 30 s
+            return
+        except AttributeError:  # Ray has changed
+            return
+        except RuntimeError:
+            dead = [str(name) for name, _ in node.dead_processes()]
+            if dead:
+                raise RuntimeError(f"its {dead[0]} has ended") from None
 
 
 def _forking(forks: ForkServer, script: str) -> dict[str, str]:

@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 import ray._private.node
+import ray._private.services
 import ray._private.utils
 from ray.tune.execution import class_cache
 
@@ -318,6 +319,40 @@ def test_a_system_without_what_forking_takes(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(startup.sys, "platform", "darwin")
     monkeypatch.setattr(startup, "ForkServer", None)
     assert startup.fork_server(Resources()) is None
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_node_is_waited_for_while_its_processes_live(
+    ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class Late(RaysNode):
+        gcs_address, _node_id = "address", "id"
+
+        def start_ray_processes(self) -> None:
+            self.started.append("all")
+
+        def dead_processes(self) -> list[tuple[str, object]]:
+            return [("raylet", None)] if ends else []
+
+    def get_node(address: str, node: str) -> dict[str, str]:
+        asked.append((address, node))
+        if len(asked) < 4:  # each after Ray's own 30 s
+            raise RuntimeError("RPC error: Deadline Exceeded")
+        return {}
+
+    monkeypatch.setattr(ray._private.node, "Node", Late)
+    monkeypatch.setattr(ray._private.services, "get_node", get_node)
+    with startup._lean_node(None):
+        own = ray._private.node.Node([], SimpleNamespace())
+        if ends:
+            with pytest.raises(RuntimeError, match="its raylet has ended"):
+                own.start_ray_processes()
+        else:
+            own.start_ray_processes()
+    assert own.started == ["all"]
+    assert asked == [("address", "id")] * (1 if ends else 4)
 
 
 TIMED_OUT = "The current node timed out during startup. This could happen because ..."
