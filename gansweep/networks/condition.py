@@ -7,13 +7,13 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from gansweep.dataspec import Condition
 
 
 def _one_hot(labels: Tensor, size: int) -> Tensor:
-    return functional.one_hot(labels, size)
+    # torch's own one_hot looks at the values, which a gradient under `vmap` does not allow.
+    return labels.new_zeros(*labels.shape, size).scatter(-1, labels.unsqueeze(-1), 1)
 
 
 def _as_given(labels: Tensor, size: int) -> Tensor:

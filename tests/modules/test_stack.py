@@ -160,6 +160,9 @@ CASES = {
     "wgan_gp, spectral norm": pair(
         "wgan_gp", "adam", {"lr": 1e-3}, {"lr": 5e-4, "beta2": 0.9}, network=SPECTRAL
     ),
+    "wgan_gp of classes": pair(
+        "wgan_gp", "adam", {"lr": 1e-3}, {"lr": 5e-4, "beta2": 0.9}, conditional=True
+    ),
     "dragan": pair(
         "dragan",
         "adam",
@@ -251,6 +254,7 @@ def test_each_trains_as_alone(case: str) -> None:
         "hinge, spectral norm": 3 * 4 + 2 + 2 * 8 + 5,
         "hinge, projection": 3 * 4 + 1 + 3 + 5,
         "wgan_gp, spectral norm": 3 * 4 + 2 + 2 * 8 + 6,
+        "wgan_gp of classes": 3 * 4 + 2 * 8 + 6,
         "dragan": 3 * 4 + 2 * 8 + 6,
         "r1gan": 3 * 4 + 6,
         "r3gan": 3 * 4 + 2 * 8 + 6,

@@ -344,6 +344,7 @@ SMALL = {"width": 8, "depth": 1}
 LATER = {
     "r3gan in pairs": tree("r3gan", optimizer=ADAM, network=SMALL, model={"pac": 2}),
     "dragan": tree("dragan", optimizer=ADAM, network=SMALL),
+    "r1gan of classes": tree("r1gan", optimizer=ADAM, network=SMALL, model={"conditional": True}),
     "bigan": tree("bigan", optimizer=ADAM, network=SMALL),
     "hinge, spectral, projection": tree(
         "hinge",

@@ -18,6 +18,17 @@ def test_class_becomes_one_hot_and_vector_stays():
     assert ConditionCode(VECTOR)(y, dtype=torch.float32).tolist() == y.tolist()
 
 
+def test_a_class_has_its_code_where_a_gradient_is_taken_under_vmap():
+    """As in the penalty of a stacked conditional discriminator."""
+    code = ConditionCode(Condition("class", 2))
+
+    def slope(x, y):
+        return torch.func.grad(lambda x: (code(y, dtype=x.dtype) * x * x).sum())(x)
+
+    slopes = torch.func.vmap(slope)(torch.full((2, 1, 2), 3.0), torch.tensor([[0], [1]]))
+    assert slopes.tolist() == [[[6, 0]], [[0, 6]]]
+
+
 def test_join_appends_to_vectors():
     join = ConditionJoin(CLASSES)
     joined = join(torch.tensor([[7.0, 8.0]]), torch.tensor([1]))
@@ -47,5 +58,5 @@ def test_missing_and_superfluous_labels_are_refused():
 
 
 def test_a_class_outside_the_range_is_refused():
-    with pytest.raises(RuntimeError, match="smaller than num_classes"):
+    with pytest.raises(RuntimeError, match="out of bounds"):
         ConditionCode(CLASSES)(torch.tensor([3]), dtype=torch.float32)
