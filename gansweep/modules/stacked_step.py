@@ -128,6 +128,22 @@ def _skeleton(network: nn.Module) -> nn.Module:
     return skeleton
 
 
+def _normalise_in_own_precision(network: nn.Module) -> None:
+    """Have BatchNorm take bfloat16 as numbers of its statistics' type.
+
+    Under autocast a layer without bias hands it bfloat16, which torch does not normalise on a CPU
+    under `vmap`, unless it is compiled.
+    """
+
+    def cast(norm: nn.Module, x: tuple[Tensor]) -> Tensor:
+        mean = norm.running_mean
+        return x[0].to(mean.dtype) if isinstance(mean, Tensor) else x[0]
+
+    for part in network.modules():
+        if isinstance(part, nn.modules.batchnorm._NormBase):
+            part.register_forward_pre_hook(cast)
+
+
 def scalars(settings: Any) -> dict[str, float]:
     """The settings in which replicas of one stack may differ: the floating-point ones."""
     return {
@@ -220,7 +236,10 @@ class StackedStep:
         self._g_gradient: Callable[..., tuple[list[Tensor], Tensors]] = self._generator_gradient
         self._d_update: Callable[..., None] = self._discriminator_update
         self._g_update: Callable[..., None] = self._generator_update
-        if compile == "steps":
+        if compile == "nothing":
+            for plan in (self.discriminator, self.generator):
+                _normalise_in_own_precision(plan.skeleton)
+        elif compile == "steps":
             about = self._description(self.discriminator.rule, self.generator.rule)
             for_d, for_g = StackedStep._discriminator_step, StackedStep._generator_step
             self.train_discriminator = Compiled(for_d, self, about=about)

@@ -381,7 +381,7 @@ def test_later_variants_compiled_are_the_same(
 @pytest.mark.parametrize("network", [n for n in ARCHITECTURES.names if n != "maxout"])
 def test_a_step_of_our_own_networks_can_be_kept(network: str) -> None:
     trial = trials([tree("gan", optimizer=ADAM, network={"name": network})])[0]
-    description = StackedStep(trial.module)._description()
+    description = StackedStep(trial.module, compile="steps")._description()
     assert description
     other = trials([tree("wgan", optimizer=ADAM, network={"name": network})])[0]
-    assert StackedStep(other.module)._description() != description
+    assert StackedStep(other.module, compile="steps")._description() != description
