@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from itertools import chain
 from typing import Any, Final, Literal, final
 
 import torch
@@ -129,18 +130,18 @@ def _skeleton(network: nn.Module) -> nn.Module:
 
 
 def _normalise_in_own_precision(network: nn.Module) -> None:
-    """Have BatchNorm take bfloat16 as numbers of its statistics' type.
+    """Have BatchNorm and LayerNorm take bfloat16 as numbers of their own type.
 
-    Under autocast a layer without bias hands it bfloat16, which torch does not normalise on a CPU
-    under `vmap`, unless it is compiled.
+    Under autocast other layers hand it to them, and on a CPU under `vmap` torch refuses to
+    normalise it, or to differentiate that twice, unless it is compiled.
     """
 
     def cast(norm: nn.Module, x: tuple[Tensor]) -> Tensor:
-        mean = norm.running_mean
-        return x[0].to(mean.dtype) if isinstance(mean, Tensor) else x[0]
+        own = chain(norm.parameters(recurse=False), norm.buffers(recurse=False))
+        return x[0].to(next(own, x[0]).dtype)
 
     for part in network.modules():
-        if isinstance(part, nn.modules.batchnorm._NormBase):
+        if isinstance(part, (nn.modules.batchnorm._NormBase, nn.LayerNorm)):
             part.register_forward_pre_hook(cast)
 
 

@@ -306,19 +306,23 @@ def test_buffers_of_its_own_go_on_alone() -> None:
         assert assert_close(expected.module, fresh.alone(steps).module) > 20
 
 
-def test_batchnorm_after_a_layer_without_bias_in_bfloat16() -> None:
-    """Its losses are those of a trial alone, but for roundings to 8 bits."""
-    one = tree("gan", optimizer={"name": "sgd", "lr": 0.1}, network={"name": "pacgan"})
+@pytest.mark.parametrize(
+    ("model", "network"), [("gan", {"name": "pacgan"}), ("wgan_gp", {"depth": 1, **LAYER_NORM})]
+)
+def test_normalisation_of_bfloat16(model: str, network: dict[str, Any]) -> None:
+    """After a layer without bias, and under a penalty: losses of a trial alone, but for roundings.
+
+    Those are to 8 bits.
+    """
+    one = tree(model, optimizer={"name": "sgd", "lr": 1e-3}, network=network)
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
         alone = [trial.alone(2) for trial in trials([one] * 2)]
         stack = together(trials([one] * 2), 2)
     for by_itself, member in zip(alone, stack, strict=True):
-        expected = by_itself.module.read_meters()
-        assert len(expected) == 5
+        expected, found = by_itself.module.read_meters(), member.module.read_meters()
+        assert {"loss/d", "loss/g"} < expected.keys() == found.keys()
         for name in ("loss/d", "loss/g"):
-            assert member.module.read_meters(clear=False)[name] == pytest.approx(
-                expected[name], rel=1e-2
-            )
+            assert found[name] == pytest.approx(expected[name], rel=2e-2), name
 
 
 def test_every_variant_and_optimizer_has_a_case() -> None:
