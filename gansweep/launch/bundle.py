@@ -113,7 +113,7 @@ def own_modules(tree: Any) -> set[str]:
     """
     named = {module for text in _texts(tree) for module in _prefixes(text)} & set(sys.modules)
     roots = {root for root in map(_root, named) if root is not None}
-    return {name for name in set(sys.modules) if _root(name) in roots}
+    return {name for name in set(sys.modules) if roots and _root(name) in roots}
 
 
 def _texts(tree: Any) -> Iterator[str]:

@@ -14,6 +14,7 @@ have are refused whole.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -218,6 +219,7 @@ def _refused_group(group: Mapping[str, Any]) -> Iterator[str]:
         yield "rayStartParams: labels belong into the group's own field"
 
 
+@functools.cache
 def _registry() -> Registry[Any]:
     folder = files("kubernetes_validate") / "kubernetes-json-schema"
     text = (folder / f"v{KUBERNETES}.0-local-strict" / "_definitions.json").read_text()

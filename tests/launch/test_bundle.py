@@ -133,6 +133,16 @@ def test_modules_that_no_file_of_their_name_holds_do_not_travel(
     assert own_modules(tree) == {"mylab", "mylab.models", "myhelp"}
 
 
+def test_where_nothing_of_ones_own_is_named_no_module_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There are thousands."""
+    looked: list[str] = []
+    monkeypatch.setattr("gansweep.launch.bundle._root", looked.append)
+    assert own_modules({"model": {"name": "wgan", "x": "1.5"}, "rules": {"a.b:C": {}}}) == set()
+    assert looked == []
+
+
 def test_further_files(work: Path, sweeps: Path) -> None:
     (work / "photos" / "cats").mkdir(parents=True)
     (work / "photos" / "cats" / "1.png").write_bytes(b"1")
