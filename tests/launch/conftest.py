@@ -1,4 +1,4 @@
-"""Profiles, and clusters to submit to."""
+"""Profiles, clusters to submit to, and a clock that nobody waits for."""
 
 from __future__ import annotations
 
@@ -13,9 +13,31 @@ from pathlib import Path
 import pytest
 from e2e.command import Place, answers, wait_for
 
+from gansweep.launch import base, readiness
 from gansweep.tracking.mlflow import SERVER_ENVIRONMENT, server_command
 
 from .site import Site, free_ports, what_is_missing
+
+
+class Clock:
+    """Who sleeps moves it."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """That of whoever follows a job, or waits for nodes: no look takes any time."""
+    clock = Clock()
+    for module in (base, readiness):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
 
 
 @pytest.fixture

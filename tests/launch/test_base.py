@@ -11,6 +11,10 @@ from gansweep.errors import AwayError, ConfigError, Problem
 from gansweep.launch import base
 from gansweep.launch.base import Job, JobState, Launcher, Profile, Submitted
 
+from .conftest import Clock
+
+pytestmark = pytest.mark.usefixtures("clock")
+
 RUNNING, DONE = JobState("running"), JobState("done", "", 0)
 AWAY = AwayError.single("kubectl", "i/o timeout")
 ONE = Submitted("7")
@@ -56,11 +60,6 @@ class Scripted(Launcher):
         pass
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "POLL_SECONDS", 0.01)
-
-
 @pytest.fixture
 def follow() -> Callable[[Launcher], tuple[str, list[JobState]]]:
     def one(launcher: Launcher) -> tuple[str, list[JobState]]:
@@ -89,32 +88,34 @@ def test_a_cluster_that_does_not_answer_is_asked_again(follow: Follow) -> None:
     assert (said, heard) == ("line 1\n", [told, DONE])
 
 
-def test_it_is_asked_so_long_and_no_longer(follow: Follow, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "AWAY_SECONDS", 0.1)
+def test_it_is_asked_so_long_and_no_longer(follow: Follow, clock: Clock) -> None:
+    began = clock.now
     with pytest.raises(AwayError) as caught:
         follow(Scripted(RUNNING, AWAY))
     (problem,) = caught.value.problems
     assert str(problem) == (
-        "7: no answer for 0.1 s: kubectl: i/o timeout "
+        "7: no answer for 600 s: kubectl: i/o timeout "
         "(the job goes on without us; `gansweep logs 7 --follow` looks again)"
     )
+    assert 600 < clock.now - began <= 600 + 2 * base.POLL_SECONDS
 
 
 def test_a_job_that_is_over_is_over_even_where_its_output_is_lost(
-    follow: Follow, monkeypatch: pytest.MonkeyPatch
+    follow: Follow, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
-    monkeypatch.setattr(base, "LAST_LOG_SECONDS", 0.1)
+    began = clock.now
     lost = Scripted(RUNNING, DONE)
     monkeypatch.setattr(lost, "log", lambda job, after: (_ for _ in ()).throw(AWAY))
     said, heard = follow(lost)
     assert said == ""
     assert heard[-1] == DONE
     assert sum(state.phase == "unknown" for state in heard) == 1  # while it ran
+    assert 20 < clock.now - began <= 20 + 3 * base.POLL_SECONDS
 
 
 def test_each_outage_has_its_own_time(follow: Follow, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "POLL_SECONDS", 0.1)
-    monkeypatch.setattr(base, "AWAY_SECONDS", 0.25)
+    """Each of one look's time, and all of them of more than is waited for."""
+    monkeypatch.setattr(base, "AWAY_SECONDS", 1.25 * base.POLL_SECONDS)
     said, heard = follow(Scripted(*[AWAY, AWAY, RUNNING] * 3, DONE))
     assert heard[-1] == DONE
     assert said.count("line") == 4

@@ -16,7 +16,7 @@ import yaml
 from sweep_files import TEXT, text
 
 from gansweep.errors import AwayError, ConfigError
-from gansweep.launch import base, kubernetes
+from gansweep.launch import kubernetes
 from gansweep.launch.base import JobState, Submitted
 from gansweep.launch.kubernetes import Kubernetes
 from gansweep.sweep.file import load_sweep
@@ -638,16 +638,15 @@ def test_an_image_that_cannot_be_pulled_in_the_words_of_events(stage: Stage) -> 
     assert "are claim: and secret: of the profile there?" in launcher().state(Submitted("x")).reason
 
 
+@pytest.mark.usefixtures("clock")
 def test_logs_say_why_there_are_none(
     gansweep: Callable[..., tuple[int, str, str]],
     profile: Callable[..., str],
     stage: Stage,
     work: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(base, "POLL_SECONDS", 0.1)
     (work / "file.yaml").write_text(TEXT)
-    profile("kube", "to: kubernetes\nimage: i\nclaim: c\nsecret: s\nstart_seconds: 1")
+    profile("kube", "to: kubernetes\nimage: i\nclaim: c\nsecret: s\nstart_seconds: 7")
     stage.says("create", {"metadata": {"uid": "u-1"}})
     gansweep("submit", "file.yaml", "--profile", "kube")
     stage.says("rayjob", status("Initializing", rayClusterName="x-abc"))
@@ -658,19 +657,17 @@ def test_logs_say_why_there_are_none(
     code, out, err = gansweep("logs", "small", "--follow")
     assert (code, out) == (2, "")
     assert err.count(": waiting (ImagePullBackOff") == 2  # once as it waits, once at the end
-    assert "has not started within 1 s" in err
+    assert "has not started within 7 s" in err
     assert "`gansweep cancel gansweep-small-" in err
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.usefixtures("clock")
 def test_a_passing_error_of_the_network_does_not_end_the_following(
     gansweep: Callable[..., tuple[int, str, str]],
     profile: Callable[..., str],
     stage: Stage,
     work: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(base, "POLL_SECONDS", 0.01)
     (work / "file.yaml").write_text(TEXT)
     profile("kube", "to: kubernetes\nimage: i\nclaim: c\nsecret: s")
     stage.says("create", {"metadata": {"uid": "u-1"}})

@@ -18,7 +18,7 @@ import yaml
 from sweep_files import TEXT, text
 
 from gansweep.errors import AwayError, ConfigError
-from gansweep.launch import base, ray_jobs
+from gansweep.launch import ray_jobs
 from gansweep.launch.base import JobState, Submitted
 from gansweep.launch.ray_jobs import RayJobs, _environment
 
@@ -142,6 +142,7 @@ def test_a_cluster_that_was_started_anew_knows_no_job(monkeypatch: pytest.Monkey
     assert launcher().state(Submitted("x")).phase == "forgotten"
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_job_that_never_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray's own words on what it waits for, and an end of the waiting."""
     words = "Job has not started yet. It may be waiting for resources to become available."
@@ -153,10 +154,9 @@ def test_a_job_that_never_starts(monkeypatch: pytest.MonkeyPatch) -> None:
         yield client
 
     monkeypatch.setattr(RayJobs, "_client", one)
-    monkeypatch.setattr(base, "POLL_SECONDS", 0.3)
-    patient = launcher(start_seconds=1)
+    patient = launcher(start_seconds=7)
     heard: list[JobState] = []
-    with pytest.raises(ConfigError, match=r"x: has not started within 1 s: waiting \(Job has not"):
+    with pytest.raises(ConfigError, match=r"x: has not started within 7 s: waiting \(Job has not"):
         list(patient.logs(Submitted("x"), follow=True, on_state=heard.append))
     assert {state.reason for state in heard} == {words}
     assert len(heard) >= 3

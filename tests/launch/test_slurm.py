@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from sweep_files import text
 
 from gansweep.errors import AwayError, ConfigError
-from gansweep.launch import base, slurm
+from gansweep.launch import slurm
 from gansweep.launch.base import JobState, Submitted
 from gansweep.launch.slurm import Slurm
 
@@ -344,35 +345,31 @@ def test_a_job_that_waits_says_for_what(commands: Path, reason: str, remedy: str
     assert remedy in found.reason
 
 
-def test_who_follows_a_job_that_never_starts_is_told(
-    commands: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(base, "POLL_SECONDS", 0.3)
+@pytest.mark.usefixtures("clock")
+def test_who_follows_a_job_that_never_starts_is_told(commands: Path) -> None:
     executable(commands / "scontrol", "#!/bin/sh\necho 'JobState=PENDING Reason=Priority'")
     one = Submitted("7", "/nowhere")
     heard: list[JobState] = []
     with pytest.raises(ConfigError) as caught:
-        list(launcher(start_seconds=1).logs(one, follow=True, on_state=heard.append))
+        list(launcher(start_seconds=7).logs(one, follow=True, on_state=heard.append))
     (problem,) = caught.value.problems
     assert str(problem) == (
-        "7: has not started within 1 s: waiting (Priority) "
+        "7: has not started within 7 s: waiting (Priority) "
         "(it waits on; `gansweep cancel 7` takes it back)"
     )
     assert set(heard) == {JobState("waiting", "Priority")}
 
 
-def test_a_job_that_waits_again_has_started(
-    commands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("clock")
+def test_a_job_that_waits_again_has_started(commands: Path, tmp_path: Path) -> None:
     """It was preempted, say: that is as long as it takes."""
-    monkeypatch.setattr(base, "POLL_SECONDS", 0.2)
     script = """#!/bin/sh
 n=$(cat {0}/n 2>/dev/null || echo 0); echo $((n + 1)) >{0}/n
 case $n in 0) s=RUNNING ;; ?) s=PENDING ;; *) s=COMPLETED ;; esac
 echo JobState=$s Reason=None ExitCode=0:0
 """
     executable(commands / "scontrol", script.format(tmp_path))
-    assert list(launcher(start_seconds=1).logs(Submitted("7", "/nowhere"), follow=True)) == []
+    assert list(launcher(start_seconds=7).logs(Submitted("7", "/nowhere"), follow=True)) == []
     assert int((tmp_path / "n").read_text()) == 11
 
 
@@ -478,16 +475,22 @@ folder = os.environ["STAGE"]
 def note(text):
     with open(folder + "/notes", "a") as file:
         file.write(text + "\\n")
+def leave(path):
+    with open(path + ".draft", "w") as file:
+        file.write(str(os.getpid()))
+    os.rename(path + ".draft", path)
 if "ray.scripts.scripts" in words:
     head = "--head" in words
     note("head" if head else "worker " + words.split("--address=")[1])
     note("token " + str(len(os.environ["RAY_AUTH_TOKEN"])) + os.environ["RAY_AUTH_TOKEN"])
-    open(folder + ("/head.pid" if head else "/worker.pid"), "w").write(str(os.getpid()))
+    leave(folder + ("/head.pid" if head else "/worker.pid"))
     if head:
         door = socket.create_server(("127.0.0.1", int(words.split("--port=")[1].split()[0])))
-    time.sleep(60)
+    time.sleep(600)
 elif "readiness" in words:
     note("ready " + " ".join(sys.argv[3:]))
+    while not os.path.exists(folder + "/worker.pid"):  # a node that has joined
+        time.sleep(0.01)
     sys.exit(int(os.environ.get("MISSING", "0")))
 else:
     def stopped(*_):
@@ -501,10 +504,8 @@ else:
     if act in ("wait", "deaf", "done"):
         if act == "deaf":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        with open(folder + "/draft", "w") as file:
-            file.write(str(os.getpid()))
-        os.rename(folder + "/draft", folder + "/begun")
-        time.sleep(60)
+        leave(folder + "/begun")
+        time.sleep(600)
     sys.exit(int(act or 0))
 """
 SCONTROL = """#!/bin/sh
@@ -517,6 +518,10 @@ SRUN = """#!/bin/bash
 while [[ "$1" == --* ]]; do shift; done
 exec "$@"
 """
+SLEEP = """#!/bin/sh
+echo nap >>"$STAGE/naps"
+exec /bin/sleep 0.1
+"""
 
 
 class Stage:
@@ -528,7 +533,7 @@ class Stage:
         executable(folder / "bin" / "scontrol", SCONTROL)
         executable(folder / "bin" / "scancel", '#!/bin/sh\necho "cancel $@" >>"$STAGE/notes"\n')
         executable(folder / "bin" / "srun", SRUN)
-        executable(folder / "bin" / "sleep", "#!/bin/sh\nexec /bin/sleep 0.1")
+        executable(folder / "bin" / "sleep", SLEEP)
         (Path(one.root) / "small").mkdir(parents=True, exist_ok=True)
         self.script = launcher(nodes=nodes, python=str(driver), **settings).render(one)
 
@@ -551,15 +556,24 @@ class Stage:
 
     def wait_for(self, name: str) -> Path:
         path = self.folder / name
-        end = time.monotonic() + 20
-        while not path.exists() and time.monotonic() < end:
-            time.sleep(0.05)
-        assert path.exists(), self.notes
+        self._wait(path.exists)
         return path
+
+    def looks_on(self, times: int) -> None:
+        """Returns once the script has looked so many times at what it has started."""
+        naps = self.folder / "naps"
+        before = len(naps.read_text().split())
+        self._wait(lambda: len(naps.read_text().split()) >= before + times)
+
+    def _wait(self, until: Callable[[], bool]) -> None:
+        end = time.monotonic() + 120
+        while not until():
+            assert time.monotonic() < end, self.notes
+            time.sleep(0.02)
 
 
 def ended(job: subprocess.Popen[str]) -> tuple[int, str]:
-    text, _ = job.communicate(timeout=60)
+    text, _ = job.communicate(timeout=120)
     return job.returncode, text
 
 
@@ -577,8 +591,6 @@ def test_usr1_puts_the_trials_aside_and_the_job_back(
     stage = Stage(tmp_path / "stage", job(work), nodes=nodes)
     running = stage.start(ACT="wait")
     stage.wait_for("begun")
-    if nodes == 2:
-        stage.wait_for("worker.pid")
     os.kill(running.pid, 10)
     code, said = ended(running)
     assert stage.notes[-2:] == ["stopped", f"requeue {os.getpid() % 1000}"]
@@ -644,7 +656,6 @@ def test_a_cancelled_job_does_not_come_back(work: Path, tmp_path: Path) -> None:
     stage = Stage(tmp_path / "stage", job(work), nodes=2)
     running = stage.start(ACT="wait")
     stage.wait_for("begun")
-    stage.wait_for("worker.pid")
     os.killpg(running.pid, 15)
     code, said = ended(running)
     assert code != 0
@@ -682,8 +693,7 @@ def test_term_after_usr1(work: Path, tmp_path: Path, seconds: int, comes_back: b
     stage = Stage(tmp_path / "stage", job(work), nodes=1, stop_seconds=seconds)
     running = stage.start(ACT="deaf")
     stage.wait_for("begun")
-    os.kill(running.pid, 10)
-    time.sleep(1.2)
+    os.kill(running.pid, 10)  # of which a shell hears before it hears of TERM
     os.kill(running.pid, 15)
     os.kill(int((stage.folder / "begun").read_text()), 9)
     code, _ = ended(running)
@@ -695,9 +705,8 @@ def test_a_lost_worker_ends_nothing(work: Path, tmp_path: Path) -> None:
     stage = Stage(tmp_path / "stage", job(work), nodes=2)
     running = stage.start(ACT="wait")
     stage.wait_for("begun")
-    stage.wait_for("worker.pid")
     os.kill(int((stage.folder / "worker.pid").read_text()), 9)
-    time.sleep(2.5)
+    stage.looks_on(10)
     assert running.poll() is None
     os.kill(running.pid, 10)
     assert ended(running)[0] == 0

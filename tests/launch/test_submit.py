@@ -12,16 +12,16 @@ import pytest
 from sweep_files import TEXT, text
 
 from gansweep.commands import jobs
-from gansweep.launch import base
 from gansweep.launch.record import JobRecord
 
+from .conftest import Clock
 from .jobs import executable
 
 Gansweep = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def site(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def site(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Path:
     """A folder of stand-ins for Slurm's commands; what it holds as `state` is the job's."""
     folder = tmp_path / "bin"
     executable(
@@ -36,7 +36,6 @@ def site(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         folder / "sacct", "#!/bin/sh\necho 'Slurm accounting storage is disabled' >&2; exit 1"
     )
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    monkeypatch.setattr(base, "POLL_SECONDS", 0.01)
     (work / "file.yaml").write_text(TEXT)
     return folder
 
