@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,11 +27,11 @@ from pathlib import Path
 from gansweep.ownership import sole_use
 with sole_use(Path(sys.argv[1])):
     print("mine", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 CONTEND = """
-import sys, time
+import sys
 from pathlib import Path
 from gansweep.errors import ConfigError
 from gansweep.ownership import sole_use
@@ -39,11 +40,8 @@ print("ready", flush=True)
 sys.stdin.readline()
 try:
     with sole_use(folder):
-        with (folder / "seen").open("a") as file:
-            file.write("in\\n")
-        time.sleep(1.0)
-        with (folder / "seen").open("a") as file:
-            file.write("out\\n")
+        print("in", flush=True)
+        sys.stdin.readline()
 except ConfigError:
     print("refused", flush=True)
 """
@@ -116,7 +114,7 @@ def test_a_living_owner_is_respected(tmp_path: Path, holder: subprocess.Popen[st
         sole_use(tmp_path),
     ):
         pass
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < ownership.SILENT_SECONDS
     assert list(owners(tmp_path)) == [1]
 
 
@@ -131,7 +129,7 @@ def test_a_killed_owner_is_followed_at_once(
         os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
     began = time.monotonic()
     with sole_use(tmp_path):
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < ownership.SILENT_SECONDS
         assert list(owners(tmp_path)) == [2]
 
 
@@ -160,7 +158,7 @@ def test_of_a_process_that_another_user_hides_the_beat_tells(
             pass
     began = time.monotonic()
     with sole_use(tmp_path):
-        assert 0.45 < time.monotonic() - began < 5
+        assert 0.45 < time.monotonic() - began < 60
         assert list(owners(tmp_path)) == [2]
 
 
@@ -171,15 +169,19 @@ def test_while_we_were_stopped_ourselves_nobody_was_silent(
     """The storage of both was away, say: the owner's next beat is to come."""
     claim(tmp_path, 1, host="elsewhere", pid=1, beat=0)
     real, looks = ownership._Owner._read, []
+    stopped = 0.0
 
     def read(self: ownership._Owner, number: int) -> dict[str, Any]:
+        nonlocal stopped
         looks.append(real(self, number))
         if len(looks) == 3:
-            time.sleep(2 * ownership.SILENT_SECONDS)
+            stopped = 2 * ownership.SILENT_SECONDS
             claim(tmp_path, 1, host="elsewhere", pid=1, beat=1)
         return looks[-1]
 
     monkeypatch.setattr(ownership._Owner, "_read", read)
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + stopped, sleep=time.sleep)
+    monkeypatch.setattr(ownership, "time", clock)
     with pytest.raises(ConfigError, match="process 1 on elsewhere"), sole_use(tmp_path):
         pass
     assert len(looks) == 4
@@ -195,7 +197,7 @@ def test_on_another_machine_the_beat_tells(tmp_path: Path) -> None:
         pass
     began = time.monotonic()
     with sole_use(tmp_path):
-        assert 0.45 < time.monotonic() - began < 5
+        assert 0.45 < time.monotonic() - began < 60
         assert list(owners(tmp_path)) == [2]
 
 
@@ -214,7 +216,7 @@ def test_who_was_taken_for_dead_is_told_and_disturbs_nobody(tmp_path: Path) -> N
         time.sleep(0.3)
         assert not lost.is_set()
         claim(tmp_path, 2, host="elsewhere", pid=1, beat=0)
-        assert lost.wait(5)
+        assert lost.wait(60)
     assert owners(tmp_path)[2] == {"host": "elsewhere", "pid": 1, "beat": 0}
     assert "released" not in owners(tmp_path)[1]
 
@@ -223,7 +225,7 @@ def test_who_was_taken_for_dead_is_told_and_disturbs_nobody(tmp_path: Path) -> N
 def test_it_beats(tmp_path: Path) -> None:
     with sole_use(tmp_path):
         seen = set()
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while len(seen) < 3 and time.monotonic() < end:
             seen.add(owners(tmp_path)[1]["beat"])
     assert len(seen) == 3
@@ -268,9 +270,10 @@ def test_who_made_an_old_number_is_no_owner(
         assert list(owners(tmp_path)) == [6]
 
 
-def test_of_many_that_follow_a_dead_owner_one_is_in_at_a_time(
+def test_of_many_that_follow_a_dead_owner_one_is_in(
     tmp_path: Path, holder: subprocess.Popen[str]
 ) -> None:
+    """Until all the others have been refused."""
     holder.kill()
     holder.wait()
     contenders = [
@@ -289,8 +292,10 @@ def test_of_many_that_follow_a_dead_owner_one_is_in_at_a_time(
         assert each.stdin is not None
         each.stdin.write("\n")
         each.stdin.flush()
-    said = [each.communicate(timeout=60)[0] for each in contenders]
-    seen = (tmp_path / "seen").read_text().split()
-    assert seen == ["in", "out"] * (len(seen) // 2)
-    assert len(seen) // 2 + said.count("refused\n") == 6
-    assert said.count("refused\n") >= 3
+    said = [each.stdout.readline() for each in contenders if each.stdout is not None]
+    assert sorted(said) == ["in\n", *["refused\n"] * 5]
+    assert list(owners(tmp_path)) == [2]
+    for each in contenders:
+        each.communicate("\n", timeout=60)
+        assert each.returncode == 0
+    assert owners(tmp_path)[2]["released"] is True

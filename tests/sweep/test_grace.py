@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,51 +17,72 @@ from gansweep.sweep.grace import Grace, Interrupts
 Made = Callable[[], tuple[Grace, list[tuple[str, float]]]]
 
 
+class Time:
+    """It flies: who waits for what does not come has waited in no time."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def event(self) -> threading.Event:
+        class Event(threading.Event):
+            def wait(event, timeout: float | None = None) -> bool:  # noqa: N805
+                assert timeout is not None
+                if not event.is_set():
+                    self.now += timeout
+                return event.is_set()
+
+        return Event()
+
+
+def make() -> tuple[Grace, list[tuple[str, float]]]:
+    """One, and what it ended after which time."""
+    ended: list[tuple[str, float]] = []
+    begun = grace.time.monotonic()
+
+    def end(what: str) -> Callable[[], None]:
+        return lambda: ended.append((what, grace.time.monotonic() - begun))
+
+    return Grace(end_workers=end("workers"), end_all=end("all")), ended
+
+
 @pytest.fixture
-def make(monkeypatch: pytest.MonkeyPatch) -> Made:
-    """One with limits of 0.3 and 0.8 s, and what it ended after which time."""
-    monkeypatch.setattr(grace, "WORKERS_SECONDS", 0.3)
-    monkeypatch.setattr(grace, "ALL_SECONDS", 0.8)
-
-    def made() -> tuple[Grace, list[tuple[str, float]]]:
-        ended: list[tuple[str, float]] = []
-        begun = time.monotonic()
-
-        def end(what: str) -> Callable[[], None]:
-            return lambda: ended.append((what, time.monotonic() - begun))
-
-        return Grace(end_workers=end("workers"), end_all=end("all")), ended
-
-    return made
+def flying(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of Grace's time."""
+    time = Time()
+    monkeypatch.setattr(grace, "time", time)
+    threads = SimpleNamespace(Event=time.event, Thread=threading.Thread)
+    monkeypatch.setattr(grace, "threading", threads)
 
 
+@pytest.mark.usefixtures("flying")
 def test_what_does_not_end_is_ended_and_its_stacks_are_told(
-    make: Made, capfd: pytest.CaptureFixture[str]
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     one, ended = make()
     one.begin()
     one.begin()
-    one._thread.join(5)
-    assert [what for what, _ in ended] == ["workers", "all"]
-    assert ended[0][1] == pytest.approx(0.3, abs=0.2)
-    assert ended[1][1] == pytest.approx(0.8, abs=0.2)
+    one._thread.join()
+    assert ended == [("workers", grace.WORKERS_SECONDS), ("all", grace.ALL_SECONDS)]
     assert capfd.readouterr().err.count("most recent call first") >= 2
 
 
-def test_once_the_workers_are_gone_only_the_rest_is_limited(make: Made) -> None:
+@pytest.mark.usefixtures("flying")
+def test_once_the_workers_are_gone_only_the_rest_is_limited() -> None:
+    one, ended = make()
+    one.workers_ended()
+    one.begin()
+    one._thread.join()
+    assert ended == [("all", grace.ALL_SECONDS)]
+
+
+def test_what_ends_by_itself_is_let_alone() -> None:
     one, ended = make()
     one.begin()
     one.workers_ended()
-    one._thread.join(5)
-    assert [what for what, _ in ended] == ["all"]
-    assert ended[0][1] == pytest.approx(0.8, abs=0.2)
-
-
-def test_what_ends_by_itself_is_let_alone(make: Made) -> None:
-    one, ended = make()
-    one.begin()
     one.over()
-    one._thread.join(5)
+    one._thread.join(grace.WORKERS_SECONDS / 2)
     assert not one._thread.is_alive()
     other, nothing = make()  # no signal came
     other.over()
@@ -116,7 +139,7 @@ def test_grace_ends_workers_that_hang_after_what_was_due(monkeypatch: pytest.Mon
         with interrupts.listening():
             assert interrupts.stopping
             with pytest.raises(KeyboardInterrupt):
-                time.sleep(3)  # the workers hang
+                time.sleep(60)  # the workers hang
     finally:
         watch.over()
 
