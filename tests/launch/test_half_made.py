@@ -123,9 +123,7 @@ def test_a_job_that_nothing_befalls(gansweep: Gansweep, cluster: Path) -> None:
     assert len(all_jobs()) == 1
 
 
-@pytest.mark.parametrize(
-    "fault", ["hang before", "hang after", "eof after", "before", "after"]
-)
+@pytest.mark.parametrize("fault", ["hang before", "hang after", "eof after", "before", "after"])
 @pytest.mark.parametrize("call", ["create_1", "create_2"])
 def test_nothing_is_half_made(gansweep: Gansweep, cluster: Path, call: str, fault: str) -> None:
     faults(cluster, **{call: fault})

@@ -88,7 +88,7 @@ def _fails_first(monkeypatch: pytest.MonkeyPatch, name: str, times: float) -> li
     return calls
 
 
-def _wait(until: Callable[[], bool], seconds: float = 20) -> None:
+def _wait(until: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < end
@@ -246,6 +246,7 @@ def test_a_look_that_a_shared_disk_refuses_ends_no_delivery(
 def test_what_cannot_be_looked_at_is_not_said_to_have_arrived(
     what: str,
     for_good: bool,
+    uri: str,
     run_id: str,
     trial: Path,
     make: MakeCourier,
@@ -268,7 +269,9 @@ def test_what_cannot_be_looked_at_is_not_said_to_have_arrived(
     tracker.log_metrics({"loss/d": 1.0}, step=1)
     tracker.flush()
     monkeypatch.setattr(gansweep.tracking.mlflow.delivery, what, stale)
-    left = courier.drain(0.5)
+    if for_good:
+        _wait(lambda: _history(uri, run_id, "loss/d") == [(1, 1.0)])
+    left = courier.drain(0.3 if for_good else 120)
     if for_good and what == "count_records":  # which tells in the end
         assert left == Backlog(reason="Stale file handle", unread=1)
         assert left.is_something
@@ -391,7 +394,7 @@ def test_a_spool_is_forgotten_once_nothing_of_it_is_on_its_way(
 
     def slow(self: MlflowClient, *args: Any, **rest: Any) -> None:
         calls.set()
-        assert go_on.wait(20)
+        assert go_on.wait(120)
         real(self, *args, **rest)
 
     monkeypatch.setattr(MlflowClient, "log_image", slow)
@@ -400,13 +403,13 @@ def test_a_spool_is_forgotten_once_nothing_of_it_is_on_its_way(
     _log(tracker, range(40))
     tracker.flush()
     courier.add(run_id, trial)
-    assert calls.wait(20)
+    assert calls.wait(120)
     forgetting = threading.Thread(target=courier.forget, args=(trial,))
     forgetting.start()
     forgetting.join(0.5)
     assert forgetting.is_alive()
     go_on.set()
-    forgetting.join(20)
+    forgetting.join(120)
     assert not forgetting.is_alive()
     assert len(_pictures(uri, run_id)) <= 1
     other.add(run_id, trial)
@@ -422,7 +425,7 @@ def test_a_store_that_hangs_is_not_waited_for_to_forget(
 
     def hangs(self: MlflowClient, *args: Any, **rest: Any) -> None:
         calls.set()
-        assert go_on.wait(20)
+        assert go_on.wait(120)
 
     monkeypatch.setattr(MlflowClient, "log_batch", hangs)
     monkeypatch.setattr(gansweep.tracking.mlflow.courier, "_CLOSE_SECONDS", 0.2)
@@ -431,10 +434,10 @@ def test_a_store_that_hangs_is_not_waited_for_to_forget(
     _log(tracker, range(4))
     tracker.flush()
     courier.add(run_id, trial)
-    assert calls.wait(20)
+    assert calls.wait(120)
     began = time.monotonic()
     courier.forget(trial)
-    assert 0.1 < time.monotonic() - began < 5
+    assert 0.1 < time.monotonic() - began < 60  # as long as the store hangs
     go_on.set()
 
 
@@ -574,8 +577,8 @@ def test_a_torn_line_is_waited_for_by_nobody(
         file.write('{"v":1,"torn')
     courier.add(run_id, trial)
     start = time.monotonic()
-    assert courier.drain(30) == NOTHING
-    assert time.monotonic() - start < 15
+    assert courier.drain(120) == NOTHING
+    assert time.monotonic() - start < 60
     advance = courier._advance
     monkeypatch.setattr(courier, "_advance", lambda each: (looks.append(1), advance(each)))
     time.sleep(0.5)
@@ -665,9 +668,9 @@ def test_an_outage_costs_a_trial_nothing_and_all_arrives_afterwards(
         for tracker in trackers:
             tracker.finish("FINISHED")
         longest = max(longest, time.monotonic() - start)
-        left = courier.drain(1.0)
+        left = courier.drain(0.3)
         other.execute("ROLLBACK")
-    assert longest < 1.0
+    assert longest < 4.0  # a call of the store waits for 5 s
     assert (left.records, left.runs) == (3 * (199 + 19 + 1), 3)
     assert courier.drain() == NOTHING
     for run in runs:
@@ -693,9 +696,10 @@ def test_a_dead_store_is_asked_ever_more_rarely_and_given_up(
         tracker.log_metrics({"a/b": 1.0}, step=1)
         tracker.finish("FINISHED")
         courier.add(run, tmp_path / run)
+    _wait(lambda: len(calls) > 1)
     start = time.monotonic()
     left = courier.drain(1.0)
-    assert 0.9 < time.monotonic() - start < 6
+    assert 0.9 < time.monotonic() - start < 60
     assert left == Backlog(4, 2, "INTERNAL_ERROR: database is locked") or (
         left == Backlog(4, 2, "database is locked")
     )
@@ -704,7 +708,7 @@ def test_a_dead_store_is_asked_ever_more_rarely_and_given_up(
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
     start = time.monotonic()
     courier.close()
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 60
     monkeypatch.undo()
     later = make()  # by another process, say
     for run in runs:
@@ -718,7 +722,8 @@ def test_a_missing_database_is_not_made(tmp_path: Path, make: MakeCourier) -> No
     courier = make(f"sqlite:///{tmp_path}/far/mlflow.db")
     SpoolTracker(tmp_path / "trial").finish("FINISHED")
     courier.add("0" * 32, tmp_path / "trial")
-    left = courier.drain(0.5)
+    _wait(lambda: bool(courier.backlog().reason))
+    left = courier.drain(0.1)
     assert left.records == 1
     assert "is not on this machine" in left.reason
     assert not (tmp_path / "far").exists()
@@ -746,10 +751,10 @@ def test_an_end_of_patience_is_kept_whatever_the_progress(
     for i in range(40):
         tracker.log_text("", f"text{i}")
     tracker.finish("FINISHED")
-    real = MlflowClient.log_text
+    real, hurry = MlflowClient.log_text, threading.Event()
 
     def slow(*args: Any) -> None:
-        time.sleep(0.1)
+        hurry.wait(0.5)
         real(*args)
 
     monkeypatch.setattr(MlflowClient, "log_text", slow)
@@ -757,7 +762,8 @@ def test_an_end_of_patience_is_kept_whatever_the_progress(
     courier.add(run_id, trial)
     start = time.monotonic()
     assert courier.drain(within_s=1.0).records > 0
-    assert 0.9 < time.monotonic() - start < 3
+    assert 0.9 < time.monotonic() - start < 15  # all of it takes 20 s
+    hurry.set()
     assert courier.drain() == NOTHING
 
 
@@ -765,6 +771,7 @@ def test_who_waits_for_a_long_spool_waits_for_no_rests(
     run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A courier takes 1 MiB at a time, and rests for most of the time else."""
+    monkeypatch.setattr("gansweep.tracking.mlflow.courier._LONGEST_REST_SECONDS", 100.0)
     monkeypatch.setattr("gansweep.tracking.mlflow.courier._MOST_OF_THE_TIME", 1e-6)
     tracker = SpoolTracker(trial)
     for i in range(4):
@@ -774,7 +781,7 @@ def test_who_waits_for_a_long_spool_waits_for_no_rests(
     courier.add(run_id, trial)
     start = time.monotonic()
     assert courier.drain() == NOTHING
-    assert time.monotonic() - start < 8
+    assert time.monotonic() - start < 60  # one rest takes a hundred
 
 
 # --- what is refused
@@ -914,11 +921,12 @@ def test_a_run_with_a_trouble_of_its_own_holds_up_no_other(
     """Whatever the store has against it, and however often it is asked."""
     bad = more("bad")
     original = MlflowClient.log_batch
-    tries: list[float] = []
+    tries: list[int] = []
+    mended = threading.Event()
 
     def log_batch(self: MlflowClient, run: str, *args: Any, **rest: Any) -> Any:
-        if run == bad and len(tries) < 5:
-            tries.append(time.monotonic())
+        if run == bad and not mended.is_set():
+            tries.append(1)
             raise MlflowException("a lock of its own", error_code=INTERNAL_ERROR)
         return original(self, run, *args, **rest)
 
@@ -936,8 +944,9 @@ def test_a_run_with_a_trouble_of_its_own_holds_up_no_other(
             assert _history(uri, bad, "a/b") == []
     for tracker in trackers.values():
         tracker.finish("FINISHED")
+    _wait(lambda: len(tries) >= 3)
+    mended.set()
     assert courier.drain() == NOTHING
-    assert tries
     for run in trackers:
         assert _history(uri, run, "a/b") == [(s, float(s)) for s in range(20)]
 
@@ -959,8 +968,8 @@ def test_artifacts_that_cannot_be_stored_do_not_hold_up_metrics(
     courier = make(artifact_patience_s=1.0)
     courier.add(run_id, trial)
     start = time.monotonic()
-    assert courier.drain(20) == NOTHING
-    assert 1.0 < time.monotonic() - start < 15
+    assert courier.drain(60) == NOTHING
+    assert 1.0 < time.monotonic() - start < 60
     assert _history(uri, run_id, "a/b") == [(s, float(s)) for s in range(3)]
     assert caplog.text.count("dropped") == 1
     assert _status(uri, run_id) == "FINISHED"
@@ -981,8 +990,9 @@ def test_artifacts_wait_while_the_store_itself_is_away(
         _fails_first(patch, "log_image", math.inf)
         tries = _fails_first(patch, "get_run", math.inf)
         tracker.flush()
-        assert courier.drain(0.5).records == 1
-        assert len(tries) > 1
+        assert courier.drain(0.2).records == 1
+        _wait(lambda: len(tries) > 1)
+        assert courier.backlog().records == 1
     tracker.finish("FINISHED")
     assert courier.drain() == NOTHING
     assert _pictures(uri, run_id) == [("x", 1)]

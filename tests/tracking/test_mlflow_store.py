@@ -206,17 +206,18 @@ def test_comparison_url() -> None:
     assert url == expected
 
 
-def test_check_refuses_a_silent_server() -> None:
+def test_check_refuses_a_silent_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_ANSWER_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, never answers
         port = silent.getsockname()[1]
         start = time.monotonic()
         with pytest.raises(ConfigError, match="no MLflow server answers"):
             MlflowStore(f"http://127.0.0.1:{port}").check()
-        assert time.monotonic() - start < 6
+        assert 0.25 < time.monotonic() - start < 60
     start = time.monotonic()
     with pytest.raises(ConfigError, match=r"no MLflow server answers \(Connection refused\)"):
         MlflowStore(f"http://127.0.0.1:{port}").check()
-    assert time.monotonic() - start < 6
+    assert time.monotonic() - start < 60
 
 
 def test_check_judges_the_answer() -> None:
@@ -293,7 +294,7 @@ def locked(path: Path) -> sqlite3.Connection:
 def test_a_locked_database_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path
 ) -> None:
-    """Beyond the 5 s that MLflow waits when it opens a database."""
+    """Beyond what MLflow waits when it opens a database, which is else 5 s."""
     path = tmp_path / "mlflow.db"
     shutil.copy(empty_database, path)
     holder = locked(path)
@@ -306,7 +307,7 @@ def test_a_locked_database_is_waited_for(
         return open_client(uri)
 
     monkeypatch.setattr(store, "open_client", tried)
-    number = MlflowStore(f"sqlite:///{path}").experiment("late")
+    number = MlflowStore(f"sqlite:///{path}?timeout=0.1").experiment("late")
     assert MlflowClient(f"sqlite:///{path}").get_experiment(number).name == "late"
     assert len(tries) == 2
 
@@ -318,7 +319,7 @@ def test_a_database_that_stays_locked_is_told(
     shutil.copy(empty_database, path)
     monkeypatch.setattr(store, "_LOCK_SECONDS", 0.0)
     with contextlib.closing(locked(path)), pytest.raises(Exception, match="locked") as caught:
-        MlflowStore(f"sqlite:///{path}").experiment("never")
+        MlflowStore(f"sqlite:///{path}?timeout=0.1").experiment("never")
     assert is_away(caught.value)
     assert "database is locked" in reason(caught.value)
 
