@@ -1,4 +1,4 @@
-"""For every test: one thread, Ctrl-C, no folder of the user's; and what many of them need."""
+"""For every test: one thread, Ctrl-C, no folder of the user's, no sure disk; and what many need."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import logging
 import os
 import shutil
 import signal
+import sqlite3
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -22,6 +23,8 @@ from gansweep.tracking.mlflow import MlflowStore, tracking_uri
 torch.set_num_threads(1)
 # A shell starts what runs in the background deaf to it, and so would be the commands under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# A disk takes milliseconds to be sure of a file, dozens of times a trial. No test cuts the power.
+os.fsync = lambda file: os.fstat(file if isinstance(file, int) else file.fileno())  # it is open
 
 SHARED_MNIST = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "mnist"
 
@@ -116,7 +119,14 @@ def shared_mnist() -> Path:
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow needs a second to create its tables; the tests copy them."""
+    """MLflow needs a second to create its tables; the tests copy them. SQLite awaits no disk."""
+    from sqlalchemy import Engine, event
+
+    @event.listens_for(Engine, "connect")
+    def unsure(connection: Any, _: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
+
     path = tmp_path_factory.mktemp("template") / "mlflow.db"
     MlflowStore(tracking_uri(f"sqlite:///{path}")).experiment("template")
     return path
