@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -117,64 +116,48 @@ def test_an_unusable_folder_costs_a_warning(
     assert dataset.loads == 1
 
 
+WORKERS = """
+import os, sys
+from tests.data.test_prepare import Counted
+from gansweep.data.prepare import prepare
+log, *caches = sys.argv[1:]
+workers = {}
+for cache in caches:
+    if not (process := os.fork()):
+        os.environ["GANSWEEP_CACHE"] = cache
+        samples = prepare(Counted(Counted.Settings(log=log, seconds=0.3)))
+        print(len(samples), int(samples.x.sum()), samples.class_names)
+        sys.exit()
+    workers[process] = cache
+sys.exit(any(os.wait()[1] for _ in workers))
+"""
+
+
+def prepared_at_once(log: str, *caches: Path) -> list[str]:
+    """What as many processes say that prepare the data at once, each with its cache folder."""
+    ended = subprocess.run(
+        [sys.executable, "-c", WORKERS, log, *map(str, caches)],  # which imports torch once
+        cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True, timeout=200,
+        check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")  # and no warning
+    return ended.stdout.splitlines()
+
+
 def test_two_processes_prepare_once(log: str, cache: Path) -> None:
-    code = (
-        "import sys\n"
-        "from tests.data.test_prepare import Counted\n"
-        "from gansweep.data.prepare import prepare\n"
-        "dataset = Counted(Counted.Settings(log=sys.argv[1], seconds=0.5))\n"
-        "print('ready', flush=True); sys.stdin.readline()\n"
-        "s = prepare(dataset); print(len(s), int(s.x.sum()), s.class_names)\n"
-    )
-    root = Path(__file__).resolve().parents[2]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, log],
-            cwd=root,
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for _ in range(2)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:  # both have imported: they start together
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    results = [process.communicate(timeout=60) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], results
-    assert results[0] == results[1]
-    assert results[0][1] == ""  # no warning
+    said = prepared_at_once(log, cache, cache)
+    assert len(said) == 2
+    assert said[0] == said[1]
+    assert said[0].startswith("6 ")
     assert Counted(Counted.Settings(log=log)).loads == 1
     assert len(files(cache)) == 1
 
 
 def test_each_node_prepares_its_own_once_and_shares_no_disk(log: str, tmp_path: Path) -> None:
     """Two nodes are two cache folders, with two workers on each."""
-    code = (
-        "import sys\n"
-        "from tests.data.test_prepare import Counted\n"
-        "from gansweep.data.prepare import prepare\n"
-        "samples = prepare(Counted(Counted.Settings(log=sys.argv[1], seconds=0.3)))\n"
-        "print(len(samples), int(samples.x.sum()), samples.class_names)\n"
-    )
-    root = Path(__file__).resolve().parents[2]
     nodes = [tmp_path / name for name in ("one", "two")]
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, log],
-            cwd=root,
-            env={**os.environ, "GANSWEEP_CACHE": str(node)},
-            text=True,
-            stdout=subprocess.PIPE,
-        )
-        for node in nodes * 2
-    ]
-    said = [worker.communicate(timeout=60)[0] for worker in workers]
+    said = prepared_at_once(log, *nodes, *nodes)
+    assert len(said) == 4
     assert len(set(said)) == 1
     assert said[0].startswith("6 ")
     assert Counted(Counted.Settings(log=log)).loads == len(nodes)
