@@ -308,7 +308,7 @@ def test_who_loses_it_meanwhile_ends_at_once(
 
     def delivered(*args: Any, **rest: Any) -> Synced:
         (folder / FOLDER / "2.json").write_text("{}")
-        assert ended.wait(5)
+        assert ended.wait(60)
         return Synced(0, 0, Backlog(), 0, 0)
 
     monkeypatch.setattr(gansweep_sync, "deliver_spools", delivered)

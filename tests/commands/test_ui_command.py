@@ -54,7 +54,6 @@ def test_a_server_may_say_a_lot(
     store: MlflowStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(ui, "server_command", stand_in)
-    monkeypatch.setattr(ui, "START_SECONDS", 20.0)
     assert ui.ui_command(None, uri=store.uri, host="127.0.0.1", port=_free_port()) == 0
     assert "compare http://127.0.0.1:" in capsys.readouterr().out
 
@@ -111,7 +110,6 @@ def test_no_proxy_is_asked_for_this_machine(
     store: MlflowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ui, "server_command", stand_in)
-    monkeypatch.setattr(ui, "START_SECONDS", 5.0)
     monkeypatch.setattr(urllib.request, "_opener", None)  # it looked at the environment once
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{_free_port()}")
     assert ui.ui_command(None, uri=store.uri, host="127.0.0.1", port=_free_port()) == 0
@@ -144,7 +142,6 @@ def test_the_address_for_others_is_this_machines_name(
 ) -> None:
     monkeypatch.setattr(ui, "server_command", stand_in)
     monkeypatch.setattr(ui, "own_name", lambda host: "login1" if host == "0.0.0.0" else host)
-    monkeypatch.setattr(ui, "START_SECONDS", 20.0)
     port = _free_port()
     assert ui.ui_command(None, uri=store.uri, host="0.0.0.0", port=port) == 0
     assert f"compare http://login1:{port}\n" in capsys.readouterr().out
@@ -157,7 +154,7 @@ def test_a_server_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) ->
         time.sleep(0.05)
     ui._end(server)
     assert server.returncode == -9
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while any(_runs(process) for process in started) and time.monotonic() < end:
         time.sleep(0.05)
     assert not any(_runs(process) for process in started)

@@ -44,7 +44,7 @@ class Place:
         kept = {k: v for k, v in os.environ.items() if not FOREIGN.match(k)}
         self.environment = {**kept, "PYTHONUNBUFFERED": "1", **environment, MARK: self.mark}
 
-    def run(self, *words: object, code: int | None = 0, timeout: float = 200) -> Ended:
+    def run(self, *words: object, code: int | None = 0, timeout: float = 600) -> Ended:
         """Run `gansweep WORDS` to its end; its exit code must be `code` (None: any)."""
         began = time.monotonic()
         ended = subprocess.run(

@@ -66,7 +66,7 @@ def cluster() -> Iterator[str]:
             start_new_session=True,
         )  # fmt: skip
     try:
-        wait_for(lambda: "Ray runtime started" in log.read_text(), seconds=60, what="Ray's start")
+        wait_for(lambda: "Ray runtime started" in log.read_text(), seconds=300, what="Ray's start")
         yield f"127.0.0.1:{port}"
     finally:
         place.close()

@@ -23,7 +23,7 @@ from .command import Ended, Place, wait_for
 from .conftest import free_port
 from .record import Record, Run
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 SECRETS = {
     "MLFLOW_TRACKING_USERNAME": "nobody",
@@ -106,11 +106,11 @@ def served(place: Place, port: int, log: Path) -> Iterator[None]:
     with log.open("w") as target:
         ui = place.start("ui", "--port", port, stdout=target, stderr=subprocess.STDOUT)
     try:
-        wait_for(lambda: "compare" in log.read_text(), seconds=90, what="the server's start")
+        wait_for(lambda: "compare" in log.read_text(), seconds=300, what="the server's start")
         yield
     finally:
         ui.send_signal(signal.SIGINT)
-        ui.wait(timeout=20)
+        ui.wait(timeout=60)
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def guarded(
     try:
         with Sockets(server) as of_ui, served(server, port, server.folder / "ui.log"):
             with Sockets(place) as of_sweep:
-                ended = place.run("run", path, "--tracking-uri", uri, code=1, timeout=280)
+                ended = place.run("run", path, "--tracking-uri", uri, code=1)
             others = [place.run("show", "guarded", "--tracking-uri", uri)]
             others += [place.run("ui", "guarded", "--tracking-uri", uri)]
             others += [place.run("show", "other", "--tracking-uri", uri, code=2)]

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import termios
@@ -23,8 +24,10 @@ from .command import Place, wait_for
 from .record import Record
 from .story import ADDED, LONGER, NAME, Story, checkpoint, words
 
+pytestmark = pytest.mark.timeout(900)  # of which `story` takes its part
+
 COMMAND = words(clips=(ADDED,), g_steps=LONGER)  # the trials that `story` trained in one go
-GRACE = 20.0  # seconds from the signal to the end
+GRACE = 30.0  # seconds from the signal to the end: Slurm and Kubernetes leave no more
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ def tale(new_place: Callable[..., Place]) -> Tale:
     ) -> Interrupted:
         for old in lab.glob("held.*"):
             old.unlink()
+        shutil.rmtree(lab / "met", ignore_errors=True)  # the first worker waits for the second
         master, slave = pty.openpty()
         driver = place.start(
             *COMMAND, stdin=slave, stdout=slave, stderr=slave,
@@ -73,17 +77,17 @@ def tale(new_place: Callable[..., Place]) -> Tale:
                     len({held.name.split(".")[1] for held in lab.glob("held.*")}) == 2
                     or driver.poll() is not None
                 ),
-                seconds=120,
+                seconds=300,
                 what="training on both workers",
             )
             assert driver.poll() is None, b"".join(shown).decode()[-2000:] + place.log()
             began = time.monotonic()
             interrupt(driver, master)
-            code = driver.wait(timeout=60)
+            code = driver.wait(timeout=120)
         finally:
             driver.kill()
         seconds = time.monotonic() - began
-        left = place.left_after(5)
+        left = place.left_after(60)
         record = Record(place.uri, NAME)
         g_steps = {
             key: checkpoint(place.folder / "runs" / NAME, key)["module"]["g_step"]

@@ -12,7 +12,7 @@ from .command import Ended, Place, wait_for, workers
 from .record import Record
 from .story import ADDED, LONGER, NAME, words
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 COMMAND = words(clips=(ADDED,), g_steps=LONGER)
 
@@ -37,7 +37,7 @@ def killed(new_place: Callable[..., Place]) -> Killed:
     driver = place.start(*COMMAND)
     wait_for(
         lambda: len(list(lab.glob("held.*.2"))) == 2 or driver.poll() is not None,
-        seconds=120,
+        seconds=300,
         what="the second score on both workers",
     )
     assert driver.poll() is None, place.log()
@@ -45,7 +45,7 @@ def killed(new_place: Callable[..., Place]) -> Killed:
     running = "\n".join(" ".join(process.cmdline()) for process in place.processes())
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    left = place.left_after(20)
+    left = place.left_after(60)
     (lab / "hold").unlink()
     synced = place.run("sync", NAME)
     midway = Record(place.uri, NAME)

@@ -28,7 +28,7 @@ trial:
   data: {name: digits, batch_size: 32}
   budget: {g_steps: 600}
   samples: {every: 300, rows: 2, columns: 2}
-  score: {samples: 64}
+  score: {samples: 64, names: [swd, "mylab:Gate"]}
   log: {every: 20}
   checkpoint: {every: 40}
   compile: false
@@ -68,16 +68,20 @@ def test_a_killed_worker_costs_a_pack_nothing_but_time(new_place: Callable[..., 
     place = new_place("stacked")
     path = place.folder / "stacked.yaml"
     path.write_text(STACKED)
+    lab = place.folder / "lab"
+    (lab / "hold").write_text("600")
     driver = place.start("run", path)
 
-    def worker() -> object:
-        saved = list(place.folder.glob("runs/stacked/trials/*/checkpoint.pt"))
-        packs = workers(place)
-        return packs[0] if len(saved) == 4 and packs else None
+    def held() -> bool:
+        return bool(list(lab.glob("held.*"))) or driver.poll() is not None
 
-    wait_for(worker, seconds=120, what="a checkpoint of each trial").kill()
-    assert driver.wait(timeout=150) == 0, place.log()
-    assert place.left_after(20) == []
+    wait_for(held, seconds=300, what="a score beyond the first checkpoints")
+    assert len(list(place.folder.glob("runs/stacked/trials/*/checkpoint.pt"))) == 4, place.log()
+    (worker,) = workers(place)
+    (lab / "hold").unlink()
+    worker.kill()
+    assert driver.wait(timeout=300) == 0, place.log()
+    assert place.left_after(60) == []
     record = Record(place.uri, "stacked")
     assert len(record.trials) == 4
     for run in record.trials.values():
@@ -135,11 +139,11 @@ def test_a_population_that_is_broken_off_decides_and_trains_alike(
         driver = broken.start(*words)
         wait_for(
             lambda until=until, driver=driver: reports() >= until or driver.poll() is not None,
-            seconds=120,
+            seconds=300,
             what=f"{until} reports",
         )
         driver.send_signal(number)
-        code = driver.wait(timeout=60)
+        code = driver.wait(timeout=120)
         assert code in (0, 130, -signal.SIGKILL), broken.log()
         ends += code != 0
     assert ends >= 3

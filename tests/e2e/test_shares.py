@@ -59,16 +59,16 @@ def shares(new_place: Callable[..., Place]) -> Shares:
         with log.open("w") as target:
             words = ("run", "shared.yaml", "--share", f"{number}/2")
             tasks.append(place.start(*words, stdout=target, stderr=target))
-    wait_for((folder / "shares" / "deal.json").exists, seconds=120, what="the dealing")
+    wait_for((folder / "shares" / "deal.json").exists, seconds=300, what="the dealing")
     dealt = json.loads((folder / "shares" / "deal.json").read_text())["shares"]
     wait_for(
         lambda: any((folder / "trials" / key / "checkpoint.pt").exists() for key in dealt[1]),
-        seconds=120,
+        seconds=300,
         what="a checkpoint of the second share",
     )
     tasks[1].send_signal(signal.SIGKILL)
     tasks[1].wait()
-    assert tasks[0].wait(200) == 0, logs[0].read_text() + place.log()
+    assert tasks[0].wait(400) == 0, logs[0].read_text() + place.log()
     shown = place.run("show", "shared").text
     again = place.run("run", "shared.yaml", "--share", "2/2")
     record = Record(place.uri, "shared")

@@ -54,8 +54,12 @@ def test_a_lost_machine_costs_nothing_that_was_stored(
     url = f"{s3}/sweeps"
     bucket = Bucket(f"{url}/{NAME}")
     lab = far.folder / "lab"
-    (lab / "hold").touch()
+    (lab / "hold").write_text("2")
     driver = far.start(*COMMAND, "--dir", url)
+
+    def both_held() -> bool:
+        assert driver.poll() is None, far.log()
+        return len(list(lab.glob("held.*.1"))) == 2
 
     def both_stored() -> bool:
         names = bucket.names()
@@ -64,10 +68,12 @@ def test_a_lost_machine_costs_nothing_that_was_stored(
         assert driver.poll() is None, far.log()
         return len([name for name in begun if name.endswith("/checkpoint.pt")]) == 2
 
-    wait_for(both_stored, seconds=120, what="checkpoints of both trials in the store")
+    wait_for(both_held, seconds=300, what="the first score of both trials")
+    (lab / "hold").write_text("600")  # at the second one, beyond their first checkpoints
+    wait_for(both_stored, seconds=300, what="checkpoints of both trials in the store")
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    assert far.left_after(20) == []
+    assert far.left_after(60) == []
     assert (scratch / f"gansweep-{os.getuid()}").is_dir()
     shutil.rmtree(scratch)  # the machine is gone
     (lab / "hold").unlink()

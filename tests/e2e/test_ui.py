@@ -33,8 +33,8 @@ def served(story: Story, port: int) -> Iterator[str]:
         else:
             raise AssertionError(f"no address, exit {ui.wait()}: {said}")
         ui.send_signal(signal.SIGINT)
-        assert ui.wait(timeout=20) == 0
-        assert story.place.left_after(10) == []
+        assert ui.wait(timeout=60) == 0
+        assert story.place.left_after(60) == []
     finally:
         ui.kill()
 

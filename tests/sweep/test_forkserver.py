@@ -81,7 +81,7 @@ def client(folder: Path, path: str, *arguments: str) -> subprocess.Popen[str]:
         )  # fmt: skip
 
 
-def asked(folder: Path, path: str, *arguments: str, seconds: float = 60) -> dict[str, Any]:
+def asked(folder: Path, path: str, *arguments: str, seconds: float = 250) -> dict[str, Any]:
     """What SCRIPT says; `client` is who asked for it, and `code` how that ended."""
     process = client(folder, path, *arguments)
     process.communicate("given", timeout=seconds)
@@ -93,7 +93,7 @@ def asked(folder: Path, path: str, *arguments: str, seconds: float = 60) -> dict
     return {**said, "client": process.pid, "code": process.returncode}
 
 
-def gone(process: int, seconds: float = 30) -> None:
+def gone(process: int, seconds: float = 120) -> None:
     """Returns once it is there no more, or only its name is."""
     end = time.monotonic() + seconds
     while psutil.pid_exists(process):
@@ -129,7 +129,7 @@ def test_forks_differ_and_leave_nothing(server: ForkServer, tmp_path: Path) -> N
     found = [asked(tmp_path, server.path) for _ in range(2)]
     assert found[0]["draw"] != found[1]["draw"]
     assert found[0]["process"] != found[1]["process"]
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while psutil.Process(server.process).children():  # zombies, too
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -187,7 +187,7 @@ def test_a_silent_client_holds_nobody_up_for_long(server: ForkServer, tmp_path: 
         began = time.monotonic()
         assert asked(tmp_path, server.path)["parent"] == server.process
         waited = time.monotonic() - began
-    assert forkserver.PATIENCE_SECONDS / 2 < waited < 40
+    assert forkserver.PATIENCE_SECONDS / 2 < waited < 250
 
 
 def test_nobody_works_for_a_client_that_has_gone(tmp_path: Path) -> None:
@@ -196,8 +196,11 @@ def test_nobody_works_for_a_client_that_has_gone(tmp_path: Path) -> None:
     os.kill(server.process, signal.SIGSTOP)
     try:
         lost = client(tmp_path, server.path)
-        time.sleep(1.0)  # until it has said all and waits
-        lost.kill()
+        end, asking = time.monotonic() + 60, psutil.Process(lost.pid)
+        while not (asking.net_connections("unix") and asking.status() == psutil.STATUS_SLEEPING):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        lost.kill()  # it has said all, and waits
         lost.communicate()
         os.kill(server.process, signal.SIGCONT)
         (tmp_path / "other").mkdir()
@@ -222,7 +225,7 @@ import sys, time
 from gansweep.sweep.forkserver import ForkServer
 server = ForkServer({}, niceness=0)
 print(server.path, server.process, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
@@ -230,7 +233,7 @@ time.sleep(60)
     waits = client(tmp_path, path)
     holder.send_signal(signal.SIGKILL)
     holder.communicate()
-    waits.communicate("given", timeout=60)
+    waits.communicate("given", timeout=250)
     said = json.loads((tmp_path / "out").read_text())
     assert said["process"] == waits.pid
     gone(int(process))
@@ -241,7 +244,7 @@ def test_it_is_closed_with_what_it_forked(tmp_path: Path) -> None:
     server = ForkServer({}, niceness=0)
     assert not server.has_ended
     one = client(tmp_path, server.path)  # which waits for its input
-    assert one.wait(60) == 0
+    assert one.wait(250) == 0
     (fork,) = psutil.Process(server.process).children()
     server.close()
     assert server.has_ended
