@@ -31,7 +31,7 @@ HEAVY = ("torch", "ray", "mlflow", "omegaconf", "pytorch_lightning", "numpy", "P
 def test_help_imports_nothing_heavy(program: str) -> None:
     program += f"\nimport sys; print('LOADED', [m for m in {HEAVY} if m in sys.modules])"
     ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=250, check=True
     )
     assert ended.stdout.splitlines()[-1] == "LOADED []"
 
@@ -76,7 +76,7 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 def test_the_package_runs_as_a_module(word: str, said: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "gansweep", word],
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=250, check=True,
     )  # fmt: skip
     assert said in ended.stdout
     assert ended.stderr == ""

@@ -554,7 +554,7 @@ def test_in_a_process_of_its_own(tmp_path: Path, module: bool) -> None:
         start = [sys.executable, "-m", "gansweep.cli"]
     ended = subprocess.run(
         [*start, "run", str(tmp_path / "file.yaml")],
-        cwd=work, capture_output=True, text=True, timeout=120, check=False,
+        cwd=work, capture_output=True, text=True, timeout=250, check=False,
     )  # fmt: skip
     assert ended.returncode == 2
     assert ended.stdout == ""

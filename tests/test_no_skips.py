@@ -54,6 +54,6 @@ def test_a_skip_fails_the_run_and_is_named(
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:timeout", "test_x.py"],
         cwd=tmp_path, env={"PYTHONPATH": str(HOME), "PATH": ""}, capture_output=True, text=True,
-        timeout=60, check=False,
+        timeout=250, check=False,
     )  # fmt: skip
     assert (ended.returncode, said in ended.stdout) == (code, True), ended.stdout

@@ -296,6 +296,6 @@ def test_of_many_that_follow_a_dead_owner_one_is_in(
     assert sorted(said) == ["in\n", *["refused\n"] * 5]
     assert list(owners(tmp_path)) == [2]
     for each in contenders:
-        each.communicate("\n", timeout=60)
+        each.communicate("\n", timeout=250)
         assert each.returncode == 0
     assert owners(tmp_path)[2]["released"] is True

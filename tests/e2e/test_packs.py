@@ -128,6 +128,7 @@ def test_a_population_that_is_broken_off_decides_and_trains_alike(
     for place in (undisturbed, broken):
         (place.folder / "population.yaml").write_text(POPULATION)
     undisturbed.run(*words)
+    (broken.folder / "lab" / "hold").write_text("0.05")  # or a quick machine is at the end first
     journal = broken.folder / "runs" / "population" / "decisions.jsonl"
 
     def reports() -> int:
@@ -166,6 +167,7 @@ def test_a_population_that_is_broken_off_decides_and_trains_alike(
 BROKEN_OFF = (
     "budget.g_steps=400", "search.interval=40", "score.every=20", "checkpoint.every=20",
     "resources.engine=interleaved", "resources.pack=3", "samples.every=400",
+    "score.names=[swd, 'mylab:Gate']",
 )  # fmt: skip
 
 

@@ -85,7 +85,7 @@ class Other:
 
     def ended(self) -> tuple[int, str]:
         """Its exit code and last words."""
-        _, words = self._process.communicate(timeout=60)
+        _, words = self._process.communicate(timeout=250)
         return self._process.returncode, words
 
     def close(self) -> None:

@@ -157,7 +157,7 @@ for name in {forkserver.NEEDED!r}:
     importlib.import_module(name)
 print(asked)
 """
-    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=120, stdout=-1)
+    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=250, stdout=-1)
     assert done.stdout == b"[]\n"
 
 

@@ -180,7 +180,7 @@ def test_a_local_ray_is_on_loopback_with_a_token_of_its_own_or_the_users(
     clean = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     ended = subprocess.run(
         [sys.executable, "-c", DOORS],
-        env={**clean, **given}, stdout=subprocess.PIPE, text=True, timeout=60, check=True,
+        env={**clean, **given}, stdout=subprocess.PIPE, text=True, timeout=250, check=True,
     )  # fmt: skip
     assert ended.stdout.split() == ["127.0.0.1", str(length)]
 
@@ -200,7 +200,7 @@ print("flushed", end="")
 exit_at_once(7)
 """
     ended = subprocess.run(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, timeout=60, check=False
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, timeout=250, check=False
     )
     assert (ended.returncode, ended.stdout) == (7, "flushed")
     pid = int((tmp_path / "up").read_text())
@@ -229,7 +229,7 @@ def test_a_local_ray_that_cannot_start_says_why(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", START],
         env={**os.environ, "RAY_TMPDIR": str(folder)},
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=250, check=False,
     )  # fmt: skip
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith("Ray: a Ray of our own did not start: ")
