@@ -6,12 +6,11 @@ import logging
 import os
 import shutil
 import signal
-import sqlite3
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 import torch
@@ -119,14 +118,7 @@ def shared_mnist() -> Path:
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow needs a second to create its tables; the tests copy them. SQLite awaits no disk."""
-    from sqlalchemy import Engine, event
-
-    @event.listens_for(Engine, "connect")
-    def unsure(connection: Any, _: object) -> None:
-        if isinstance(connection, sqlite3.Connection):
-            connection.execute("PRAGMA synchronous = OFF")
-
+    """MLflow needs a second to create its tables; the tests copy them."""
     path = tmp_path_factory.mktemp("template") / "mlflow.db"
     MlflowStore(tracking_uri(f"sqlite:///{path}")).experiment("template")
     return path
