@@ -114,7 +114,7 @@ def test_a_living_owner_is_respected(tmp_path: Path, holder: subprocess.Popen[st
         sole_use(tmp_path),
     ):
         pass
-    assert time.monotonic() - began < ownership.SILENT_SECONDS
+    assert time.monotonic() - began < 5
     assert list(owners(tmp_path)) == [1]
 
 
@@ -129,7 +129,7 @@ def test_a_killed_owner_is_followed_at_once(
         os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
     began = time.monotonic()
     with sole_use(tmp_path):
-        assert time.monotonic() - began < ownership.SILENT_SECONDS
+        assert time.monotonic() - began < 5
         assert list(owners(tmp_path)) == [2]
 
 
@@ -158,7 +158,7 @@ def test_of_a_process_that_another_user_hides_the_beat_tells(
             pass
     began = time.monotonic()
     with sole_use(tmp_path):
-        assert 0.45 < time.monotonic() - began < 60
+        assert 0.45 < time.monotonic() - began < 5
         assert list(owners(tmp_path)) == [2]
 
 
@@ -197,7 +197,7 @@ def test_on_another_machine_the_beat_tells(tmp_path: Path) -> None:
         pass
     began = time.monotonic()
     with sole_use(tmp_path):
-        assert 0.45 < time.monotonic() - began < 60
+        assert 0.45 < time.monotonic() - began < 5
         assert list(owners(tmp_path)) == [2]
 
 

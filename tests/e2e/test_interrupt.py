@@ -27,7 +27,7 @@ from .story import ADDED, LONGER, NAME, Story, checkpoint, words
 pytestmark = pytest.mark.timeout(900)  # of which `story` takes its part
 
 COMMAND = words(clips=(ADDED,), g_steps=LONGER)  # the trials that `story` trained in one go
-GRACE = 30.0  # seconds from the signal to the end: Slurm and Kubernetes leave no more
+GRACE = 20.0  # seconds from the signal to the end
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def tale(new_place: Callable[..., Place]) -> Tale:
         finally:
             driver.kill()
         seconds = time.monotonic() - began
-        left = place.left_after(60)
+        left = place.left_after(5)
         record = Record(place.uri, NAME)
         g_steps = {
             key: checkpoint(place.folder / "runs" / NAME, key)["module"]["g_step"]

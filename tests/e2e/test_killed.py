@@ -45,7 +45,7 @@ def killed(new_place: Callable[..., Place]) -> Killed:
     running = "\n".join(" ".join(process.cmdline()) for process in place.processes())
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    left = place.left_after(60)
+    left = place.left_after(20)
     (lab / "hold").unlink()
     synced = place.run("sync", NAME)
     midway = Record(place.uri, NAME)

@@ -81,7 +81,7 @@ def test_a_killed_worker_costs_a_pack_nothing_but_time(new_place: Callable[..., 
     (lab / "hold").unlink()
     worker.kill()
     assert driver.wait(timeout=300) == 0, place.log()
-    assert place.left_after(60) == []
+    assert place.left_after(20) == []
     record = Record(place.uri, "stacked")
     assert len(record.trials) == 4
     for run in record.trials.values():

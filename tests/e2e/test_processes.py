@@ -39,7 +39,7 @@ def trained(place: Place, **sections: object) -> str:
     said = place.run("run", "small.yaml").text
     plan = json.loads((place.folder / "runs" / "small" / "plan.json").read_text())
     assert [trial["state"] for trial in plan["trials"]] == ["completed"] * 2
-    assert not place.left_after(60)
+    assert not place.left_after(10)
     return said
 
 

@@ -73,7 +73,7 @@ def test_a_lost_machine_costs_nothing_that_was_stored(
     wait_for(both_stored, seconds=300, what="checkpoints of both trials in the store")
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    assert far.left_after(60) == []
+    assert far.left_after(20) == []
     assert (scratch / f"gansweep-{os.getuid()}").is_dir()
     shutil.rmtree(scratch)  # the machine is gone
     (lab / "hold").unlink()

@@ -154,7 +154,7 @@ def test_the_same_command_repeats_nothing(story: Story) -> None:
     before, after = story.first, story.again
     assert after.record.trials == before.record.trials
     assert "starting the workers" not in after.ended.text, "Ray is not started for nothing"
-    assert after.ended.seconds < before.ended.seconds  # 5 s of imports on an idle machine
+    assert after.ended.seconds < min(40, before.ended.seconds)  # 5 s on an idle machine
     assert after.record.parent.status == "FINISHED"
     assert after.record.parent.id == before.record.parent.id
 

@@ -94,7 +94,7 @@ def test_a_signal_puts_the_trial_aside_where_it_is(place: Place) -> None:
     steps = [step for step, _ in run.curves["score/swd"]]
     assert steps == sorted(set(steps))
     assert steps[:-1] == list(range(500, before + 100, 500))[: len(steps) - 1]
-    assert place.left_after(60) == []
+    assert place.left_after(5) == []
 
 
 @pytest.mark.long
@@ -103,7 +103,7 @@ def test_a_signal_puts_the_trial_aside_where_it_is(place: Place) -> None:
 def test_a_second_one_ends_it_at_once(second: signal.Signals, record: str, place: Place) -> None:
     """From then on it goes on from the checkpoint before, or from the beginning."""
     interrupted(place, [signal.SIGINT, second], record)
-    assert place.left_after(60) == []
+    assert place.left_after(5) == []
 
 
 @pytest.mark.long

@@ -34,7 +34,7 @@ def served(story: Story, port: int) -> Iterator[str]:
             raise AssertionError(f"no address, exit {ui.wait()}: {said}")
         ui.send_signal(signal.SIGINT)
         assert ui.wait(timeout=60) == 0
-        assert story.place.left_after(60) == []
+        assert story.place.left_after(10) == []
     finally:
         ui.kill()
 

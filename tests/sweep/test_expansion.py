@@ -71,7 +71,7 @@ def test_bombs_are_refused_in_bounded_memory_and_name_their_file(tmp_path: Path)
         cwd=tmp_path, capture_output=True, text=True, timeout=250, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
-    assert time.monotonic() - began < 200
+    assert time.monotonic() - began < 60
     lines = ended.stdout.splitlines()
     assert len(lines) == 2 * len(BOMBS) + 1
     for i in range(len(BOMBS)):
@@ -94,7 +94,7 @@ def test_an_interpolation_within_another_is_refused(tmp_path: Path) -> None:
     began = time.monotonic()
     (problem,) = mistakes(tmp_path, "\n".join([*levels, "v40: xxxxxxxxxx"]))
     assert "has an interpolation within another one: ${${" in problem
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 5
 
 
 def test_what_sweeps_really_hold_is_far_below(tmp_path: Path) -> None:

@@ -437,7 +437,7 @@ def test_a_store_that_hangs_is_not_waited_for_to_forget(
     assert calls.wait(120)
     began = time.monotonic()
     courier.forget(trial)
-    assert 0.1 < time.monotonic() - began < 60  # as long as the store hangs
+    assert 0.1 < time.monotonic() - began < 5
     go_on.set()
 
 
@@ -578,7 +578,7 @@ def test_a_torn_line_is_waited_for_by_nobody(
     courier.add(run_id, trial)
     start = time.monotonic()
     assert courier.drain(120) == NOTHING
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 15
     advance = courier._advance
     monkeypatch.setattr(courier, "_advance", lambda each: (looks.append(1), advance(each)))
     time.sleep(0.5)
@@ -670,7 +670,7 @@ def test_an_outage_costs_a_trial_nothing_and_all_arrives_afterwards(
         longest = max(longest, time.monotonic() - start)
         left = courier.drain(0.3)
         other.execute("ROLLBACK")
-    assert longest < 4.0  # a call of the store waits for 5 s
+    assert longest < 1.0
     assert (left.records, left.runs) == (3 * (199 + 19 + 1), 3)
     assert courier.drain() == NOTHING
     for run in runs:
@@ -699,7 +699,7 @@ def test_a_dead_store_is_asked_ever_more_rarely_and_given_up(
     _wait(lambda: len(calls) > 1)
     start = time.monotonic()
     left = courier.drain(1.0)
-    assert 0.9 < time.monotonic() - start < 60
+    assert 0.9 < time.monotonic() - start < 6
     assert left == Backlog(4, 2, "INTERNAL_ERROR: database is locked") or (
         left == Backlog(4, 2, "database is locked")
     )
@@ -708,7 +708,7 @@ def test_a_dead_store_is_asked_ever_more_rarely_and_given_up(
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
     start = time.monotonic()
     courier.close()
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 4
     monkeypatch.undo()
     later = make()  # by another process, say
     for run in runs:
@@ -762,7 +762,7 @@ def test_an_end_of_patience_is_kept_whatever_the_progress(
     courier.add(run_id, trial)
     start = time.monotonic()
     assert courier.drain(within_s=1.0).records > 0
-    assert 0.9 < time.monotonic() - start < 15  # all of it takes 20 s
+    assert 0.9 < time.monotonic() - start < 3
     hurry.set()
     assert courier.drain() == NOTHING
 
@@ -781,7 +781,7 @@ def test_who_waits_for_a_long_spool_waits_for_no_rests(
     courier.add(run_id, trial)
     start = time.monotonic()
     assert courier.drain() == NOTHING
-    assert time.monotonic() - start < 60  # one rest takes a hundred
+    assert time.monotonic() - start < 8
 
 
 # --- what is refused
@@ -969,7 +969,7 @@ def test_artifacts_that_cannot_be_stored_do_not_hold_up_metrics(
     courier.add(run_id, trial)
     start = time.monotonic()
     assert courier.drain(60) == NOTHING
-    assert 1.0 < time.monotonic() - start < 60
+    assert 1.0 < time.monotonic() - start < 15
     assert _history(uri, run_id, "a/b") == [(s, float(s)) for s in range(3)]
     assert caplog.text.count("dropped") == 1
     assert _status(uri, run_id) == "FINISHED"
@@ -1025,7 +1025,7 @@ def test_one_thread_one_client_and_no_work_where_nothing_happens(
     monkeypatch.setattr(courier, "_advance", advanced.append)
     begun = time.process_time()
     time.sleep(1)
-    assert time.process_time() - begun < 0.5
+    assert time.process_time() - begun < 0.2
     assert advanced == []
     courier.close()
     assert threading.active_count() == before

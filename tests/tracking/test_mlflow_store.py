@@ -213,11 +213,11 @@ def test_check_refuses_a_silent_server(monkeypatch: pytest.MonkeyPatch) -> None:
         start = time.monotonic()
         with pytest.raises(ConfigError, match="no MLflow server answers"):
             MlflowStore(f"http://127.0.0.1:{port}").check()
-        assert 0.25 < time.monotonic() - start < 60
+        assert 0.25 < time.monotonic() - start < 6
     start = time.monotonic()
     with pytest.raises(ConfigError, match=r"no MLflow server answers \(Connection refused\)"):
         MlflowStore(f"http://127.0.0.1:{port}").check()
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 6
 
 
 def test_check_judges_the_answer() -> None:
