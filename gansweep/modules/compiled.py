@@ -49,19 +49,41 @@ class Compiled:
     def __call__(self, *arguments: Any) -> Any:
         if self._run is None:
             self._run = self._prepared(arguments)
+        assert self._run is not None
         return self._run(self._subject, *arguments)
 
-    def _prepared(self, arguments: tuple[Any, ...]) -> Callable[..., Any]:
+    def prepare(self, arguments: tuple[Any, ...], *, wait: bool) -> bool:
+        """Compile for such arguments; whether it is done.
+
+        Without `wait` it is not, where another process compiles the same at this moment.
+        """
+        if self._run is None:
+            self._run = self._prepared(arguments, wait=wait)
+        return self._run is not None
+
+    def _prepared(
+        self, arguments: tuple[Any, ...], *, wait: bool = True
+    ) -> Callable[..., Any] | None:
         whole = (self._subject, *arguments)
         try:
             if self._about is None:
                 return _compile(self._function, whole)
             about = f"{self._function.__qualname__}\n{self._about}\n{_kind(arguments)}"
-            return _kept(self._function, about, whole)
+            return _kept(self._function, about, whole, wait=wait)
         except Exception as error:  # as a branch on the value of a tensor in a network
             words = f"{type(error).__name__}: {error}".splitlines()[0]
             log.warning("a step cannot be compiled and runs as it is: %.300s", words)
             return self._function
+
+
+def prepare(*calls: tuple[Compiled, tuple[Any, ...]]) -> None:
+    """Compile each for such arguments as stand beside it.
+
+    Processes that begin alike share the work: what another one compiles comes last.
+    """
+    later = [call for call in calls if not call[0].prepare(call[1], wait=False)]
+    for compiled, arguments in later:
+        compiled.prepare(arguments, wait=True)
 
 
 def describe(network: nn.Module) -> str | None:
@@ -142,13 +164,14 @@ def _surroundings() -> dict[str, Any]:
 
 
 def _kept(
-    function: Callable[..., Any], about: str, arguments: tuple[Any, ...]
-) -> Callable[..., Any]:
+    function: Callable[..., Any], about: str, arguments: tuple[Any, ...], *, wait: bool = True
+) -> Callable[..., Any] | None:
     """From disk, or else compiled and put there.
 
-    Of several processes one compiles at a time; loading, as long as a second, waits for nobody.
+    Of several processes one compiles at a time: None where another one does, and this is not to
+    `wait`. Loading, as long as a second, waits for nobody.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
     from torch._inductor.runtime.cache_dir_utils import cache_dir
 
     folder = Path(cache_dir()) / FOLDER
@@ -159,7 +182,11 @@ def _kept(
         names = _Names(function, arguments)
         found = _load(path, names)
         if found is None:
-            with FileLock(path.with_suffix(".lock")):
+            try:
+                held = FileLock(path.with_suffix(".lock")).acquire(blocking=wait)
+            except Timeout:
+                return None
+            with held:
                 found = _load(path, names) or _make(function, arguments, path, names)
         while len(_at_hand) >= MOST_AT_HAND:
             del _at_hand[next(iter(_at_hand))]
@@ -211,7 +238,7 @@ def _make(
     if None not in sources.values():
         made.save_compiled_function(str(path))
         draft = path.with_suffix(".draft")
-        beside = {"sources": sources, "values": values, "vectors": _may_use_all_vectors()}
+        beside = {"sources": sources, "values": values, "vectors": _vectors.trusted}
         draft.write_text(json.dumps(beside))
         draft.replace(path.with_suffix(".json"))
     return made
@@ -226,7 +253,7 @@ def _load(path: Path, names: _Names) -> Callable[..., Any] | None:
         if any(names.value(name) != value for name, value in beside["values"].items()):
             return None
         if beside["vectors"]:
-            _use_all_vectors()
+            _vectors.trust()
         with path.open("rb") as file:
             loaded: Any = torch.compiler.load_compiled_function(file)
             made: AOTCompiledFunction = loaded
@@ -249,28 +276,41 @@ def _digest(module: str) -> str | None:
         return None
 
 
-def _may_use_all_vectors() -> bool:
-    """Whether the compiler was found to use all vector instructions that this CPU says it has."""
-    try:
-        return all(_vectors())
-    except Exception:
-        return False
+@final
+class _Vectors:
+    """Whether Inductor uses all vector instructions that this CPU says it has.
+
+    It would find out what its C++ compiler knows of them by programs that it compiles and starts,
+    which takes six seconds. What the user has set of it holds.
+    """
+
+    def __init__(self) -> None:
+        self._ours = False
+        self._doubted = False
+
+    @property
+    def trusted(self) -> bool:
+        return self._ours
+
+    def trust(self) -> None:
+        """Use them without a check, unless there was reason for one."""
+        config = torch._inductor.config.cpp
+        if config.vec_isa_ok is None and not self._doubted:
+            config.vec_isa_ok = self._ours = True
+
+    def doubt(self) -> None:
+        """Have Inductor find out from now on."""
+        from torch._inductor import cpu_vec_isa
+
+        self._doubted, self._ours = True, False
+        torch._inductor.config.cpp.vec_isa_ok = None
+        answers = [type(isa).__bool__ for isa in cpu_vec_isa.supported_vec_isa_list]
+        for each in (cpu_vec_isa.valid_vec_isa_list, *answers):
+            if forget := getattr(each, "cache_clear", None):
+                forget()
 
 
-def _use_all_vectors() -> None:
-    """Spare Inductor a second of starting programs that show what is known already."""
-    config = torch._inductor.config.cpp
-    if config.vec_isa_ok is None:
-        config.vec_isa_ok = True
-
-
-def _vectors() -> Iterator[bool]:
-    from torch._inductor import cpu_vec_isa
-
-    have = cpu_vec_isa.x86_isa_checker()
-    for isa in cpu_vec_isa.supported_vec_isa_list:
-        if all(flag in have for flag in str(isa).split()):
-            yield bool(isa)
+_vectors: Final = _Vectors()
 
 
 def _compile(
@@ -281,6 +321,7 @@ def _compile(
     Guards would cost as much as a small layer at each call. `relied_on` takes what they would look
     at: a constant that one module has of another is in neither's traced sources.
     """
+    from torch._inductor.exc import InductorError
 
     def no_guards(entries: Sequence[Any]) -> list[bool]:
         if relied_on is not None:
@@ -293,6 +334,13 @@ def _compile(
         dynamic=False,
         options={"guard_filter_fn": no_guards},
     )
-    made: AOTCompiledFunction = compiled.aot_compile((arguments, {}))
+    _vectors.trust()
+    try:
+        made: AOTCompiledFunction = compiled.aot_compile((arguments, {}))
+    except InductorError:
+        if not _vectors.trusted:
+            raise
+        _vectors.doubt()  # the C++ compiler may be older than this CPU
+        made = compiled.aot_compile((arguments, {}))
     made.disable_guard_check()
     return made

@@ -107,33 +107,29 @@ class Stack:
         example = self._module(next(iter(batches)))
         conditional = example.settings.conditional
         real, labels = None, None
+        needs_real = example.formulation.objective.needs_real
+        weight = self._weights() if self._averages else None
+
+        def of_generator() -> tuple[Any, ...]:
+            last = real if needs_real else None
+            return (
+                self._d, self._g, self._settings, last, labels, z[steps], self._averages, weight
+            )  # fmt: skip
+
         for step in range(steps):
             real = to_float(_taken(batch.samples.x, chosen[step], rows, z))
             if conditional and batch.samples.labels is not None:
                 labels = _taken(batch.samples.labels, chosen[step], rows, z)
+            drawn = None if noise is None else noise[step]
+            of_d = (self._d, self._g, self._settings, real, labels, z[step], drawn)
+            if step == 0:
+                self._step.prepare(of_d, of_generator())
             idle = [*resting, *(slot for slot, by in late.items() if step < by)]
             with _unchanged(idle, [*self._d.changing, self._g.buffers]):
-                metrics = self._step.train_discriminator(
-                    self._d,
-                    self._g,
-                    self._settings,
-                    real,
-                    labels,
-                    z[step],
-                    None if noise is None else noise[step],
-                )
+                metrics = self._step.train_discriminator(*of_d)
             self._note(metrics, idle)
         with _unchanged(resting, [*self._g.changing, self._d.buffers, *self._averages]):
-            metrics = self._step.train_generator(
-                self._d,
-                self._g,
-                self._settings,
-                real if example.formulation.objective.needs_real else None,
-                labels,
-                z[steps],
-                self._averages,
-                self._weights() if self._averages else None,
-            )
+            metrics = self._step.train_generator(*of_generator())
         self._note(metrics, resting)
         if any(len(values) >= MOST_VALUES for values in self._metrics.values()):
             self.settle()

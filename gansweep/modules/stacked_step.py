@@ -17,7 +17,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 
 from gansweep.formulation import Both, Formulation
 from gansweep.modules.alternating import AlternatingModule, is_separable, on_both
-from gansweep.modules.compiled import Compiled, describe
+from gansweep.modules.compiled import Compiled, describe, prepare
 from gansweep.optimizers import OptimizerSpec
 from gansweep.update_rules import UpdateRule
 
@@ -237,6 +237,7 @@ class StackedStep:
         self._g_gradient: Callable[..., tuple[list[Tensor], Tensors]] = self._generator_gradient
         self._d_update: Callable[..., None] = self._discriminator_update
         self._g_update: Callable[..., None] = self._generator_update
+        self._is_prepared = False
         if compile == "nothing":
             for plan in (self.discriminator, self.generator):
                 _normalise_in_own_precision(plan.skeleton)
@@ -254,6 +255,21 @@ class StackedStep:
             self._d_update = Compiled(StackedStep._discriminator_update, self, about=about)
             about = self._description(self.generator.rule)
             self._g_update = Compiled(StackedStep._generator_update, self, about=about)
+
+    def prepare(self, of_d: tuple[Any, ...], of_g: tuple[Any, ...]) -> None:
+        """Compile, once, for such arguments of `train_discriminator` and `train_generator`."""
+        if self._is_prepared:
+            return
+        self._is_prepared = True
+        d, g = of_d[:2]
+        rows = (d.theta, d.buffers, g.theta, g.buffers)
+        calls = (
+            (self.train_discriminator, of_d),
+            (self.train_generator, of_g),
+            (self._d_gradient, (*rows, *of_d[2:])),
+            (self._g_gradient, (*rows, *of_g[2:6])),
+        )
+        prepare(*(call for call in calls if isinstance(call[0], Compiled)))
 
     def _description(self, *rules: UpdateRule) -> str | None:
         """All here that a trace depends on, but sources; None where it cannot be told."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import linecache
 import shutil
 import sys
@@ -13,11 +14,13 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import nn
 from torch._dynamo.utils import counters
+from torch._inductor import cpu_vec_isa
 
 from gansweep.modules import compiled
-from gansweep.modules.compiled import FOLDER, Compiled, describe
+from gansweep.modules.compiled import FOLDER, Compiled, describe, prepare
 
 SOURCE = """
 class Subject:
@@ -186,6 +189,77 @@ def test_what_cannot_be_told_is_not_kept(kept: Path, subjects: Any) -> None:
     out = Compiled(subjects.Subject.step, subjects.Subject(3.0), about=None)(X)
     assert torch.equal(out["y"], X * 3 + 0.5)
     assert not kept.exists()
+
+
+def test_processes_that_begin_alike_share_the_work(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another one compiles comes last, when it is done there."""
+
+    def first(subject: None, x: int) -> int:
+        return x + 1
+
+    def second(subject: None, x: int) -> int:
+        return x + 2
+
+    made: dict[Any, Path] = {}
+
+    def make(function: Any, arguments: Any, path: Path, names: Any) -> Any:
+        made[function] = path
+        return function
+
+    monkeypatch.setattr(compiled, "_load", lambda path, names: None)
+    monkeypatch.setattr(compiled, "_make", make)
+    Compiled(second, None, about="b").prepare((1,), wait=True)
+    elsewhere = FileLock(made.pop(second).with_suffix(".lock"))
+    in_another_process()
+
+    def make_beside(function: Any, *others: Any) -> Any:
+        elsewhere.release()
+        return make(function, *others)
+
+    monkeypatch.setattr(compiled, "_make", make_beside)
+    one, other = Compiled(first, None, about="a"), Compiled(second, None, about="b")
+    with elsewhere:
+        prepare((other, (1,)), (one, (1,)))
+    assert list(made) == [first, second]
+    assert (one(1), other(1)) == (2, 3)
+    in_another_process()
+
+
+def test_vectors_are_trusted(kept: Path, subjects: Any) -> None:
+    """A check of what the C++ compiler knows takes seconds of each machine's first sweep."""
+    config = torch._inductor.config.cpp
+    Compiled(subjects.Subject.step, subjects.Subject(3.0), about="3")(X)
+    assert config.vec_isa_ok is True
+    (beside,) = files(kept)
+    assert json.loads(beside.read_text())["vectors"] is True
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not cpu_vec_isa.x86_isa_checker(), reason="no x86 with AVX")
+def test_a_compiler_that_is_older_than_the_cpu(
+    kept: Path, subjects: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first complaint has Inductor check after all, and do without what it does not know."""
+    old = tmp_path / "old_compiler"
+    old.write_text('#!/bin/sh\ncase "$*" in *-mavx*) exit 1;; esac\nexec g++ "$@"\n')
+    old.chmod(0o700)
+    config = torch._inductor.config.cpp
+    compiled._Vectors().doubt()  # forget what was found of the real one
+    vectors = compiled._Vectors()
+    monkeypatch.setattr(compiled, "_vectors", vectors)
+    monkeypatch.setattr(config, "vec_isa_ok", None)
+    monkeypatch.setattr(config, "cxx", (None, str(old)))
+    try:
+        first = Compiled(subjects.Subject.step, subjects.Subject(3.0), about="3")
+        second = Compiled(subjects.Subject.step, subjects.Subject(4.0), about="4")
+        assert torch.equal(first(X)["y"], X * 3 + 0.5)
+        assert torch.equal(second(X)["y"], X * 4 + 0.5)
+        assert config.vec_isa_ok is None
+        assert [json.loads(each.read_text())["vectors"] for each in files(kept)] == [False] * 2
+    finally:
+        vectors.doubt()  # forget what was found of the old one
 
 
 class Branching:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from trees import resolved
 
 from gansweep.modules.alternating import AlternatingModule
 from gansweep.modules.catalogue import VARIANTS
+from gansweep.modules.compiled import Compiled, _kind
 from gansweep.modules.stack import Stack
 from gansweep.modules.stacked_step import (
     Compiling,
@@ -376,6 +378,34 @@ def test_later_variants_compiled_are_the_same(
     assert counters["stats"]["unique_graphs"] == before + graphs  # none ran as it is
     for one, other in zip(expected, members.values(), strict=True):
         assert assert_close(one.module, other.module) > 30
+
+
+@pytest.mark.parametrize("how", ["steps", "parts"])
+@pytest.mark.parametrize("case", [*LATER, "wgan"])
+def test_it_is_prepared_for_what_it_is_called_with(
+    case: str, how: Compiling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is compiled looks at no argument again: one of another kind would be misread."""
+    prepared: dict[Compiled, str] = {}
+    called: dict[Compiled, set[str]] = {}
+
+    def prepare(self: Compiled, arguments: tuple[Any, ...], *, wait: bool) -> bool:
+        assert self not in prepared
+        prepared[self] = _kind(arguments)
+        return True
+
+    def call(self: Compiled, *arguments: Any) -> Any:
+        called.setdefault(self, set()).add(_kind(arguments))
+        return self._function(self._subject, *arguments)
+
+    monkeypatch.setattr(Compiled, "prepare", prepare)
+    monkeypatch.setattr(Compiled, "__call__", call)
+    wgan = tree("wgan", optimizer=ADAM, model={"burst_first": 1, "burst_n_critic": 3})
+    members = dict(enumerate(trials([LATER.get(case, wgan)] * 2)))
+    run(stacked(members, slots=2, compile=how), members, 3)
+    assert len(prepared) == 2
+    assert len(called) == {"steps": 2, "parts": 4}[how]
+    assert {each: called[each] for each in prepared} == {e: {k} for e, k in prepared.items()}
 
 
 @pytest.mark.parametrize("network", [n for n in ARCHITECTURES.names if n != "maxout"])
