@@ -269,7 +269,7 @@ class StackedStep:
             (self._d_gradient, (*rows, *of_d[2:])),
             (self._g_gradient, (*rows, *of_g[2:6])),
         )
-        prepare(*(call for call in calls if isinstance(call[0], Compiled)))
+        prepare(*((step, given) for step, given in calls if isinstance(step, Compiled)))
 
     def _description(self, *rules: UpdateRule) -> str | None:
         """All here that a trace depends on, but sources; None where it cannot be told."""

@@ -68,7 +68,7 @@ X = torch.arange(4.0)
 def test_what_came_last_is_at_hand(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "_load", lambda path, names: path)
     monkeypatch.setattr(compiled, "MOST_AT_HAND", 2)
-    found = [compiled._kept(graphs, about, ()) for about in ("a", "b", "b", "c")]
+    found: list[Any] = [compiled._kept(graphs, about, ()) for about in ("a", "b", "b", "c")]
     assert found[1] == found[2]
     assert list(compiled._at_hand) == [found[1], found[3]]
     in_another_process()
