@@ -16,7 +16,7 @@ from gansweep.data.batch import Batch
 from gansweep.modules.alternating import AlternatingModule
 from gansweep.modules.engine import CompiledInTurns, Engine, InTurns, Stacked
 from gansweep.modules.stack import Stack
-from gansweep.modules.stacked_step import Compiling, StackedStep, obstacle
+from gansweep.modules.stacked_step import StackedStep, obstacle
 
 EngineName = Literal["auto", "interleaved", "stacked"]
 Compile = Literal["auto", "true", "false"]
@@ -182,8 +182,7 @@ def build(choice: Choice, example: AlternatingModule, *, slots: int, shape: str)
     if key not in _steps:
         while len(_steps) >= MOST_STEPS:
             del _steps[next(iter(_steps))]
-        part: Compiling = "steps" if choice.stacked else "parts"
-        _steps[key] = StackedStep(example, compile=part if choice.compiled else "nothing")
+        _steps[key] = StackedStep(example, compile=choice.compiled)
     if choice.stacked:
         return Stacked(Stack(_steps[key], example, slots=slots))
     return CompiledInTurns(_steps[key])

@@ -198,7 +198,7 @@ _at_hand: Final[dict[Path, Callable[..., Any]]] = {}
 """What this process has loaded or made, for other subjects that are alike."""
 
 MOST_AT_HAND: Final = 64
-"""The rest is on disk; a step is compiled in four parts at most."""
+"""The rest is on disk; a step is compiled in two parts."""
 
 
 @final

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from itertools import chain
-from typing import Any, Final, Literal, final
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,8 @@ from gansweep.formulation import Both, Formulation
 from gansweep.modules.alternating import AlternatingModule, is_separable, on_both
 from gansweep.modules.compiled import Compiled, describe, prepare
 from gansweep.optimizers import OptimizerSpec
-from gansweep.update_rules import UpdateRule
 
 Tensors = dict[str, Tensor]
-Compiling = Literal["nothing", "parts", "steps"]
 
 JOINED: Final = 2**20
 """Numbers of K replicas that an optimizer updates at once: in few operations, small temporaries."""
@@ -215,11 +213,8 @@ class StackedStep:
     shape share it, and with it what was compiled.
     """
 
-    def __init__(self, example: AlternatingModule, *, compile: Compiling = "nothing") -> None:
-        """In parts, all optimizers share the compiled gradients; whole steps are faster.
-
-        Raises ValueError where `example` cannot be stacked.
-        """
+    def __init__(self, example: AlternatingModule, *, compile: bool = False) -> None:
+        """Raises ValueError where `example` cannot be stacked."""
         reason = obstacle(example)
         if reason:
             raise ValueError(f"cannot be stacked: {reason}")
@@ -233,45 +228,24 @@ class StackedStep:
         self._constrained = _constrained(example)
         self.train_discriminator: Callable[..., Tensors] = self._discriminator_step
         self.train_generator: Callable[..., Tensors] = self._generator_step
-        self._d_gradient: Callable[..., tuple[list[Tensor], Tensors]] = self._discriminator_gradient
-        self._g_gradient: Callable[..., tuple[list[Tensor], Tensors]] = self._generator_gradient
-        self._d_update: Callable[..., None] = self._discriminator_update
-        self._g_update: Callable[..., None] = self._generator_update
         self._is_prepared = False
-        if compile == "nothing":
-            for plan in (self.discriminator, self.generator):
-                _normalise_in_own_precision(plan.skeleton)
-        elif compile == "steps":
-            about = self._description(self.discriminator.rule, self.generator.rule)
+        if compile:
+            about = self._description()
             for_d, for_g = StackedStep._discriminator_step, StackedStep._generator_step
             self.train_discriminator = Compiled(for_d, self, about=about)
             self.train_generator = Compiled(for_g, self, about=about)
-        elif compile == "parts":
-            about = self._description()
-            of_d, of_g = StackedStep._discriminator_gradient, StackedStep._generator_gradient
-            self._d_gradient = Compiled(of_d, self, about=about)
-            self._g_gradient = Compiled(of_g, self, about=about)
-            about = self._description(self.discriminator.rule)
-            self._d_update = Compiled(StackedStep._discriminator_update, self, about=about)
-            about = self._description(self.generator.rule)
-            self._g_update = Compiled(StackedStep._generator_update, self, about=about)
+        else:
+            for plan in (self.discriminator, self.generator):
+                _normalise_in_own_precision(plan.skeleton)
 
     def prepare(self, of_d: tuple[Any, ...], of_g: tuple[Any, ...]) -> None:
         """Compile, once, for such arguments of `train_discriminator` and `train_generator`."""
-        if self._is_prepared:
-            return
-        self._is_prepared = True
-        d, g = of_d[:2]
-        rows = (d.theta, d.buffers, g.theta, g.buffers)
-        calls = (
-            (self.train_discriminator, of_d),
-            (self.train_generator, of_g),
-            (self._d_gradient, (*rows, *of_d[2:])),
-            (self._g_gradient, (*rows, *of_g[2:6])),
-        )
-        prepare(*((step, given) for step, given in calls if isinstance(step, Compiled)))
+        if not self._is_prepared:
+            calls = ((self.train_discriminator, of_d), (self.train_generator, of_g))
+            prepare(*((step, given) for step, given in calls if isinstance(step, Compiled)))
+            self._is_prepared = True
 
-    def _description(self, *rules: UpdateRule) -> str | None:
+    def _description(self) -> str | None:
         """All here that a trace depends on, but sources; None where it cannot be told."""
         networks = [describe(plan.skeleton) for plan in (self.discriminator, self.generator)]
         settings = {
@@ -283,7 +257,7 @@ class StackedStep:
         parts = [
             f"{self._cls.__module__}.{self._cls.__qualname__}",
             repr(settings),
-            repr(rules),
+            repr((self.discriminator.rule, self.generator.rule)),
             repr((self._timing, self._constrained)),
         ]
         return None if None in networks else "\n".join([*parts, *map(str, networks)])
@@ -303,10 +277,10 @@ class StackedStep:
         settings: the variant's floating-point settings, [K] by name. real [K, B, *shape],
         labels [K, B, ...], z [K, B, dim], noise [K, ...] as the penalty draws it.
         """
-        gradient, metrics = self._d_gradient(
+        gradient, metrics = self._discriminator_gradient(
             d.theta, d.buffers, g.theta, g.buffers, settings, real, labels, z, noise
         )
-        self._d_update(d, gradient, settings)
+        self._discriminator_update(d, gradient, settings)
         return metrics
 
     def _discriminator_update(
@@ -379,10 +353,10 @@ class StackedStep:
         weights and buffers of G, [K, P] and [K, Q], where there are any; weight [K, 1] is what the
         new ones count.
         """
-        gradient, metrics = self._g_gradient(
+        gradient, metrics = self._generator_gradient(
             d.theta, d.buffers, g.theta, g.buffers, settings, real, labels, z
         )
-        self._g_update(g, gradient, averages, weight)
+        self._generator_update(g, gradient, averages, weight)
         return metrics
 
     def _generator_update(

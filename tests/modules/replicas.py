@@ -15,7 +15,7 @@ from gansweep.data.batch import Batch
 from gansweep.data.stream import BatchOrder
 from gansweep.modules.alternating import AlternatingModule
 from gansweep.modules.stack import Stack
-from gansweep.modules.stacked_step import Compiling, StackedStep
+from gansweep.modules.stacked_step import StackedStep
 
 BATCH = 6
 
@@ -88,7 +88,7 @@ def trials(settings: Sequence[Mapping[str, Any]]) -> list[Trial]:
     return [Trial(one, seed=seed) for seed, one in enumerate(settings)]
 
 
-def stacked(members: Mapping[int, Trial], *, slots: int, compile: Compiling = "nothing") -> Stack:
+def stacked(members: Mapping[int, Trial], *, slots: int, compile: bool = False) -> Stack:
     """A stack with the trials by slot."""
     example = next(iter(members.values())).module
     stack = Stack(StackedStep(example, compile=compile), example, slots=slots)
