@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from gansweep.data.batch import Batch
+from gansweep.excerpt import beginning
 from gansweep.modules.alternating import AlternatingModule
 from gansweep.modules.engine import CompiledInTurns, Engine, InTurns, Stacked
 from gansweep.modules.stack import Stack
@@ -147,8 +148,8 @@ def choose(
     try:
         work = count(module, batch)
     except Exception as error:  # it raises in training too, and ends its trial there
-        why = f"a probe failed: {type(error).__name__}: {error}".splitlines()[0][:300]
-        return Choice(engine == "stacked", compile == "true", why)
+        words = f"a probe failed: {type(error).__name__}: {error}".splitlines()[0]
+        return Choice(engine == "stacked", compile == "true", beginning(words, 300))
     stacking = {"stacked": [True], "interleaved": [False]}.get(engine, [False, replicas > 1])
     compiling = {"true": [True], "false": [False]}.get(compile, [False, not alone])
 

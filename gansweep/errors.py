@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from gansweep.excerpt import beginning
 from gansweep.redaction import redact
 
 
@@ -58,7 +59,7 @@ def nearest(word: str, choices: Sequence[str]) -> str:
 
 def in_one_line(error: BaseException) -> str:
     """What was raised, as a reason that may be recorded: one line without secrets."""
-    return redact(f"{type(error).__name__}: {error}".splitlines()[0])[:500]
+    return beginning(redact(f"{type(error).__name__}: {error}".splitlines()[0]), 500)
 
 
 def is_full_disk(error: BaseException) -> bool:

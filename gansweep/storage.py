@@ -24,6 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final, final
 
 from gansweep.errors import ConfigError
+from gansweep.excerpt import beginning
 from gansweep.redaction import redact
 
 log = logging.getLogger("gansweep")
@@ -266,7 +267,7 @@ def _asked() -> Iterator[None]:
 
 
 def _words(error: Exception) -> str:
-    return redact(" ".join(str(error).split()))[:300] or type(error).__name__
+    return beginning(redact(" ".join(str(error).split())), 300) or type(error).__name__
 
 
 Stamp = tuple[int, int, int]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gansweep.errors import ConfigError, Problem, nearest
+from gansweep.errors import ConfigError, Problem, in_one_line, nearest
 
 
 def test_a_problem_in_words():
@@ -23,3 +23,10 @@ def test_nearest():
     assert nearest("lrr", ["lr", "beta1"]) == "did you mean 'lr'?"
     assert nearest("zzz", ["b", "a"]) == "valid: a, b"
     assert nearest("zzz", []) == ""
+
+
+def test_what_was_raised_in_one_line():
+    assert in_one_line(ValueError("a\nb")) == "ValueError: a"
+    told = in_one_line(ValueError("potential " * 60))
+    assert told == f"ValueError: {'potential ' * 48}..."
+    assert len(told) <= 500

@@ -21,6 +21,7 @@ from typing import Any, final
 import yaml
 
 from gansweep.errors import AwayError, ConfigError, Problem
+from gansweep.excerpt import beginning
 from gansweep.launch.base import (
     Job,
     JobState,
@@ -624,7 +625,7 @@ def _troubles(pod: Mapping[str, Any]) -> Iterator[str]:
 
 def _told(reason: str, message: str) -> str:
     """A reason of Kubernetes' with its message in one line, and what to do about it."""
-    words = " ".join(message.split())[:REASON_CHARACTERS]
+    words = beginning(" ".join(message.split()), REASON_CHARACTERS)
     told = ": ".join(filter(None, [reason, words]))
     remedy = _remedy(reason)
     return f"{told}; {remedy}" if remedy else told

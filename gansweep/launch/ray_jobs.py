@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from gansweep.errors import AwayError, ConfigError, Problem
+from gansweep.excerpt import beginning
 from gansweep.launch.base import LOOPBACK, Job, JobState, Launcher, Phase, Profile, Submitted
 from gansweep.launch.bundle import Bundle, sweep_bundle, with_code, with_files
 from gansweep.settings import setting
@@ -182,7 +183,7 @@ class RayJobs(Launcher):
                 "address: in the profile; on the head, `ray start --head` needs ray[default]",
             ) from None
         except (RayError, RuntimeError, OSError, ValueError) as error:  # Ray's words for all else
-            words = " ".join(str(error).split())[:REASON_CHARACTERS]
+            words = beginning(" ".join(str(error).split()), REASON_CHARACTERS)
             passing = isinstance(error, OSError) or re.search(r"status code (5|429)", words)
             kind = AwayError if passing else ConfigError
             raise kind.single(self.profile.address, words, _remedy(words)) from None
@@ -215,7 +216,7 @@ def _summary(bundle: Bundle) -> list[str]:
 def _reason(message: str) -> str:
     """The last line that says something of a failed job's message."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return lines[-1][:REASON_CHARACTERS] if lines else ""
+    return beginning(lines[-1], REASON_CHARACTERS) if lines else ""
 
 
 @contextmanager

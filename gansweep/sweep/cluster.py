@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from gansweep import __version__
 from gansweep.counting import counted
 from gansweep.errors import ConfigError, Problem
+from gansweep.excerpt import beginning
 from gansweep.storage import CREDENTIALS, is_url
 from gansweep.sweep.cards import Anywhere, ByMemory, Node, Room
 from gansweep.sweep.file import Resources
@@ -30,6 +31,9 @@ CARD_LABEL = "gansweep/gpu-memory-gb"
 
 MOST_NAMED = 3
 """Nodes that one message names."""
+
+WORDS_CHARACTERS = 500
+"""Of what a node says of a store."""
 
 
 @final
@@ -131,11 +135,12 @@ def differences(
         return problems  # what others say of the store may follow from it
     for words in sorted({view.tracking for view in views} - {""}):
         hosts = [view.host for view in views if view.tracking == words]
-        what = f"cannot be reached from {_named(hosts)}: {words}"
+        what = f"cannot be reached from {_named(hosts)}: {beginning(words, WORDS_CHARACTERS)}"
         problems.append(Problem("tracking uri", what, "name a server that every node reaches"))
     for words in sorted({view.storage for view in views} - {""}):
         hosts = [view.host for view in views if view.storage == words]
-        problems.append(Problem("--dir", f"{_named(hosts)} cannot use it: {words}"))
+        what = f"{_named(hosts)} cannot use it: {beginning(words, WORDS_CHARACTERS)}"
+        problems.append(Problem("--dir", what))
     blind = [view.host for view in views if not view.shares]
     if must_share and blind:
         what = f"{_named(blind)} does not see {folder}, and members of a population copy each other"
@@ -263,14 +268,14 @@ def _look() -> Callable[..., dict[str, Any]]:
             try:
                 MlflowStore(uri).check()
             except Exception as error:
-                found["tracking"] = " ".join(str(error).split())[:500]
+                found["tracking"] = " ".join(str(error).split())
             if "://" in place:
                 from gansweep.storage import Bucket
 
                 try:
                     Bucket(place).check(write=True)
                 except Exception as error:
-                    found["storage"] = " ".join(str(error).split())[:500]
+                    found["storage"] = " ".join(str(error).split())
         except ImportError as error:
             found.setdefault("gansweep", f"missing ({error})")
         return {**found, "shares": "://" in place or os.path.exists(place)}

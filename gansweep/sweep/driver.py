@@ -14,6 +14,7 @@ from typing import Any, final
 
 from gansweep.engines import Choice
 from gansweep.errors import in_one_line
+from gansweep.excerpt import beginning
 from gansweep.memory import GB, OUT_OF_MEMORY, Ceiling
 from gansweep.progress import Exploit, Interrupt, TrialResult, Verdict
 from gansweep.sweep.board import Board
@@ -243,7 +244,7 @@ class SweepDriver(Driver):
             self._ask_again_at = now + STORE_RETRY_SECONDS
             self._returned.extendleft((trial, size) for trial in reversed(trials))
             words = in_one_line(error)
-            self._board.message = f"new trials wait for MLflow ({words[:100]})"
+            self._board.message = f"new trials wait for MLflow ({beginning(words, 100)})"
             log.warning("new trials wait for MLflow: %s", words)
             return ()
         self._away_since = None

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gansweep.errors import ConfigError, Problem, nearest
+from gansweep.excerpt import beginning
 from gansweep.redaction import secret_keys
 from gansweep.settings import fill, setting
 from gansweep.sweep.expansion import MOST, NESTED, spelt_out
@@ -384,7 +385,7 @@ def parse_yaml(text: str, where: str, *, odd_numbers: bool = False) -> dict[str,
     """The mapping in a YAML text; ConfigError names `where`, the line and the column."""
     try:
         if nested := NESTED.search(text):  # whose size cannot be told
-            what = f"has an interpolation within another one: {nested[0][:60]}"
+            what = f"has an interpolation within another one: {beginning(nested[0], 60)}"
             raise ConfigError.single(where, what, "write out the key that it leads to")
         if spelt_out(text) > MOST:
             what = "is far too large once its aliases and interpolations are spelt out"

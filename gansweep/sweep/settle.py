@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Collection
 
+from gansweep.excerpt import beginning
 from gansweep.progress import RUN_STATUS
 from gansweep.sweep.plan import Entry
 from gansweep.tracking.mlflow import MlflowStore, StoreStatus, TrialRecord
@@ -29,7 +30,7 @@ def settle_run(store: MlflowStore, entry: Entry) -> None:
     """Tags and status as the plan has them; a store that fails is logged."""
     if entry.state == "running" or not entry.run_id:
         return
-    tags = {"state": entry.state, "reason": entry.reason[:5000]}
+    tags = {"state": entry.state, "reason": beginning(entry.reason, 5000)}
     if entry.lineage:
         tags["lineage"] = json.dumps(entry.lineage)
     try:

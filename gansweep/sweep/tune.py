@@ -14,6 +14,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from gansweep.excerpt import ending
 from gansweep.memory import OUT_OF_MEMORY, ray_says_so
 from gansweep.redaction import guard_log
 from gansweep.sweep.folder import begin_in_folder
@@ -230,7 +231,7 @@ class _Watch(tune.Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         words = Path(trial.error_file).read_text().strip() if trial.error_file else ""
-        reason = words[-300:].splitlines()[-1] if words else "no word of why"
+        reason = ending(words.splitlines()[-1], 300) if words else "no word of why"
         if ray_says_so(words):
             reason = f"{OUT_OF_MEMORY}: {reason}"
         self._over(trial, reason)

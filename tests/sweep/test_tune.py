@@ -151,6 +151,16 @@ def test_watch_survives_the_driver_and_tells_of_dead_workers(tmp_path: Path) -> 
     ]  # fmt: skip
 
 
+def test_a_long_reason_of_a_dead_worker_is_cut_between_words(tmp_path: Path) -> None:
+    driver = Note()
+    errors = tmp_path / "error.txt"
+    errors.write_text(f"Traceback\nThe actor is dead. {'potential ' * 28}root causes.\n")
+    tune._Watch(driver).on_trial_error(1, [], Task("a", error=errors))
+    ((_, _, reason),) = driver.heard
+    assert reason == "... " + "potential " * 28 + "root causes."
+    assert 290 < len(reason) <= 300
+
+
 class Pretended:
     """Stands for a Worker."""
 

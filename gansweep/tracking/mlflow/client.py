@@ -8,6 +8,7 @@ import os
 import re
 from typing import Any
 
+from gansweep.excerpt import beginning
 from gansweep.redaction import redact
 
 _DEFAULTS = {
@@ -78,4 +79,6 @@ def reason(error: BaseException) -> str:
     # requests wraps urllib3 wraps the socket's own words, which are the useful ones.
     text = str(error) or type(error).__name__
     found = re.search(r"\[Errno -?\d+\] ([^'\")]+)|(timed out)", text)
-    return (found.group(1) or found.group(2)) if found else redact(text.splitlines()[0])[:200]
+    if found:
+        return found.group(1) or found.group(2)
+    return beginning(redact(text.splitlines()[0]), 200)

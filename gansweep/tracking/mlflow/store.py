@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from gansweep.errors import ConfigError, Problem, nearest
+from gansweep.excerpt import beginning
 from gansweep.redaction import redact
 from gansweep.tracking.mlflow import tags as tag_names
 from gansweep.tracking.mlflow.client import error_code, is_locked, open_client, reason
@@ -489,7 +490,7 @@ def _server_problem(uri: str) -> Problem | None:
     if answer.status_code in (401, 403):
         return Problem(
             uri,
-            f"the server refuses us: {answer.status_code} {answer.text.strip()[:200]}",
+            f"the server refuses us: {answer.status_code} {beginning(answer.text.strip(), 200)}",
             "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or MLFLOW_TRACKING_TOKEN; "
             "for an invalid host, start the server with --allowed-hosts",
         )
