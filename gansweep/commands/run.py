@@ -360,10 +360,10 @@ class _Run:
             for note in notes:
                 self.console.print(f"[yellow]note[/]: {escape(note)}")
         tags = version_tags(Path.cwd())
-        experiment = self.store.experiment(self.sweep.name)  # a new database takes a second
-        if self.proposals.total > FEW_TRIALS:
-            self.store.index_trials(experiment)
-        have = ray.wait()
+        known = self.store.find_experiment(self.sweep.name)  # a new database takes a second
+        if known:
+            self._index(known)
+        have = ray.wait()  # a local Ray may not start; no experiment is made then
         try:
             room = find_room(ray.resources, have)
             workers = room.workers
@@ -375,6 +375,9 @@ class _Run:
         if have.get("GPU") and not self.sweep.resources.least_gpu:
             note = f"resources.gpu is 0: {counted(have['GPU'], 'GPU')} idle"
             self.console.print(f"[yellow]note[/]: {note}")
+        if not (experiment := known):
+            experiment = self.store.experiment(self.sweep.name)
+            self._index(experiment)
         self.plan.save()
         self.home.store()
         board = Board(
@@ -451,6 +454,10 @@ class _Run:
         if driver.trouble:
             trouble.append(driver.trouble)
         return (died or trouble[-1:] or [""])[0]
+
+    def _index(self, experiment: str) -> None:
+        if self.proposals.total > FEW_TRIALS:
+            self.store.index_trials(experiment)
 
     def _turns(self, room: Room) -> str:
         """A word on a population whose members cannot all train at once, "" where they can."""

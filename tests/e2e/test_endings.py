@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from mlflow.entities import ViewType
+from mlflow.tracking import MlflowClient
 
 from .command import Ended, Place
 from .conftest import CLUSTER
@@ -211,3 +213,16 @@ def test_tpe_chooses_points_and_repeats_none(new_place: Callable[..., Place], cl
     again = place.run("run", path, "--address", cluster, "search.samples=12")
     assert Record(place.uri, "tpe").trials == first
     assert "starting the workers" not in again.text, "Ray is not started for nothing"
+
+
+def test_where_no_ray_starts_no_experiment_is_left(new_place: Callable[..., Place]) -> None:
+    place = new_place("no-ray")
+    folder = place.folder / ("long" * 25)  # no socket's name may be so long
+    folder.mkdir()
+    place.environment["RAY_TMPDIR"] = str(folder)
+    path = write(place, "no_ray", g_steps=20, space="network.mode: {grid: [good]}")
+    ended = place.run("run", path, code=2)
+    assert "gansweep: 1 mistake, nothing was started:\n  Ray: a Ray of our own" in ended.text
+    found = MlflowClient(place.uri).search_experiments(view_type=ViewType.ALL)
+    assert [experiment.name for experiment in found] == ["Default"]
+    assert not list(place.folder.rglob("plan.json"))

@@ -111,16 +111,28 @@ class MlflowStore:
         """
         from mlflow.exceptions import MlflowException
 
+        if number := self.find_experiment(name):
+            return number
+        path = sqlite_file(self.uri)
+        location = str(path.parent / ARTIFACT_FOLDER / _folder_name(name)) if path else None
+        try:
+            return str(self._client.create_experiment(name, artifact_location=location))
+        except MlflowException as error:
+            if error_code(error) != "RESOURCE_ALREADY_EXISTS":
+                raise
+        number = self.find_experiment(name)  # another driver was faster
+        assert number is not None
+        return number
+
+    def find_experiment(self, name: str) -> str | None:
+        """The id of the experiment, None where there is none; a database is made all the same.
+
+        Raises:
+            ConfigError: the experiment was deleted, or the store cannot be opened.
+        """
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            path = sqlite_file(self.uri)
-            location = str(path.parent / ARTIFACT_FOLDER / _folder_name(name)) if path else None
-            try:
-                return str(self._client.create_experiment(name, artifact_location=location))
-            except MlflowException as error:
-                if error_code(error) != "RESOURCE_ALREADY_EXISTS":
-                    raise
-            found = self._client.get_experiment_by_name(name)  # another driver was faster
+            return None
         number = str(found.experiment_id)
         if found.lifecycle_stage == "deleted":
             raise ConfigError.single(
