@@ -51,8 +51,10 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     _sync_folder(path.parent)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any] | None:
+def read_checkpoint(path: Path, *, place: str = "") -> dict[str, Any] | None:
     """The state at `path`, on the CPU; None where there is none.
+
+    place: what messages name in its place, where `path` is a copy.
 
     Raises:
         DamagedCheckpointError: the file is torn or changed.
@@ -63,14 +65,14 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
             size = os.fstat(file.fileno()).st_size
             whole = size > _END and _digest(file, size - _END) == file.read(_END)
             if not whole:
-                raise DamagedCheckpointError(f"{path} is torn or was changed")
+                raise DamagedCheckpointError(f"{place or path} is torn or was changed")
             file.seek(0)
             state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
     if state.get("format") != FORMAT:
         raise ConfigError.single(
-            str(path),
+            place or str(path),
             f"has checkpoint format {state.get('format')}, this version reads {FORMAT}",
             "train the trial anew, or use the version that wrote it",
         )

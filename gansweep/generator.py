@@ -56,25 +56,30 @@ class TrainedGenerator:
         self.g_step = g_step
 
     @classmethod
-    def load(cls, path: Path | str, *, device: torch.device | str = "cpu") -> Self:
+    def load(
+        cls, path: Path | str, *, device: torch.device | str = "cpu", place: str = ""
+    ) -> Self:
         """That of the checkpoint at `path`, without its data.
 
         Networks that are named by import path are imported, which runs their code.
+        place: what messages name in its place, where `path` is a copy.
 
         Raises:
             ConfigError: there is none, it is damaged, or it does not hold its settings.
         """
+        place = place or str(path)
         try:
-            saved = read_checkpoint(Path(path))
-        except DamagedCheckpointError as error:
-            raise ConfigError.single(str(path), f"is damaged: {error}", "name another") from None
+            saved = read_checkpoint(Path(path), place=place)
+        except DamagedCheckpointError:
+            what = "is damaged: it is torn, was changed, or is no checkpoint of gansweep's"
+            raise ConfigError.single(place, what, "name another") from None
         except OSError as error:
-            raise ConfigError.single(str(path), f"cannot be read: {error.strerror}") from None
+            raise ConfigError.single(place, f"cannot be read: {error.strerror}") from None
         if saved is None:
-            raise ConfigError.single(str(path), "there is no such checkpoint")
+            raise ConfigError.single(place, "there is no such checkpoint")
         if "config" not in saved:
             what = "does not hold the trial's settings, as those of earlier versions"
-            raise ConfigError.single(str(path), what, "train it further with `gansweep run`")
+            raise ConfigError.single(place, what, "train it further with `gansweep run`")
         problems: list[Problem] = []
         config = resolve(json.loads(saved["config"]), problems)
         if config is None:

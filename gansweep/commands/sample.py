@@ -59,7 +59,7 @@ def sample_command(
         place, generator = what, TrainedGenerator.load(what, device=device)
     else:
         with _checkpoint(what, trial, uri=uri, root=root) as (place, path):
-            generator = TrainedGenerator.load(path, device=device)
+            generator = TrainedGenerator.load(path, device=device, place=place)
     as_array = out.suffix == ".npz"
     if not as_array and not generator.spec.is_image:
         raise ConfigError.single("--out", f"{out}: vectors are no pictures", "name a file .npz")
@@ -109,7 +109,7 @@ def _checkpoint(
                 yield f"{home.trial_place(key)}/{each}", folder / below
                 return
     what = f"has neither {BEST} nor {CHECKPOINT}"
-    remedy = "`gansweep show NAME --json` has the keys"
+    remedy = f"`gansweep show {name} --json` has the keys"
     raise ConfigError.single(home.trial_place(key), what, remedy)
 
 

@@ -199,5 +199,11 @@ def test_of_a_sweep_in_an_object_store(gansweep: Gansweep, tmp_path: Path, s3: s
     code, _, err = gansweep("sample", "small", "--trial", "none", *words)
     assert (code, out.exists()) == (2, False)
     assert f"no trial in {s3}/lab/small/trials has a key that begins with 'none'" in err
+    trial.write("best.pt", b"x" * 100)
+    code, said, err = gansweep("sample", "small", "--trial", "1a", *words)
+    assert (code, said) == (2, "")
+    (line,) = err.splitlines()[1:]
+    assert line.startswith(f"  {s3}/lab/small/trials/1a2b/best.pt: is damaged: it is torn")
+    assert "gansweep-" not in line, "a scratch folder that is gone by now"
     code, _, err = gansweep("sample", f"{trial}/best.pt", "--out", out)
     assert (code, "name the sweep, with --dir URL and --trial KEY" in err) == (2, True)
