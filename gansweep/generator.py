@@ -15,11 +15,15 @@ from gansweep.checkpoint import DamagedCheckpointError, read_checkpoint
 from gansweep.config import NOT_IDENTITY, TrialConfig, resolve
 from gansweep.dataspec import Condition, DataSpec
 from gansweep.errors import ConfigError, Problem
+from gansweep.excerpt import beginning
 from gansweep.modules.alternating import evaluating, global_state, load_network_state
 from gansweep.seeding import stream
 
 AT_ONCE = 500
 """Samples of one pass through the network."""
+
+MISFIT_CHARACTERS = 300
+"""Of torch's words on weights that do not fit."""
 
 
 def about(config: TrialConfig, spec: DataSpec) -> dict[str, Any]:
@@ -56,16 +60,15 @@ class TrainedGenerator:
         self.g_step = g_step
 
     @classmethod
-    def load(
-        cls, path: Path | str, *, device: torch.device | str = "cpu", place: str = ""
-    ) -> Self:
+    def load(cls, path: Path | str, *, device: torch.device | str = "cpu", place: str = "") -> Self:
         """That of the checkpoint at `path`, without its data.
 
         Networks that are named by import path are imported, which runs their code.
         place: what messages name in its place, where `path` is a copy.
 
         Raises:
-            ConfigError: there is none, it is damaged, or it does not hold its settings.
+            ConfigError: there is none, it is damaged, it does not hold its settings, or its network
+            has other weights by now.
         """
         place = place or str(path)
         try:
@@ -87,7 +90,12 @@ class TrainedGenerator:
         spec = _spec(saved["spec"])
         module = build_module(config, spec)
         state = saved["module"]
-        load_network_state(module.sampled, state["average"] or state["generator"])
+        try:
+            load_network_state(module.sampled, state["average"] or state["generator"])
+        except RuntimeError as error:  # torch lists each tensor that does not fit
+            words = beginning(" ".join(str(error).split()), MISFIT_CHARACTERS)
+            what = f"does not fit {config.network.name} as it is now: {words}"
+            raise ConfigError.single(place, what, "bring back the code that trained it") from None
         return cls(config, spec, module.sampled.to(device), g_step=state["g_step"])
 
     @property

@@ -99,6 +99,21 @@ def test_what_is_no_checkpoint_of_a_trial(tmp_path: Path) -> None:
         TrainedGenerator.load(path)
 
 
+def test_a_network_that_has_changed_since(tmp_path: Path) -> None:
+    path = trained(tmp_path, "gan", "mlp", "ring8")
+    state = read_checkpoint(path)
+    name = next(iter(state["module"]["generator"]))
+    state["module"]["generator"][name] = torch.zeros(3, 3)
+    write_checkpoint(path, state)
+    with pytest.raises(ConfigError) as caught:
+        TrainedGenerator.load(path, place="s3://lab/best.pt")
+    (problem,) = caught.value.problems
+    assert problem.where == "s3://lab/best.pt"
+    assert problem.what.startswith("does not fit mlp as it is now: Error(s) in loading state_dict")
+    assert f"size mismatch for {name}:" in problem.what
+    assert problem.remedy == "bring back the code that trained it"
+
+
 def test_a_checkpoint_does_not_tell_how_far_its_trial_was_to_go(tmp_path: Path) -> None:
     """Else a trial that was trained further would end in other bytes than one in a single run."""
     plain, longer = (
