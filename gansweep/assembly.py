@@ -157,7 +157,8 @@ def on_classes(samples: Samples) -> list[str]:
     names = [condition.names[i] if condition.names else str(i) for i in empty[:MOST_CLASSES]]
     more = " ..." if len(empty) > MOST_CLASSES else ""
     return [
-        f"{len(empty)} of the data's {condition.size} classes have no sample "
+        f"{len(empty)} of the data's {condition.size} classes "
+        f"{'has' if len(empty) == 1 else 'have'} no sample "
         f"({', '.join(names)}{more}): what is generated of them is learnt from none, in the sample "
         "grids too; leave them out of the data, and number the others without a gap"
     ]

@@ -134,7 +134,7 @@ def _labels(generator: TrainedGenerator, count: int, label: int | None) -> Tenso
             raise ConfigError.single("--label", "the generator is not conditional", "leave it out")
         return None
     if condition.kind != "class":
-        what = f"the generator is conditioned on {condition.size} numbers"
+        what = f"the generator is conditioned on {counted(condition.size, 'number')}"
         remedy = "gansweep.generator.TrainedGenerator in Python takes them"
         raise ConfigError.single("--label", what, remedy)
     if label is None:

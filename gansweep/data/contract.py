@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gansweep.counting import counted
 from gansweep.data.base import Samples
 from gansweep.errors import ConfigError
 
@@ -52,7 +53,7 @@ def _check_x(x: Tensor, name: str) -> None:
 def _check_labels(labels: Tensor, count: int, names: tuple[str, ...], name: str) -> None:
     if not isinstance(labels, Tensor):
         raise _refused(name, f"gives labels as {type(labels).__name__}", "a torch.Tensor")
-    kind = f"gives labels {_described(labels)} for {count} samples"
+    kind = f"gives labels {_described(labels)} for {counted(count, 'sample')}"
     is_class = labels.dtype == torch.int64 and labels.ndim == 1
     is_vector = labels.is_floating_point() and labels.ndim == 2 and labels.shape[1] > 0
     if len(labels) != count or not (is_class or is_vector):
@@ -61,7 +62,7 @@ def _check_labels(labels: Tensor, count: int, names: tuple[str, ...], name: str)
     if is_class and low < 0:
         raise _refused(name, f"gives classes from {low:g}", "number the classes 0, 1, 2, ...")
     if is_class and names and high >= len(names):
-        what = f"gives classes up to {high:g}, and {len(names)} names"
+        what = f"gives classes up to {high:g}, and {counted(len(names), 'name')}"
         raise _refused(name, what, "name each class, the first being 0")
 
 

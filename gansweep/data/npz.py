@@ -165,7 +165,9 @@ def _to_bytes(file: Path, x: NDArray[Any]) -> NDArray[np.uint8]:
 def _condition(file: Path, y: NDArray[Any], count: int) -> Tensor:
     if y.ndim == 0 or len(y) != count:
         raise ConfigError.single(
-            str(file), f"array y has shape {y.shape} for {count} samples", "one row a sample"
+            str(file),
+            f"array y has shape {y.shape} for {counted(count, 'sample')}",
+            "one row a sample",
         )
     if y.ndim == 1 and y.dtype.kind in "iub":
         if y.min() < 0 or y.max() >= _MOST_CLASSES:

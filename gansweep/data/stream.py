@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gansweep.counting import counted
 from gansweep.errors import ConfigError
 
 
@@ -62,7 +63,8 @@ class BatchOrder:
         if state["n"] != self._n:
             raise ConfigError.single(
                 "data",
-                f"the checkpoint's data set has {state['n']} samples, this one has {self._n}",
+                f"the checkpoint's data set has {counted(state['n'], 'sample')}, this one has "
+                f"{self._n}",
                 "resume with the data that the trial began with",
             )
         self._generator.set_state(state["generator"].cpu())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, final
 from urllib.parse import urlsplit
 
+from gansweep.counting import counted
 from gansweep.errors import AwayError, ConfigError, Problem
 from gansweep.settings import setting
 
@@ -140,8 +141,8 @@ def resource_problems(
             found.append(Problem(at, what, "raise it in the profile"))
         elif fitting is not None and fitting < wanted.processes:
             what = (
-                f"a trial takes {wanted.processes} times {take:g}, the job has {count} {of}s with "
-                f"{have}"
+                f"a trial takes {wanted.processes} times {take:g}, the job has "
+                f"{counted(count, of)} with {have}"
             )
             found.append(Problem(at, what, "raise it in the profile"))
     return found

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from gansweep.counting import counted
 from gansweep.errors import AwayError, ConfigError, Problem
 from gansweep.excerpt import beginning
 from gansweep.launch.base import LOOPBACK, Job, JobState, Launcher, Phase, Profile, Submitted
@@ -209,7 +210,7 @@ def _summary(bundle: Bundle) -> list[str]:
     for package in sorted(packages):
         below = [source for path, source in bundle.files.items() if path.parts[0] == package]
         size = sum(source.stat().st_size for source in below)
-        lines.append(f"{package}/ ({len(below)} files, {size / 1e6:.1f} MB)")
+        lines.append(f"{package}/ ({counted(len(below), 'file')}, {size / 1e6:.1f} MB)")
     return sorted(single) + lines
 
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from gansweep.counting import counted
+
 STEP_SECONDS = 1.0
 
 
@@ -23,7 +25,7 @@ def wait_for_nodes(count: Callable[[], int], nodes: int, seconds: float) -> str:
             if alive >= nodes:
                 return ""
         if time.monotonic() >= end:
-            return f"{alive} of {nodes} nodes have joined Ray within {seconds:g} s"
+            return f"{alive} of {counted(nodes, 'node')} joined Ray within {seconds:g} s"
         time.sleep(STEP_SECONDS)
 
 

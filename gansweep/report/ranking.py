@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, final
 
+from gansweep.counting import counted
 from gansweep.errors import ConfigError
 from gansweep.metrics.fingerprint import Fingerprint, differences, score_of
 from gansweep.sweep.params import flatten
@@ -119,8 +120,11 @@ def check_comparable(
     words = []
     for key, values in found.items():
         counts = [sum(each.get(key, "none") == value for each in known) for value in values]
-        each = (f"{value or 'none'} of {n}" for value, n in zip(values, counts, strict=True))
-        words.append(f"{key} is {', '.join(each)} trials")
+        each = (
+            f"{value or 'none'} of {counted(n, 'trial')}"
+            for value, n in zip(values, counts, strict=True)
+        )
+        words.append(f"{key} is {', '.join(each)}")
     raise ConfigError.single(
         metric,
         f"its values cannot be compared: {'; '.join(words)}",

@@ -104,7 +104,8 @@ def check_cluster(
     blind = [view.host for view in views if not view.shares]
     if blind:
         return [
-            f"{_named(blind)} does not see {folder}: a trial that has to move there begins anew "
+            f"{_named(blind)} {_do(blind)} not see {folder}: a trial that has to move there begins "
+            "anew "
             "(--dir: a folder that all nodes share, or s3://BUCKET/FOLDER)"
         ]
     return []
@@ -143,7 +144,8 @@ def differences(
         problems.append(Problem("--dir", what))
     blind = [view.host for view in views if not view.shares]
     if must_share and blind:
-        what = f"{_named(blind)} does not see {folder}, and members of a population copy each other"
+        who = f"{_named(blind)} {_do(blind)}"
+        what = f"{who} not see {folder}, and members of a population copy each other"
         remedy = "a folder that all nodes share, or s3://BUCKET/FOLDER"
         problems.append(Problem("--dir", what, remedy))
     return problems
@@ -214,6 +216,10 @@ def _takes(node: Mapping[str, Any], resources: Resources) -> bool:
     has = node.get("Resources", {})
     wanted = (("CPU", resources.cpu), ("GPU", resources.least_gpu))
     return bool(node["Alive"]) and all(has.get(name, 0) >= take for name, take in wanted)
+
+
+def _do(hosts: Sequence[str]) -> str:
+    return "does" if len(hosts) == 1 else "do"
 
 
 def _named(hosts: Sequence[str]) -> str:

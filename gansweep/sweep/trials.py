@@ -19,6 +19,7 @@ from gansweep.assembly import (
     on_classes,
 )
 from gansweep.config import NOT_IDENTITY, ROLES, TrialConfig, resolve
+from gansweep.counting import counted
 from gansweep.dataspec import DataSpec
 from gansweep.errors import ConfigError, Problem, nearest
 from gansweep.sweep.file import Sweep
@@ -261,7 +262,8 @@ def idle_scheduler(sweep: Sweep, trials: Iterable[Trial]) -> list[str]:
             return []
         told[budget, every] = (
             f"{search.scheduler} stops no trial: it would by scores from g_step {first} to before "
-            f"{budget}, and they come every {every} g_steps: lower score.every or search.grace"
+            f"{budget}, and they come every {counted(every, 'g_step')}: lower score.every or "
+            "search.grace"
         )
     return list(told.values())
 
@@ -312,11 +314,13 @@ def _generation_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]
     budget, every = config.budget.g_steps, config.score_every
     interval = generation_interval(sweep.search, budget)
     if interval % every:
-        what = f"a generation of pbt every {interval} g_steps, and scores every {every}"
+        steps = counted(interval, "g_step")
+        what = f"a generation of pbt every {steps}, and scores every {every}"
         remedy = f"set search.interval to a multiple of {every}, or score.every to {interval}"
         return [Problem("search.interval", what, remedy)]
     if interval >= budget:
-        what = f"is {interval}: no generation of pbt before the budget of {budget} g_steps ends"
+        steps = counted(budget, "g_step")
+        what = f"is {interval}: no generation of pbt before the budget of {steps} ends"
         return [Problem("search.interval", what, f"at most {budget - 1}, better a tenth of it")]
     return []
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from gansweep.config import resolve
+from gansweep.counting import counted
 from gansweep.engines import Choice, EngineName
 from gansweep.errors import ConfigError, Problem, in_one_line, is_full_disk
 from gansweep.memory import Ceiling, gpu_ran_out, ran_out
@@ -251,11 +252,14 @@ class Worker:
         for uri in {trial.uri for trial in self._assigned.trials}:
             left = _courier(uri).drain()
             if left.is_something:
+                one = left.records == 1
                 log.warning(
-                    "%d records of %d trials are not in %s and lie on this machine: %s",
-                    left.records,
-                    left.runs,
+                    "%s of %s %s not in %s and %s on this machine: %s",
+                    counted(left.records, "record"),
+                    counted(left.runs, "trial"),
+                    "is" if one else "are",
                     redact(uri),
+                    "lies" if one else "lie",
                     left.reason,
                 )
         for key, (uri, folder) in self._delivered.items():

@@ -26,13 +26,14 @@ def test_waits_for_every_node() -> None:
 
 def test_says_how_many_are_missing(clock: Clock) -> None:
     began = clock.now
-    assert readiness.wait_for_nodes(lambda: 2, 3, 7) == "2 of 3 nodes have joined Ray within 7 s"
+    assert readiness.wait_for_nodes(lambda: 2, 3, 7) == "2 of 3 nodes joined Ray within 7 s"
     assert clock.now - began == 7
 
     def never() -> int:
         raise ConnectionError
 
     assert readiness.wait_for_nodes(never, 2, 0.0).startswith("0 of 2 nodes")
+    assert readiness.wait_for_nodes(never, 1, 0.0) == "0 of 1 node joined Ray within 0 s"
 
 
 def test_what_has_joined_may_have_left() -> None:

@@ -182,7 +182,7 @@ def test_the_processes_of_a_trial_fit_the_job(work: Path) -> None:
     assert problems(work, two, gpus_per_node=2, cpus=2) == []
     assert problems(work, two, gpus_per_node=1, cpus=1, nodes=2) == []
     assert problems(work, two, gpus_per_node=1, cpus=2) == [
-        "resources.gpu: a trial takes 2 times 1, the job has 1 nodes with 1 (raise it in the "
+        "resources.gpu: a trial takes 2 times 1, the job has 1 node with 1 (raise it in the "
         "profile)"
     ]
 

@@ -131,7 +131,7 @@ def test_values_of_different_fingerprints_are_refused(metric: str) -> None:
     trials = [printed("a", 2.0, **few), printed("b", 1.0, **many), printed("c", 3.0, **few)]
     with pytest.raises(ConfigError) as caught:
         rank(trials, metric=metric, mode="min")
-    words = "its values cannot be compared: fake_count is 2000 of 2, 50000 of 1 trials ("
+    words = "its values cannot be compared: fake_count is 2000 of 2 trials, 50000 of 1 trial ("
     assert words in str(caught.value)
     assert "seed" not in str(caught.value).partition("(score")[0]
     assert caught.value.problems[0].where == metric
@@ -143,11 +143,10 @@ def test_values_of_different_fingerprints_are_refused(metric: str) -> None:
 def test_all_that_differs_is_named() -> None:
     one = printed("a", 2.0, ema="yes", weights="abc", extractor="digits")
     other = printed("b", 2.0, ema="no", weights="", extractor="raw")
-    with pytest.raises(ConfigError, match="ema is yes of 1, no of 1") as caught:
+    with pytest.raises(ConfigError, match="ema is yes of 1 trial, no of 1 trial") as caught:
         rank([one, other], metric="score/fd/digits", mode="min")
-    assert "weights is abc of 1, none of 1 trials; extractor is digits of 1, raw" in str(
-        caught.value
-    )
+    words = "weights is abc of 1 trial, none of 1 trial; extractor is digits of 1 trial, raw"
+    assert words in str(caught.value)
 
 
 def test_trials_without_a_value_or_a_fingerprint_do_not_count() -> None:

@@ -58,6 +58,8 @@ def test_a_population_needs_a_shared_folder() -> None:
     assert found(blind) == []
     (said,) = found(blind, must_share=True)
     assert said.startswith("--dir: a does not see /runs/x")
+    (said,) = found(blind, replace(blind, host="b"), must_share=True)
+    assert said.startswith("--dir: a, b do not see /runs/x")
 
 
 def test_credentials_are_those_of_the_tracking_server(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -624,4 +624,4 @@ def test_classes_without_a_sample_are_among_the_advice(tmp_path: Path) -> None:
         trials = planned(load(tmp_path, text(trial={**trial, "model": model})))
         told.append({line for lines in check_data(trials).values() for line in lines})
     assert len(told[1] - told[0]) == 1
-    assert "1 of the data's 3 classes have no sample (1)" in str(told[1])
+    assert "1 of the data's 3 classes has no sample (1)" in str(told[1])

@@ -6,6 +6,7 @@ from bisect import insort
 from dataclasses import dataclass, field
 from typing import Literal, final
 
+from gansweep.counting import counted
 from gansweep.sweep.schedulers.base import SIGN, AtOnce, Continue, Decision, Stop
 
 
@@ -48,7 +49,8 @@ class ASHA(AtOnce):
             recorded.add(key, reward)
             if bar is not None and reward < bar:
                 best = f"the best 1/{self._reduction} of {len(recorded)}"
-                return Stop(f"asha: {value:.4g} is not in {best} at the rung of {rung} g_steps")
+                at = f"the rung of {counted(rung, 'g_step')}"
+                return Stop(f"asha: {value:.4g} is not in {best} at {at}")
             break
         return Continue()
 

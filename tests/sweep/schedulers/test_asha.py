@@ -94,6 +94,10 @@ def test_the_reason_names_rung_and_share() -> None:
     [(key, decision)] = made.report("c", 35, 0.25)
     assert key == "c"
     assert decision == Stop("asha: 0.25 is not in the best 1/3 of 3 at the rung of 30 g_steps")
+    first = asha(mode="max", reduction=3, grace=1)
+    told(first, ("a", 1, 1.0), ("b", 1, 0.5))
+    [(_, decision)] = first.report("c", 1, 0.25)
+    assert decision == Stop("asha: 0.25 is not in the best 1/3 of 3 at the rung of 1 g_step")
     assert made.ended("c") == []
     assert made.report("a", 31, 2.0) == [("a", Continue())]
 
