@@ -11,9 +11,9 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import copy, deepcopy
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gansweep.errors import Problem, nearest
@@ -102,7 +102,12 @@ def _fill(cls: type[S], values: Mapping[str, Any], *, at: str, problems: list[Pr
                 with contextlib.suppress(OmegaConfBaseException):
                     OmegaConf.update(config, key, int(value))
                     continue
-            problems.append(_refused(where, value, error))
+            problems.append(_refused(where, value, error, kind=type(config.get(key))))
+            refused.add(key)
+            continue
+        if inner := _nested(cls, key, value):
+            what = f"has {inner[0]!r} in it, where single values belong"
+            problems.append(Problem(where, what, "a text with a colon needs quotes"))
             refused.add(key)
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         where = f"{at}.{field.name}" if at else field.name
@@ -122,12 +127,25 @@ def _fill(cls: type[S], values: Mapping[str, Any], *, at: str, problems: list[Pr
     return OmegaConf.to_object(config)  # type: ignore[return-value]
 
 
-def _refused(where: str, value: Any, error: Exception) -> Problem:
-    """Why a value is of no type that its setting may have."""
+def _refused(where: str, value: Any, error: Exception, *, kind: type[Any]) -> Problem:
+    """Why a value is of no type that its setting may have. kind: of the setting's default."""
+    if kind is ListConfig and value is not None and not isinstance(value, list):
+        remedy = "[A, B]" if isinstance(value, dict) else f"[{value}]"
+        return Problem(where, f"is {value!r}, must be a list", remedy)
+    if kind is DictConfig and value is not None and not isinstance(value, dict):
+        return Problem(where, f"is {value!r}, must be a mapping", "{KEY: VALUE}")
     remedy = "it cannot be null; leave it out for the default" if value is None else ""
     if isinstance(value, list):
         remedy = "one value; to try several, make it an axis of space"
     return Problem(where, _first_line(error), remedy)
+
+
+def _nested(cls: type[Any], name: str, value: Any) -> list[Any]:
+    """Lists and mappings among single values, which OmegaConf lets pass."""
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    inner = [each for each in values if isinstance(each, list | dict)]
+    of = get_args(get_type_hints(cls)[name])[-1:] if inner else ()
+    return inner if of and of[0] in (str, int, float, bool) else []
 
 
 def _out_of_range(value: Any, field: dataclasses.Field[Any], where: str) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -95,6 +95,44 @@ def test_a_wrong_type(key, value):
     assert "\n" not in problem.what
     words = "not Optional" if value is None else "" if isinstance(value, list | dict) else value
     assert str(words) in problem.what
+
+
+@dataclass(frozen=True)
+class Shelf:
+    names: list[str] = setting([], "names")
+    labels: dict[str, str] = setting({}, "labels")
+    any: dict[str, Any] = setting({}, "anything")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("names", "a", "names: is 'a', must be a list ([a])"),
+        ("names", 3, "names: is 3, must be a list ([3])"),
+        ("names", {"a": "b"}, "names: is {'a': 'b'}, must be a list ([A, B])"),
+        ("names", ["x", {"echo a": "b"}], "names: has {'echo a': 'b'} in it, where single values"),
+        (
+            "names",
+            [["x"]],
+            "names: has ['x'] in it, where single values belong (a text with a colon",
+        ),
+        ("labels", "a", "labels: is 'a', must be a mapping ({KEY: VALUE})"),
+        ("labels", ["a"], "labels: is ['a'], must be a mapping ({KEY: VALUE})"),
+        ("labels", {"a": ["b"]}, "labels: has ['b'] in it, where single values belong"),
+    ],
+)
+def test_lists_and_mappings(key, value, words):
+    problems = []
+    assert fill(Shelf, {key: value}, at="", problems=problems) is None
+    (problem,) = problems
+    assert str(problem).startswith(words)
+
+
+def test_a_mapping_of_anything():
+    problems = []
+    whole = {"names": ["a"], "labels": {"a": "b"}, "any": {"a": {"b": [1]}, "c": 2}}
+    assert fill(Shelf, whole, at="", problems=problems) == Shelf(**whole)
+    assert problems == []
 
 
 @pytest.mark.parametrize(
