@@ -475,7 +475,7 @@ def main() -> None:
         count = len(error.problems)
         print(f"gansweep: {counted(count, 'mistake')}, {error.outcome}:", file=sys.stderr)
         for problem in error.problems[:MOST_PROBLEMS]:
-            print(f"  {redact(str(problem))}", file=sys.stderr)
+            print(f"  {problem.redacted()}", file=sys.stderr)
         if count > MOST_PROBLEMS:
             print(f"  ... and {count - MOST_PROBLEMS} more", file=sys.stderr)
         _exit(2)

@@ -24,6 +24,10 @@ class Problem:
         text = f"{self.where}: {self.what}" if self.where else self.what
         return f"{text} ({self.remedy})" if self.remedy else text
 
+    def redacted(self) -> Problem:
+        """Without secrets. Each part by itself: `token: unknown key` assigns nothing to a token."""
+        return Problem(redact(self.where), redact(self.what), redact(self.remedy))
+
 
 class ConfigError(Exception):
     """Input that cannot be used; carries every problem found, so that all are mended at once.

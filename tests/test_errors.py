@@ -11,6 +11,14 @@ def test_a_problem_in_words():
     assert str(Problem("", "is wrong", "mend it")) == "is wrong (mend it)"
 
 
+def test_a_problem_without_secrets(monkeypatch):
+    """But with its words: `token: unknown key` is no token that is called `unknown`."""
+    monkeypatch.setenv("MY_TOKEN", "hunter22hunter")
+    problem = Problem("profile.token", "unknown key hunter22hunter", "secret: is password=hunter2")
+    assert str(problem.redacted()) == ("profile.token: unknown key *** (secret: *** password=***)")
+    assert str(Problem("secret", "is 's s', no name").redacted()) == "secret: is 's s', no name"
+
+
 def test_an_error_holds_each_problem_once_in_order():
     b, a = Problem("b", "x"), Problem("a", "x")
     error = ConfigError([b, a, b])

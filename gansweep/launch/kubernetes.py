@@ -53,7 +53,10 @@ ANSWER_SECONDS = 60.0
 REASON_CHARACTERS = 300
 
 NAME = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
-QUANTITY = re.compile(r"\d+(\.\d+)?(m|[kMGTPE]i?)?")
+QUANTITY = re.compile(r"(?=.*[1-9])\d+(\.\d+)?(m|[kMGTPE]i?)?")
+VALUE = re.compile(r"[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?")
+KEY = re.compile(rf"({NAME.pattern}/)?{VALUE.pattern}")
+"""Of labels and taints, and what a GPU is called."""
 
 MLFLOW_CREDENTIALS = (
     "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN",
@@ -154,7 +157,7 @@ class Kubernetes(Launcher):
         head_cpus: int = setting(2, "cores of the head, which drives and trains nothing", ge=1)
         head_memory: str = setting("8Gi", "memory of the head")
         group: int | None = setting(
-            1000, "group that the claim's files are given to; null: as they are"
+            1000, "group that the claim's files are given to; null: as they are", ge=0
         )
         node_selector: dict[str, str] = setting({}, "labels of the workers' machines")
         tolerations: list[str] = setting([], "taints that the workers stand, by key")
@@ -210,6 +213,18 @@ class Kubernetes(Launcher):
         for key, given in names.items():
             if given is not None and not NAME.fullmatch(given):
                 yield Problem(key, f"is {given!r}, no name of Kubernetes'", "as my-name")
+        keys = {
+            "gpu": own.gpu,
+            **{f"tolerations[{i}]": taint for i, taint in enumerate(own.tolerations)},
+            **{f"node_selector[{label!r}]": label for label in own.node_selector},
+        }
+        for key, given in keys.items():
+            if not KEY.fullmatch(given):
+                yield Problem(key, f"is {given!r}, no key of Kubernetes'", "as nvidia.com/gpu")
+        for label, given in own.node_selector.items():
+            if given and not VALUE.fullmatch(given):
+                what = f"{label} is {given!r}, no value of a label"
+                yield Problem("node_selector", what, "as a100, of at most 63 characters")
         for key, amount in (("memory", own.memory), ("head_memory", own.head_memory)):
             if not QUANTITY.fullmatch(amount):
                 yield Problem(key, f"is {amount!r}, no amount of Kubernetes'", "as 16Gi")

@@ -73,10 +73,11 @@ def _read(name: str) -> tuple[dict[str, Any], str]:
         path = folder / f"{name}.yaml"
         if path.is_file():
             # A walltime without quotes is told with the other mistakes.
-            return read_yaml(path, odd_numbers=True), str(path)
+            tree = read_yaml(path, kind="profile", keys="to, storage", odd_numbers=True)
+            return tree, str(path)
     known = sorted(_names(folders))
     where = " or ".join(map(str, folders))
-    remedy = nearest(name, known) or f"write one: {PROJECT}/{name}.yaml"
+    remedy = nearest(Path(name).stem, known) or f"write one: {PROJECT}/{name}.yaml"
     raise ConfigError.single("--profile", f"no profile {name!r} in {where}", remedy)
 
 

@@ -124,6 +124,28 @@ VARIABLES = {
 }
 """sbatch's variables, which count more than a line of the script, by the option of that line."""
 
+LETTERS = {
+    "a": "array", "c": "cpus-per-task", "e": "error", "N": "nodes", "n": "ntasks", "o": "output",
+    "W": "wait",
+}  # fmt: skip
+"""Options of one letter by their long names."""
+
+READ = "`gansweep logs` reads the output as slurm-ID.log in the sweep's folder"
+
+OWN_OPTIONS = {
+    "array": "array: in the profile, or --array N",
+    "cpus-per-task": "cpus: in the profile",
+    "error": READ,
+    "nodes": "nodes: in the profile",
+    "ntasks": "nodes: and cpus: in the profile",
+    "ntasks-per-node": "nodes: and cpus: in the profile",
+    "open-mode": READ,
+    "output": READ,
+    "signal": "stop_seconds: in the profile",
+    "wait": "`gansweep logs ID --follow` waits for the end",
+}
+"""Options of sbatch that the job needs as it sets them, and what there is in their place."""
+
 SHOWN_PHASES: tuple[Phase, ...] = (
     "running", "waiting", "unknown", "failed", "cancelled", "forgotten", "done",
 )  # fmt: skip
@@ -178,11 +200,13 @@ class Slurm(Launcher):
         ]:  # fmt: skip
             if value is not None and (not value.strip() or "\n" in value):
                 problems.append(Problem(name, f"is {value!r}", "one word"))
-        problems += [
-            Problem("options", f"{option!r} is no option of sbatch", "write it as --name=value")
-            for option in own.options
-            if not option.startswith("-")
-        ]
+        for option in own.options:
+            if not option.startswith("-"):
+                what = f"{option!r} is no option of sbatch"
+                problems.append(Problem("options", what, "write it as --name=value"))
+            elif instead := OWN_OPTIONS.get(_name_of(option)):
+                what = f"{option!r} would be set over the job's own"
+                problems.append(Problem("options", what, instead))
         at_once = max(own.nodes, own.array or 1)
         if at_once > 1 and job.uri.startswith("sqlite"):
             problems.append(
@@ -395,6 +419,13 @@ class Slurm(Launcher):
 
     def by_hand(self, job: Submitted) -> str:
         return f"`{shlex.join(_on_its_cluster(job, 'scancel', number_of(job)))}`"
+
+
+def _name_of(option: str) -> str:
+    """The long name of an option of sbatch as a person wrote it: of -N2, -N 2, --nodes=2."""
+    if option.startswith("--"):
+        return re.split(r"[=\s]", option[2:], maxsplit=1)[0]
+    return LETTERS.get(option[1:2], "")
 
 
 def number_of(job: Submitted) -> str:

@@ -26,7 +26,8 @@ from gansweep.sweep.space import DOMAINS, Space, apply, lookup_tree, parse_space
 from gansweep.sweep.whole_keys import keys_of_section, keys_of_trial, whole
 
 TOP = ("name", "base", "trial", "space", "search", "seeds", "resources", *LIMITS)
-NO_MAPPING = "a sweep file has keys like name, trial"
+KEYS = "name, trial"
+"""Some of a sweep file's."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -360,10 +361,13 @@ def _load(path: Path, files: list[Path]) -> dict[str, Any]:
     return merge(below, tree)
 
 
-def read_yaml(path: Path, *, odd_numbers: bool = False) -> dict[str, Any]:
+def read_yaml(
+    path: Path, *, kind: str = "sweep file", keys: str = KEYS, odd_numbers: bool = False
+) -> dict[str, Any]:
     """The mapping in a YAML file, interpolations resolved; ConfigError with line and column.
 
-    odd_numbers: whether it may have some that YAML does not count in tens.
+    kind, keys: what it is, and keys that one has, for messages. odd_numbers: whether it may have
+    some that YAML does not count in tens.
     """
     try:
         with path.open("rb") as file:
@@ -372,16 +376,20 @@ def read_yaml(path: Path, *, odd_numbers: bool = False) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConfigError.single(str(path), "no such file") from None
     except IsADirectoryError:
-        raise ConfigError.single(str(path), "is a folder, not a sweep file") from None
+        raise ConfigError.single(str(path), f"is a folder, not a {kind}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError.single(str(path), f"cannot be read: {error}") from None
     if len(content) > MOST_BYTES:
-        what = f"has more than {MOST_BYTES / 1e6:g} MB: it is no sweep file"
-        raise ConfigError.single(str(path), what, "name the YAML file that describes the sweep")
-    return parse_yaml(text, str(path), odd_numbers=odd_numbers)
+        what = f"has more than {MOST_BYTES / 1e6:g} MB: it is no {kind}"
+        raise ConfigError.single(str(path), what, f"name the YAML file that is the {kind}")
+    return parse_yaml(
+        text, str(path), keys=f"a {kind} has keys like {keys}", odd_numbers=odd_numbers
+    )
 
 
-def parse_yaml(text: str, where: str, *, odd_numbers: bool = False) -> dict[str, Any]:
+def parse_yaml(
+    text: str, where: str, *, keys: str = "", odd_numbers: bool = False
+) -> dict[str, Any]:
     """The mapping in a YAML text; ConfigError names `where`, the line and the column."""
     try:
         if nested := NESTED.search(text):  # whose size cannot be told
@@ -403,12 +411,12 @@ def parse_yaml(text: str, where: str, *, odd_numbers: bool = False) -> dict[str,
         remedy = "indent with spaces, not tabs" if line and line[0].lstrip(" ")[:1] == "\t" else ""
         raise ConfigError.single(place, f"broken YAML: {what}", remedy) from None
     except AssertionError:  # OmegaConf's, of a text that is one number
-        raise ConfigError.single(where, "is no mapping", NO_MAPPING) from None
+        raise ConfigError.single(where, "is no mapping", keys) from None
     except (yaml.YAMLError, OmegaConfBaseException, RecursionError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError.single(where, first) from None
     if not isinstance(tree, dict):
-        raise ConfigError.single(where, "is no mapping", NO_MAPPING)
+        raise ConfigError.single(where, "is no mapping", keys)
     bad = [key for key in tree if not isinstance(key, str)]
     if bad:
         raise ConfigError.single(where, f"has the key {bad[0]!r}, which is no word")

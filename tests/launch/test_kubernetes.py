@@ -346,6 +346,29 @@ def test_what_a_profile_cannot_mean(work: Path) -> None:
     assert [line.partition(":")[0] for line in found] == ["image", "claim", "namespace", "memory"]
     assert "infra/docker" in found[0]
     assert problems(work, image="a b") == ["image: is 'a b' (REGISTRY/NAME:TAG)"]
+    assert problems(work, memory="0Gi", head_memory="0.5Gi") == [
+        "memory: is '0Gi', no amount of Kubernetes' (as 16Gi)"
+    ]
+
+
+def test_labels_taints_and_gpus_have_names(work: Path) -> None:
+    """Which no schema of KubeRay's looks at: the pods would fail to be made, one after another."""
+    good = {
+        "gpu": "amd.com/gpu", "tolerations": ["dedicated", "lab.org/a_b.c"],
+        "node_selector": {"zone": "3", "lab.org/kind": "a100", "empty": ""},
+    }  # fmt: skip
+    assert problems(work, **good) == []
+    bad = {
+        "gpu": "nvidia com", "tolerations": ["ok", "key=value"],
+        "node_selector": {"a b": "1", "kind": "two words", "long": "x" * 64},
+    }  # fmt: skip
+    assert [line.partition(" (")[0] for line in problems(work, **bad)] == [
+        "gpu: is 'nvidia com', no key of Kubernetes'",
+        "tolerations[1]: is 'key=value', no key of Kubernetes'",
+        "node_selector['a b']: is 'a b', no key of Kubernetes'",
+        "node_selector: kind is 'two words', no value of a label",
+        f"node_selector: long is '{'x' * 64}', no value of a label",
+    ]
 
 
 def test_a_trial_fits_a_worker(work: Path) -> None:

@@ -61,6 +61,11 @@ def test_mistakes_name_the_nearest(profile: Callable[..., str]) -> None:
         "--to: is ray, but infra/profiles/cluster.yaml is a profile for slurm"
     ]
     assert mistakes(None, None)[0].startswith("--to: is required (one of kubernetes, ray, slurm")
+    assert mistakes(None, profile("keyless", "- to: slurm")) == [
+        "infra/profiles/keyless.yaml: is no mapping (a profile has keys like to, storage)"
+    ]
+    (found,) = mistakes(None, "infra/profiles/cluster.yaml")
+    assert found.endswith("(did you mean 'cluster'?)")
     assert mistakes(None, profile("list", "to: [slurm]"))[0].startswith(
         "infra/profiles/list.yaml: to: is ['slurm']"
     )

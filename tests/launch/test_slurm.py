@@ -148,6 +148,17 @@ def test_what_a_profile_cannot_mean(work: Path) -> None:
     assert len(problems(work, options=["constraint=a100"])) == 1
 
 
+def test_options_that_the_job_needs_as_it_sets_them(work: Path) -> None:
+    """`gansweep logs` would read nothing, or one sweep would be several jobs."""
+    fine = ["--qos=long", "-p gpu", "--nodelist=n1", "--time=1:00:00", "--exclusive", "-C a100"]
+    assert problems(work, options=fine) == []
+    taken = ["--output=/tmp/x", "-o /tmp/x", "-N2", "--nodes 2", "--array=1-3", "--wait", "-W"]
+    found = problems(work, options=taken)
+    assert [line.partition(" would")[0] for line in found] == [f"options: {o!r}" for o in taken]
+    assert found[2] == "options: '-N2' would be set over the job's own (nodes: in the profile)"
+    assert "gansweep logs" in found[0]
+
+
 def test_a_database_file_is_for_one_node(work: Path) -> None:
     uri = "sqlite:////shared/mlflow.db"
     assert problems(work, uri=uri) == []
