@@ -163,7 +163,15 @@ def submit(
         bool, typer.Option("--dry-run", help="Print the job; nothing is written or sent.")
     ] = False,
     tracking_uri: Uri = None,
-    root: Root = RUNS,
+    root: Annotated[
+        str | None,
+        typer.Option(
+            "--dir",
+            help="Folder of plans, logs and checkpoints, one below per sweep; or "
+            "s3://BUCKET/FOLDER, gs://.",
+            show_default="the profile's storage, else runs",
+        ),
+    ] = None,
     retry_failed: RetryFailed = False,
     trusted_only: TrustedOnly = False,
 ) -> None:

@@ -21,6 +21,9 @@ from gansweep.sweep.file import load_sweep
 from gansweep.sweep.trials import check_data, planned
 from gansweep.tracking.mlflow import tracking_uri
 
+RUNS = "runs"
+"""The folder where neither profile nor command names one."""
+
 FORGOTTEN = ("setup",)
 """Settings that submitting alone needs; they may hold secrets, so no record has them."""
 
@@ -33,15 +36,16 @@ def submit_command(
     profile: str | None,
     array: int | None,
     uri: str | None,
-    root: Path | str,
+    root: str | None,
     flags: Sequence[str],
     dry_run: bool,
 ) -> int:
     """Check everything, then submit the job and say how to follow it, or print it alone.
 
-    ConfigError before anything is sent.
+    uri, root: over the profile's. ConfigError before anything is sent.
     """
-    name, launcher = find_launcher(target, profile, {"array": array})
+    folder = root if root is None or is_url(root) else str(Path(root).resolve())
+    name, launcher = find_launcher(target, profile, {"array": array, "storage": folder})
     problems: list[Problem] = []
     settings = launcher.profile
     where = ""
@@ -63,14 +67,14 @@ def submit_command(
                 "leave it out; the nodes take it from MLFLOW_TRACKING_USERNAME and _PASSWORD",
             )
         )
-    storage: Path | str = settings.storage or root
+    storage: Path | str = settings.storage or str(Path(RUNS).resolve())
     if is_url(storage):
         try:
             check_url(str(storage))  # whether it can be used, the nodes say
         except ConfigError as error:
             problems.extend(error.problems)
     else:
-        storage = Path(storage).expanduser() if settings.storage else Path(storage).resolve()
+        storage = Path(storage).expanduser()
         if not storage.is_absolute():
             problems.append(Problem("storage", f"{storage} is relative", "give an absolute folder"))
     named = bool(uri or settings.tracking_uri)

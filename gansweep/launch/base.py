@@ -41,7 +41,7 @@ class Profile:
     """What every kind of cluster is told; each launcher adds its own settings."""
 
     storage: str | None = setting(
-        None, "folder, or s3:// or gs:// URL, of plans and checkpoints for every node; null: --dir"
+        None, "folder, or s3:// or gs:// URL, of plans and checkpoints for every node; null: runs"
     )
     tracking_uri: str | None = setting(
         None, "MLflow's store; null: MLFLOW_TRACKING_URI, or mlflow.db in this folder"

@@ -16,11 +16,13 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from gansweep.addresses import is_http_address
 from gansweep.counting import counted
 from gansweep.errors import AwayError, ConfigError, Problem
 from gansweep.excerpt import beginning
 from gansweep.launch.base import LOOPBACK, Job, JobState, Launcher, Phase, Profile, Submitted
 from gansweep.launch.bundle import Bundle, sweep_bundle, with_code, with_files
+from gansweep.redaction import has_credentials
 from gansweep.settings import setting
 
 PHASES: dict[str, Phase] = {
@@ -52,11 +54,15 @@ class RayJobs(Launcher):
 
     def problems(self, job: Job) -> list[Problem]:
         own, problems = self.profile, []
-        parts = urlsplit(own.address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not is_http_address(own.address):
             remedy = "http://HOST:8265, where the cluster's dashboard is"
             return [Problem("address", f"is {own.address!r}", remedy)]
-        if parts.hostname not in LOOPBACK:
+        if has_credentials(own.address):
+            what = "has a password, which the job's record would keep"
+            problems.append(
+                Problem("address", what, "leave it out; RAY_AUTH_TOKEN has a cluster's token")
+            )
+        if urlsplit(own.address).hostname not in LOOPBACK:
             if own.storage is None:
                 what = "is required: the cluster keeps no files of this machine's"
                 problems.append(Problem("storage", what, "a folder that all its nodes share"))

@@ -55,8 +55,11 @@ def test_a_cluster_elsewhere_has_none_of_our_files(work: Path) -> None:
         (found,) = elsewhere.problems(job(work, uri=uri))
         assert str(found).startswith(f"tracking uri: {uri} is this machine (start an MLflow server")
         assert launcher().problems(job(work, uri=uri)) == []
-    (found,) = launcher(address="head:8265").problems(here)
-    assert found.where == "address"
+    for address in ("head:8265", "http://", "http://[::1", "http://head:port", "ray://head:10001"):
+        (found,) = launcher(address=address).problems(here)
+        assert str(found).startswith(f"address: is {address!r} (http://HOST:8265")
+    (found,) = launcher(address="http://me:hunter2@127.0.0.1:8265").problems(here)
+    assert str(found).startswith("address: has a password, which the job's record would keep")
 
 
 def test_data_by_a_relative_path_has_to_travel(work: Path) -> None:

@@ -50,6 +50,23 @@ def test_a_dry_run_prints_the_job_and_writes_nothing(gansweep: Gansweep, work: P
     assert not (work.parent / "state").exists()
 
 
+def test_the_folder_of_the_command_is_over_the_profiles(
+    gansweep: Gansweep, work: Path, profile: Callable[..., str]
+) -> None:
+    (work / "file.yaml").write_text(TEXT)
+    profile("mine", "to: slurm\nstorage: /lab/shared")
+    words = ("submit", "file.yaml", "--profile", "mine", "--dry-run")
+    for given, folder in (
+        ((), "/lab/shared"), (("--dir", "/other"), "/other"), (("--dir", "out"), f"{work}/out"),
+        (("--dir", "s3://b/x"), "s3://b/x"),
+    ):  # fmt: skip
+        code, out, _ = gansweep(*words, *given)
+        assert code == 0
+        assert f" --dir {folder} " in out
+    profile("mine", "to: slurm")
+    assert f" --dir {work}/runs " in gansweep(*words)[1]
+
+
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:5000", "http://localhost:5000"])
 def test_a_server_by_a_name_that_means_another_machine_there(
     gansweep: Gansweep, site: Path, uri: str

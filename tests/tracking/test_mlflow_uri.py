@@ -35,12 +35,13 @@ def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.Monk
 def test_refuses_what_workers_could_not_share() -> None:
     cases = ["mlruns", "/abs/mlruns", "file:///x/mlruns", "./mlruns", "sqlite://", "ftp://x"]
     cases += ["sqlite:///:memory:", "sqlite:///", "sqlite:mlflow.db"]
+    cases += ["http://", "http:there:5000", "http://there:port", "https://[::1"]
     refused = []
     for case in cases:
         with pytest.raises(ConfigError, match=r"use sqlite:///mlflow\.db"):
             tracking_uri(case)
         refused.append(case)
-    assert len(refused) == 9
+    assert len(refused) == 13
 
 
 def test_names_the_culprit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from urllib.parse import unquote
 
+from gansweep.addresses import is_http_address
 from gansweep.errors import ConfigError
 from gansweep.redaction import remember
 
@@ -45,6 +46,8 @@ def tracking_uri(explicit: str | None = None, *, at: str = "tracking uri") -> st
         return sqlite_uri(Path(unquote(path)), scheme=scheme) + mark + options
     if family not in _SCHEMES:
         raise ConfigError.single(where, f"{uri!r} is no tracking URI", _REMEDY)
+    if family in ("http", "https") and not is_http_address(uri):
+        raise ConfigError.single(where, f"{uri!r} names no server", _REMEDY)
     return uri
 
 
