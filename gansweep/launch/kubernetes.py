@@ -393,6 +393,8 @@ class Kubernetes(Launcher):
         text = "".join(
             line for line in lines if not (line.startswith("error: ") and _has_no_output_yet(line))
         )
+        if 0 < len(text) < after:  # the job was run again, by another pod
+            after = 0
         return text[after:], max(after, len(text))
 
     def cancel(self, job: Submitted) -> None:

@@ -735,6 +735,18 @@ def test_the_log_is_read_on(stage: Stage) -> None:
     assert stage.calls[0][0] == ["logs", "-l", "job-name=x", "--tail=-1", "--ignore-errors"]
 
 
+def test_the_log_of_a_job_that_is_run_again_begins_anew(stage: Stage) -> None:
+    """KubeRay has removed the pod before, and its output with it."""
+    stage.says("logs", "one\ntwo\n")
+    assert launcher().log(Submitted("x"), 4) == ("two\n", 8)
+    stage.says("logs", "")  # no pod is there for a while
+    assert launcher().log(Submitted("x"), 8) == ("", 8)
+    stage.says("logs", "one\n")
+    assert launcher().log(Submitted("x"), 8) == ("one\n", 4)
+    stage.says("logs", "one\nthree\n")
+    assert launcher().log(Submitted("x"), 4) == ("three\n", 10)
+
+
 @pytest.mark.parametrize(
     "words",
     [
