@@ -135,8 +135,9 @@ def _refused(where: str, value: Any, error: Exception, *, kind: type[Any]) -> Pr
     if kind is DictConfig and value is not None and not isinstance(value, dict):
         return Problem(where, f"is {value!r}, must be a mapping", "{KEY: VALUE}")
     remedy = "it cannot be null; leave it out for the default" if value is None else ""
-    if isinstance(value, list):
-        remedy = "one value; to try several, make it an axis of space"
+    if isinstance(value, list) and kind is not ListConfig:
+        several = "; to try several, make it an axis of space" * where.startswith("trial.")
+        remedy = f"one value{several}"
     return Problem(where, _first_line(error), remedy)
 
 

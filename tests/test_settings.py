@@ -128,6 +128,17 @@ def test_lists_and_mappings(key, value, words):
     assert str(problem).startswith(words)
 
 
+@pytest.mark.parametrize(
+    ("at", "remedy"),
+    [("trial.oven", "one value; to try several, make it an axis of space"), ("oven", "one value")],
+)
+def test_several_values_in_the_place_of_one(at, remedy):
+    """Which a sweep's axis may have, and a cluster's profile may not."""
+    problems = []
+    fill(Oven, {"side": 8, "lr": [0.1, 0.2], "names": [None]}, at=at, problems=problems)
+    assert [(p.where, p.remedy) for p in problems] == [(f"{at}.lr", remedy), (f"{at}.names", "")]
+
+
 def test_a_mapping_of_anything():
     problems = []
     whole = {"names": ["a"], "labels": {"a": "b"}, "any": {"a": {"b": [1]}, "c": 2}}
