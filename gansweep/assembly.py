@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
+import math
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from gansweep.components import answering, place
 from gansweep.config import TrialConfig
-from gansweep.data.base import Samples
+from gansweep.data.base import Dataset, Samples
 from gansweep.data.prepare import prepare
-from gansweep.dataspec import Condition, DataSpec
-from gansweep.errors import ConfigError, Problem
+from gansweep.dataspec import Condition, DataSpec, Modes
+from gansweep.errors import ConfigError, OwnCodeError, Problem
+from gansweep.formulation import Formulation
 from gansweep.metrics.base import Score, Subject
 from gansweep.metrics.catalogue import build_scores
 from gansweep.modules.alternating import AlternatingModule
@@ -25,18 +27,38 @@ MOST_CLASSES = 5
 """Classes without a sample that are named."""
 
 
+def data_set(config: TrialConfig) -> Dataset:
+    """The trial's data set, of which nothing is loaded yet."""
+    with answering(config.data.cls, at="data.name"):
+        return config.data.cls(config.data.settings)
+
+
 def load_samples(config: TrialConfig) -> Samples:
     """The trial's data, prepared once on each node. ConfigError names a bad file."""
-    return prepare(config.data.cls(config.data.settings))
+    return prepare(data_set(config))
 
 
 def load_held_out(config: TrialConfig, samples: Samples) -> Samples:
     """Samples that the trial does not train on; where there are none, `samples`, its own."""
-    held_out = config.data.cls(config.data.settings).held_out
-    if held_out is not None:
-        with contextlib.suppress(ConfigError):
-            return prepare(held_out)
-    return samples
+    source = data_set(config)
+    with answering(config.data.cls, at="data.name"):
+        held_out = source.held_out
+    try:
+        return samples if held_out is None else prepare(held_out)
+    except OwnCodeError:
+        raise
+    except ConfigError:
+        return samples
+
+
+def modes_of(config: TrialConfig, spec: DataSpec) -> Modes | None:
+    """The known modes of the trial's data; ConfigError where a person's own are none of `spec`."""
+    source = data_set(config)
+    with answering(config.data.cls, at="data.name"):
+        modes = source.modes
+        if modes is not None:
+            modes.nearest(torch.zeros(1, math.prod(spec.shape)))
+    return modes
 
 
 def real_samples(config: TrialConfig) -> dict[str, str]:
@@ -70,7 +92,7 @@ def build_trial_scores(config: TrialConfig, spec: DataSpec) -> dict[str, Score]:
     """The trial's scores by name; ConfigError where one does not fit the data."""
     subject = Subject(
         spec,
-        modes=config.data.cls(config.data.settings).modes,
+        modes=modes_of(config, spec),
         conditional=config.model.settings.conditional,
         seed=config.score.seed,
     )
@@ -137,12 +159,17 @@ def check_fit(config: TrialConfig, spec: DataSpec) -> list[str]:
 
 def advise(config: TrialConfig, discriminator: nn.Module) -> list[str]:
     """The variant's advice on a trial with this discriminator, or with one of the same shape."""
-    config.model.cls.mathematics(config.model.settings)  # which may refuse numbers
+    _formulation(config)  # which may refuse numbers
     return config.model.cls.advice(
         config.model.settings,
         optimizer=config.d_optimizer.cls(config.d_optimizer.settings),
         discriminator=discriminator,
     )
+
+
+def _formulation(config: TrialConfig) -> Formulation:
+    with answering(config.model.cls, at="trial.model.name"):
+        return config.model.cls.mathematics(config.model.settings)
 
 
 def on_classes(samples: Samples) -> list[str]:
@@ -164,35 +191,38 @@ def on_classes(samples: Samples) -> list[str]:
     ]
 
 
-def fitting(config: TrialConfig, spec: DataSpec) -> nn.Module:
+def fitting(config: TrialConfig, spec: DataSpec, *, processes: int = 1) -> nn.Module:
     """A discriminator without memory; ConfigError where networks and data do not fit.
 
     Builds both networks on torch's meta device and passes a batch of two through them, or of one
-    where training has no more, so that a wrong shape is found before anything is launched.
+    where each of the trial's `processes` has no more in training, so that a wrong shape is found
+    before anything is launched.
     """
     _check_pac(config)
-    size = config.data.settings.batch_size
-    n, judged_at_once = min(2, size), min(2, size // config.model.settings.pac)
-    where = "trial.network"
-    formulation = config.model.cls.mathematics(config.model.settings)
+    own, pac = config.data.settings.batch_size // processes, config.model.settings.pac
+    n, judged_at_once = min(2, own), min(2, own // pac)
+    network = config.network.name
     try:
-        with torch.device("meta"):
-            generator, discriminator = build_networks(config, spec)
-            labels = _example_labels(condition_of(config, spec), n)
-            z = torch.empty(n, config.latent.dim)
-            fake = generator(z, labels)
-            _, judged = config.model.cls.play(generator, fake, z, labels)
-            packs = judged[:judged_at_once].repeat_interleave(formulation.pac, 0)
-            logits = discriminator(formulation.packed(packs), labels)
-            codes = generator.encoder(fake) if isinstance(generator, EncodingGenerator) else z
+        discriminator, results = _tried(config, spec, n, judged_at_once)
     except ConfigError:
         raise
     except Exception as error:  # a user's network may raise anything
+        raised = f"{type(error).__name__}: {error}"
+        if judged_at_once == 1 and _fits_two(config, spec):
+            alone = f"one tuple of {pac}" if pac > 1 else "one sample"
+            shared = f" for {processes} processes" if processes > 1 else ""
+            raise ConfigError.single(
+                "trial.data.batch_size",
+                f"is {config.data.settings.batch_size}{shared}, and {network} cannot train on "
+                f"{alone} by itself: {raised}",
+                f"at least {2 * pac * processes}, or networks without BatchNorm",
+            ) from error
         raise ConfigError.single(
-            where,
-            f"{config.network.name} does not fit data of shape {spec.shape}: "
-            f"{type(error).__name__}: {error}",
+            "trial.network",
+            f"{network} does not fit data of shape {spec.shape}: {raised}",
+            place(error, config.network.cls),
         ) from error
+    fake, codes, logits = results
     for what, tensor, expected in (
         ("generator", fake, (n, *spec.shape)),
         ("encoder", codes, (n, config.latent.dim)),
@@ -200,11 +230,37 @@ def fitting(config: TrialConfig, spec: DataSpec) -> nn.Module:
     ):
         if tuple(tensor.shape) != expected:
             raise ConfigError.single(
-                where,
-                f"the {what} of {config.network.name} gives {tuple(tensor.shape)} for a batch of "
+                "trial.network",
+                f"the {what} of {network} gives {tuple(tensor.shape)} for a batch of "
                 f"{'two' if expected[0] == 2 else 'one'}, must give {expected}",
             )
     return discriminator
+
+
+def _tried(
+    config: TrialConfig, spec: DataSpec, n: int, judged_at_once: int
+) -> tuple[nn.Module, tuple[Tensor, Tensor, Tensor]]:
+    """A discriminator without memory, and what comes of `n` latents: samples, codes and logits."""
+    formulation = _formulation(config)
+    with torch.device("meta"):
+        generator, discriminator = build_networks(config, spec)
+        labels = _example_labels(condition_of(config, spec), n)
+        z = torch.empty(n, config.latent.dim)
+        fake = generator(z, labels)
+        _, judged = config.model.cls.play(generator, fake, z, labels)
+        packs = judged[:judged_at_once].repeat_interleave(formulation.pac, 0)
+        logits = discriminator(formulation.packed(packs), labels)
+        codes = generator.encoder(fake) if isinstance(generator, EncodingGenerator) else z
+    return discriminator, (fake, codes, logits)
+
+
+def _fits_two(config: TrialConfig, spec: DataSpec) -> bool:
+    """Whether networks that a batch of one does not pass are passed by one of two."""
+    try:
+        _tried(config, spec, 2, 2)
+    except Exception:  # what it is, the batch of one has told
+        return False
+    return True
 
 
 def _check_pac(config: TrialConfig) -> None:

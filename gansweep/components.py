@@ -8,13 +8,22 @@ import hashlib
 import importlib
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import Any, Generic, TypeVar
 
 from gansweep import trust
-from gansweep.errors import ConfigError, Problem, nearest
+from gansweep.errors import (
+    ConfigError,
+    OwnCodeError,
+    Problem,
+    in_one_line,
+    is_full_disk,
+    nearest,
+    raised_at,
+)
 from gansweep.settings import dump, fill
 
 C = TypeVar("C")
@@ -66,7 +75,7 @@ class Catalogue(Generic[C]):
             raise ConfigError.single(
                 at,
                 f"cannot import {name!r}: {type(error).__name__}: {error}",
-                "is the module on PYTHONPATH?",
+                raised_at(error, _package(name)) or "is the module on PYTHONPATH?",
             ) from error
         base = _import(self._base)
         if not (isinstance(cls, type) and issubclass(cls, base)):
@@ -128,17 +137,54 @@ def _import(path: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
+def path_of(cls: type[Any]) -> str:
+    """Its import path."""
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def is_own(cls: type[Any]) -> bool:
+    """Whether a person brought it along."""
+    return _package(cls.__module__) != "gansweep"
+
+
+@contextmanager
+def answering(cls: type[Any], *, at: str) -> Iterator[None]:
+    """What a person's own `cls` raises is an OwnCodeError under the key `at`, with its place.
+
+    What a built-in class raises stays as it is, and so does a full disk, which is no mistake.
+    """
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        if not is_own(cls) or is_full_disk(error):
+            raise
+        what = f"{path_of(cls)} raises {in_one_line(error)}"
+        raise OwnCodeError.single(at, what, place(error, cls)) from error
+
+
+def place(error: Exception, cls: type[Any]) -> str:
+    """Where in a person's own code of `cls` it was raised; "" where that is unknown."""
+    return raised_at(error, _package(cls.__module__)) if is_own(cls) else ""
+
+
+def _package(path: str) -> str:
+    """The outermost one of an import path."""
+    return path.partition(":")[0].partition(".")[0]
+
+
 @functools.cache
 def own_source(cls: type[Any]) -> str:
     """A digest of the code of a person's own class: its module's, and that of the same package's
     modules that this draws on. "" of a built-in class, and where there is no source."""
-    root = cls.__module__.partition(".")[0]
+    root = _package(cls.__module__)
     found: dict[str, str] = {}
-    ahead = [cls.__module__] if root != "gansweep" else []
+    ahead = [cls.__module__] if is_own(cls) else []
     while ahead:
         name = ahead.pop()
         module = sys.modules.get(name)
-        if name in found or module is None or name.partition(".")[0] != root:
+        if name in found or module is None or _package(name) != root:
             continue
         try:
             found[name] = inspect.getsource(module)

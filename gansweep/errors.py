@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -49,6 +50,10 @@ class ConfigError(Exception):
         return cls([Problem(where, what, remedy)], outcome=outcome)
 
 
+class OwnCodeError(ConfigError):
+    """A person's own part has raised something that is no ConfigError."""
+
+
 class AwayError(ConfigError):
     """A service that does not answer now, and may later: what was asked of it may have happened."""
 
@@ -64,6 +69,14 @@ def nearest(word: str, choices: Sequence[str]) -> str:
 def in_one_line(error: BaseException) -> str:
     """What was raised, as a reason that may be recorded: one line without secrets."""
     return beginning(redact(f"{type(error).__name__}: {error}".splitlines()[0]), 500)
+
+
+def raised_at(error: BaseException, package: str) -> str:
+    """The line of `package` that `error` comes from, the innermost one; "" where it is none's."""
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == package:
+            return f"in {frame.f_code.co_name}, {frame.f_code.co_filename}:{line}"
+    return ""
 
 
 def is_full_disk(error: BaseException) -> bool:

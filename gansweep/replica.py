@@ -21,6 +21,7 @@ from gansweep.assembly import (
     condition_of,
     load_held_out,
     load_samples,
+    modes_of,
     on_classes,
     real_samples,
 )
@@ -157,7 +158,7 @@ class Common:
             latent=config.latent,
             condition=condition_of(config, on_host.spec),
             classify=classifier(
-                config.data.cls(config.data.settings).modes,
+                modes_of(config, on_host.spec),
                 (score.extractor for score in self.evaluation.scores.values()),
                 on_host.spec.condition,
             ),

@@ -12,6 +12,7 @@ from torch import nn
 
 from gansweep.data.base import Dataset, Samples
 from gansweep.data.settings import DataSettings
+from gansweep.dataspec import Modes
 from gansweep.diagnosis.rules.base import Rule
 from gansweep.metrics.base import Score
 from gansweep.metrics.extractors.base import Extractor, Seen
@@ -187,6 +188,19 @@ class WrongShape(Architecture):
         return D(spec.shape[0], 1)
 
 
+class Narrow(Small):
+    """Its discriminator is for fewer numbers than the data have."""
+
+    Settings = MLPSettings
+
+    def discriminator(self, *, spec, condition):
+        class D(nn.Linear):
+            def forward(self, x, labels=None):
+                return super().forward(x.flatten(1))[:, 0]
+
+        return D(3, 1)
+
+
 class WideEncoder(Architecture):
     """Its encoder gives a latent dimension too many."""
 
@@ -213,6 +227,35 @@ class Attributes(Dataset):
         generator = torch.Generator().manual_seed(0)
         y = torch.rand(self.settings.n, 3, generator=generator)
         return Samples(y[:, :2] * 2, y)
+
+
+class Breaks(Dataset):
+    """Raises where it is told to, or says that its modes have one coordinate."""
+
+    @dataclass(frozen=True)
+    class Settings(DataSettings):
+        where: str = setting("", "what raises")
+
+    def __init__(self, settings):
+        super().__init__(settings)
+        self._breaks("__init__")
+
+    def _breaks(self, where):
+        if self.settings.where == where:
+            raise KeyError("image")
+
+    def load(self) -> Samples:
+        return Samples(torch.zeros(4, 2))
+
+    @property
+    def modes(self):
+        self._breaks("modes")
+        centre = (0.0,) if self.settings.where == "of another size" else (0.0, 0.0)
+        return Modes((centre,), 1.0)
+
+    @property
+    def held_out(self):
+        self._breaks("held_out")
 
 
 class NaNScore(Score):

@@ -6,7 +6,16 @@ import pytest
 import torch
 from trees import small
 
-from gansweep.assembly import build_module, check_fit, condition_of, load_samples, on_classes
+from gansweep.assembly import (
+    build_module,
+    check_fit,
+    condition_of,
+    fitting,
+    load_held_out,
+    load_samples,
+    modes_of,
+    on_classes,
+)
 from gansweep.config import resolve
 from gansweep.data.base import Samples
 from gansweep.dataspec import Condition, DataSpec
@@ -162,20 +171,57 @@ def test_samples_are_the_datas():
     assert samples.x.shape == (400, 2)
 
 
-def test_networks_are_tried_on_no_more_samples_than_training_has():
+@pytest.mark.parametrize(
+    ("data", "pac", "processes", "told", "least"),
+    [
+        (1, 1, 1, "is 1, and mlp cannot train on one sample by itself: ValueError: Expected", 2),
+        (4, 4, 1, "is 4, and mlp cannot train on one tuple of 4 by itself: ValueError", 8),
+        (3, 1, 3, "is 3 for 3 processes, and mlp cannot train on one sample by", 6),
+        (8, 4, 2, "is 8 for 2 processes, and mlp cannot train on one tuple of 4", 16),
+    ],
+)
+def test_networks_are_tried_on_no_more_samples_than_training_has(data, pac, processes, told, least):
     """BatchNorm cannot normalise one sample by itself, which two would hide."""
-    for data, network in (
-        ({"batch_size": 1}, {"generator_norm": "batch"}),
-        ({"batch_size": 1}, {"discriminator_norm": "batch"}),
-    ):
-        config = small("gan", "mlp", "digits", data=data, network=network)
-        with pytest.raises(ConfigError, match=r"trial\.network.*more than 1 value per channel"):
-            check_fit(config, DataSpec((1, 8, 8)))
-    norm = {"discriminator_norm": "batch"}
-    packed = {"model": {"pac": 4}, "network": norm}
-    with pytest.raises(ConfigError, match="more than 1 value per channel"):
-        check_fit(
-            small("gan", "mlp", "digits", data={"batch_size": 4}, **packed), DataSpec((1, 8, 8))
-        )
-    check_fit(small("gan", "mlp", "digits", data={"batch_size": 8}, **packed), DataSpec((1, 8, 8)))
-    check_fit(small("gan", "mlp", "digits", data={"batch_size": 1}), DataSpec((1, 8, 8)))
+    spec, norms = DataSpec((1, 8, 8)), ["discriminator_norm", *["generator_norm"] * (pac == 1)]
+
+    def tried(batch_size, **network):
+        config = small(
+            "gan", "mlp", "digits", model={"pac": pac}, data={"batch_size": batch_size},
+            network=network,
+        )  # fmt: skip
+        fitting(config, spec, processes=processes)
+
+    for norm in norms:
+        with pytest.raises(ConfigError) as caught:
+            tried(data, **{norm: "batch"})
+        (problem,) = caught.value.problems
+        assert problem.where == "trial.data.batch_size"
+        assert problem.what.startswith(told)
+        assert problem.remedy == f"at least {least}, or networks without BatchNorm"
+        tried(least, **{norm: "batch"})
+    tried(data)
+
+
+def test_a_wrong_shape_is_not_laid_to_a_batch_of_one():
+    network = {"name": "own_parts:Narrow"}
+    config = small("gan", "mlp", "digits", data={"batch_size": 1}, network=network)
+    with pytest.raises(
+        ConfigError, match=r"trial\.network: own_parts:Narrow does not fit"
+    ) as caught:
+        check_fit(config, DataSpec((1, 8, 8)))
+    assert "own_parts.py:" in caught.value.problems[0].remedy
+
+
+@pytest.mark.parametrize("where", ["__init__", "modes", "held_out", "of another size"])
+def test_what_a_data_set_of_ones_own_raises_is_a_mistake(where):
+    config = small("gan", "mlp", "own_parts:Breaks", data={"where": where})
+    parts = {
+        "__init__": load_samples,
+        "held_out": lambda config: load_held_out(config, Samples(torch.zeros(4, 2))),
+    }
+    tried = parts.get(where, lambda config: modes_of(config, DataSpec((2,))))
+    raised = "RuntimeError: X1 and X2" if where == "of another size" else "KeyError: 'image'"
+    with pytest.raises(ConfigError, match=f"data.name: own_parts:Breaks raises {raised}"):
+        tried(config)
+    config = small("gan", "mlp", "own_parts:Breaks", data={"where": "nowhere"})
+    tried(config)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from pathlib import Path
 
 import pytest
 
-from gansweep.components import own_source
+from gansweep.components import answering, own_source
 from gansweep.data.catalogue import DATASETS
-from gansweep.errors import ConfigError
+from gansweep.errors import ConfigError, OwnCodeError
 from gansweep.metrics.catalogue import EXTRACTORS, SCORES
 from gansweep.modules.catalogue import VARIANTS
 from gansweep.networks.catalogue import ARCHITECTURES
@@ -68,6 +69,31 @@ def test_what_cannot_be_imported(path, kind):
     assert found.what.startswith(f"cannot import {path!r}: ")
     if path != "own_parts:":
         assert kind in found.what
+
+
+def test_a_module_that_cannot_be_imported_is_told_with_its_line():
+    """It is there: PYTHONPATH is no remedy."""
+    assert problem(ARCHITECTURES, "broken_part:Thing").remedy.endswith("broken_part.py:3")
+    for path in ("no_such_module.Thing", "own_parts:Missing"):
+        assert problem(ARCHITECTURES, path).remedy == "is the module on PYTHONPATH?"
+
+
+def test_what_own_code_raises_is_a_mistake():
+    """But what built-in code does is none, nor a full disk."""
+    import own_parts
+
+    def answer(cls, error):
+        with answering(cls, at="here"):
+            raise error
+
+    own, full = own_parts.Attributes, OSError(errno.ENOSPC, "no space")
+    with pytest.raises(OwnCodeError, match=r"^here: own_parts:Attributes raises KeyError: 'x'$"):
+        answer(own, KeyError("x"))
+    mistake = ConfigError.single("there", "is wrong")
+    for cls, error in ((Adam, KeyError("x")), (own, full), (own, mistake)):
+        with pytest.raises(type(error)) as caught:
+            answer(cls, error)
+        assert caught.value is error
 
 
 def test_what_is_no_part_of_this_kind():

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from gansweep.errors import ConfigError, Problem, in_one_line, nearest
+import json
+
+import pytest
+
+from gansweep.errors import ConfigError, Problem, in_one_line, nearest, raised_at
 
 
 def test_a_problem_in_words():
@@ -38,3 +42,18 @@ def test_what_was_raised_in_one_line():
     told = in_one_line(ValueError("potential " * 60))
     assert told == f"ValueError: {'potential ' * 48}..."
     assert len(told) <= 500
+
+
+def test_the_line_that_raised():
+    """The innermost one of the package, not of a library that it calls."""
+
+    def parse():
+        json.loads("{")
+
+    with pytest.raises(ValueError, match="Expecting") as caught:
+        parse()
+    own = __name__.partition(".")[0]
+    line = parse.__code__.co_firstlineno + 1
+    assert raised_at(caught.value, own) == f"in parse, {__file__}:{line}"
+    assert raised_at(caught.value, "json").startswith("in raw_decode, ")
+    assert raised_at(caught.value, "nobody") == ""

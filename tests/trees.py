@@ -29,6 +29,7 @@ DATA: dict[str, dict[str, Any]] = {
     "gaussian1d": {"n": 300},
     "npz": {},
     "own_parts:Attributes": {},
+    "own_parts:Breaks": {},
     "own_parts:Fragile": {},
 }
 

@@ -47,7 +47,8 @@ def plan_command(
     """
     sweep = load_sweep(path, overrides)
     trials = planned(sweep)
-    advice = check_data(trials, stacked=sweep.resources.engine == "stacked")
+    wanted = sweep.resources
+    advice = check_data(trials, stacked=wanted.engine == "stacked", processes=wanted.processes)
     home = find_home(root, sweep.name)
     home.check(write=False)
     known = home.standing(sweep.name).entries

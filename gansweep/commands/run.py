@@ -162,7 +162,8 @@ def _checked(
                 what = "a share is trained on a Ray of its own"
                 problems.append(Problem("--share", what, "leave out --share, or --address"))
         trials = planned(sweep, listed=True if share else None)  # who shares out knows all
-        advice = check_data(trials, stacked=sweep.resources.engine == "stacked")
+        wanted = sweep.resources
+        advice = check_data(trials, stacked=wanted.engine == "stacked", processes=wanted.processes)
     except ConfigError as error:
         problems = [*error.problems, *problems]
     if (

@@ -56,7 +56,8 @@ def submit_command(
     try:
         sweep = load_sweep(path, overrides)
         trials = planned(sweep)
-        advice = check_data(trials, stacked=sweep.resources.engine == "stacked")
+        wanted = sweep.resources
+        advice = check_data(trials, stacked=wanted.engine == "stacked", processes=wanted.processes)
     except ConfigError as error:
         raise ConfigError([*error.problems, *problems]) from None
     if has_credentials(where):

@@ -81,6 +81,7 @@ class Dataset(ABC):
         """What identifies the prepared samples on this node; None: loading is quick, no cache.
 
         Changes whenever the source files (paths, sizes, times) or the settings that shape the
-        samples change. Raises ConfigError where the source is missing.
+        samples change; of one's own data set the code is part of it anyway. Raises ConfigError
+        where the source is missing.
         """
         return None

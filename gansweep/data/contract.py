@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -20,19 +22,34 @@ def checked(samples: Samples, *, name: str) -> Samples:
     """`samples`, as `Samples` describes them; ConfigError where the data set `name` gives others.
 
     x: uint8 [N, C, H, W], or floats, images in [-1, 1]; floats [N, D]. Labels: int64 [N] from 0,
-    each with its name where there are names; floats [N, K]. All finite, and N of both at least 1.
+    each with its name where there are names; floats [N, K]. All finite, N of both at least 1, and
+    plain tensors on the CPU. Names are strings, in a list or a tuple, which they become.
     """
     if not isinstance(samples, Samples):
         raise _refused(name, f"gives {type(samples).__name__}", "load() returns Samples(x, labels)")
     _check_x(samples.x, name)
+    names = samples.class_names
+    if not (isinstance(names, list | tuple) and all(isinstance(each, str) for each in names)):
+        raise _refused(name, f"gives class_names {names!r:.60}", "a tuple of strings, one a class")
     if samples.labels is not None:
-        _check_labels(samples.labels, len(samples), samples.class_names, name)
-    return samples
+        _check_labels(samples.labels, len(samples), tuple(names), name)
+    return samples if isinstance(names, tuple) else replace(samples, class_names=tuple(names))
+
+
+def _check_plain(tensor: Tensor, what: str, name: str) -> None:
+    if not isinstance(tensor, Tensor):
+        raise _refused(name, f"gives {what} as {type(tensor).__name__}", "a torch.Tensor")
+    for wrong, kind, remedy in (
+        (tensor.device.type != "cpu", f"on {tensor.device}", "give it on the CPU: .cpu()"),
+        (tensor.layout != torch.strided, f"as {tensor.layout}", "give it .to_dense()"),
+        (tensor.requires_grad, "with a gradient", "give it without: .detach()"),
+    ):
+        if wrong:
+            raise _refused(name, f"gives {what} {kind}", remedy)
 
 
 def _check_x(x: Tensor, name: str) -> None:
-    if not isinstance(x, Tensor):
-        raise _refused(name, f"gives x as {type(x).__name__}", "a torch.Tensor")
+    _check_plain(x, "x", name)
     kind = f"gives x {_described(x)}"
     is_image = x.ndim == 4
     if not (x.is_floating_point() or (is_image and x.dtype == torch.uint8)):
@@ -51,12 +68,11 @@ def _check_x(x: Tensor, name: str) -> None:
 
 
 def _check_labels(labels: Tensor, count: int, names: tuple[str, ...], name: str) -> None:
-    if not isinstance(labels, Tensor):
-        raise _refused(name, f"gives labels as {type(labels).__name__}", "a torch.Tensor")
+    _check_plain(labels, "labels", name)
     kind = f"gives labels {_described(labels)} for {counted(count, 'sample')}"
     is_class = labels.dtype == torch.int64 and labels.ndim == 1
     is_vector = labels.is_floating_point() and labels.ndim == 2 and labels.shape[1] > 0
-    if len(labels) != count or not (is_class or is_vector):
+    if not (is_class or is_vector) or len(labels) != count:
         raise _refused(name, kind, "classes are int64 [N], a condition of K numbers floats [N, K]")
     low, high = _range(labels, "labels", name)
     if is_class and low < 0:

@@ -7,24 +7,35 @@ import json
 import torch
 from torch import Tensor
 
+from gansweep.components import answering, own_source, path_of
 from gansweep.data.base import Dataset, Samples
 from gansweep.data.contract import checked
+from gansweep.errors import ConfigError
 from gansweep.kept import Tensors, kept
 
 
 def prepare(dataset: Dataset) -> Samples:
     """All samples of the data set, from the cache where it has a `cache_key`.
 
-    Raises ConfigError as the data set's `load` and `cache_key` do, and where samples are none.
+    Raises ConfigError as the data set's `load` and `cache_key` do, where these raise anything else
+    in a person's own, and where samples are none.
     """
-    kind, key = type(dataset), dataset.cache_key()
+    kind = type(dataset)
+    with answering(kind, at="data.name"):
+        key = dataset.cache_key()
 
     def load() -> Samples:
-        return checked(dataset.load(), name=f"{kind.__module__}:{kind.__qualname__}")
+        with answering(kind, at="data.name"):
+            samples = dataset.load()
+        return checked(samples, name=path_of(kind))
 
     if key is None:
         return load()
-    identity = "\n".join((kind.__module__, kind.__qualname__, key))
+    if not isinstance(key, str):
+        what = f"{path_of(kind)} gives {type(key).__name__} as its cache_key"
+        raise ConfigError.single("data.name", what, "a string, or None")
+    code = own_source(kind)  # which a person changes, and may not think of the key
+    identity = "\n".join((kind.__module__, kind.__qualname__, *filter(None, [code]), key))
     return _samples(kept(identity, lambda: _tensors(load())))
 
 

@@ -371,11 +371,13 @@ def _process_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:
     return problems
 
 
-def check_data(trials: Sequence[Trial], *, stacked: bool = False) -> dict[str, list[str]]:
+def check_data(
+    trials: Sequence[Trial], *, stacked: bool = False, processes: int = 1
+) -> dict[str, list[str]]:
     """Prepares every data set and tries every network and score on it: advice by trial key.
 
-    stacked: whether the trials are to train stacked. Raises ConfigError with every mistake in data,
-    networks, scores and engine.
+    stacked: whether the trials are to train stacked. processes: that train each of them. Raises
+    ConfigError with every mistake in data, networks, scores and engine.
     """
     problems: list[Problem] = []
     specs: dict[str, DataSpec | None] = {}
@@ -399,7 +401,7 @@ def check_data(trials: Sequence[Trial], *, stacked: bool = False) -> dict[str, l
         if config.shape not in fits:
             fits[config.shape] = None
             try:
-                fits[config.shape] = fitting(config, spec)
+                fits[config.shape] = fitting(config, spec, processes=processes)
                 build_trial_scores(config, spec)
                 check_engine(config, spec, stacked=stacked)
             except ConfigError as error:

@@ -53,6 +53,13 @@ BAD: dict[str, tuple[tuple[Any, ...], str]] = {
     "list": ((POINTS, [0, 1, 2, 0]), "labels as list"),
     "from -1": ((POINTS, CLASSES - 1), "classes from -1"),
     "nameless": ((POINTS, CLASSES, ("a", "b")), "classes up to 2, and 2 names"),
+    "of no dimension": ((POINTS, torch.tensor(3)), "labels as int64 [] for 4 samples (classes"),
+    "elsewhere": ((POINTS.to("meta"),), "x on meta (give it on the CPU"),
+    "sparse": ((POINTS.to_sparse(),), "x as torch.sparse_coo (give it .to_dense"),
+    "a network's": ((POINTS.clone().requires_grad_(),), "x with a gradient (give it without"),
+    "labels of one": ((POINTS, POINTS.clone().requires_grad_()), "labels with a gradient"),
+    "no names": ((POINTS, CLASSES, None), "class_names None (a tuple of strings"),
+    "numbers for names": ((POINTS, CLASSES, (0, 1, 2)), "class_names (0, 1, 2) (a tuple"),
     "nan label": ((POINTS, holding(torch.zeros(4, 2), math.nan)), "labels that are NaN"),
 }
 
@@ -71,6 +78,13 @@ def test_what_is_not_is_told_with_a_remedy(case: str) -> None:
     (problem,) = caught.value.problems
     assert str(problem).startswith(f"data.name: mine:Own gives {words}")
     assert problem.remedy
+
+
+def test_a_list_of_names_becomes_a_tuple() -> None:
+    """An extractor compares them with its own, which are one."""
+    samples = checked(Samples(POINTS, CLASSES, list("abc")), name="mine")  # type: ignore[arg-type]
+    assert samples.class_names == tuple("abc")
+    assert samples.x is POINTS
 
 
 class Own(Dataset):
@@ -92,4 +106,44 @@ def test_a_data_set_of_ones_own_is_checked_as_it_is_loaded(
 ) -> None:
     monkeypatch.setattr(Own, "key", key)
     with pytest.raises(ConfigError, match=r"test_contract:Own gives tuple \(load\(\) returns Sam"):
+        prepare(Own(DataSettings()))
+
+
+class Broken(Dataset):
+    """Raises where it is told to."""
+
+    where, key = "load", ""
+
+    def _breaks(self, where: str) -> None:
+        if where == self.where:
+            raise KeyError("image")
+
+    def cache_key(self) -> str | None:
+        self._breaks("cache_key")
+        return self.key or None
+
+    def load(self) -> Samples:
+        self._breaks("load")
+        return Samples(POINTS)
+
+
+@pytest.mark.parametrize(("where", "key"), [("load", ""), ("load", "kept"), ("cache_key", "")])
+def test_what_a_data_set_of_ones_own_raises_is_told_with_its_place(
+    where: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Broken, "where", where)
+    monkeypatch.setattr(Broken, "key", key)
+    with pytest.raises(ConfigError) as caught:
+        prepare(Broken(DataSettings()))
+    (problem,) = caught.value.problems
+    assert problem.where == "data.name"
+    assert problem.what.endswith("test_contract:Broken raises KeyError: 'image'")
+    assert problem.remedy.startswith(f"in _breaks, {__file__}:")
+    monkeypatch.setattr(Broken, "where", "nowhere")
+    assert len(prepare(Broken(DataSettings()))) == 4
+
+
+def test_a_cache_key_is_a_string(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Own, "key", 3)
+    with pytest.raises(ConfigError, match=r"test_contract:Own gives int as its cache_key \(a str"):
         prepare(Own(DataSettings()))

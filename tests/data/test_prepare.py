@@ -96,6 +96,14 @@ def test_another_key_is_another_file(log: str, cache: Path) -> None:
     assert len(files(cache)) == 4
 
 
+def test_other_code_is_another_file(log: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who mends a data set of their own may not think of its key."""
+    for code in ("a", "b", "b"):
+        monkeypatch.setattr("gansweep.data.prepare.own_source", lambda cls, code=code: code)
+        prepare(Counted(Counted.Settings(log=log)))
+    assert Counted(Counted.Settings(log=log)).loads == 2
+
+
 def test_nothing_is_pickled(log: str, cache: Path) -> None:
     prepare(Counted(Counted.Settings(log=log)))
     with np.load(files(cache)[0], allow_pickle=False) as archive:

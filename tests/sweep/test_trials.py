@@ -410,6 +410,14 @@ def test_processes_share_each_batch_equally(tmp_path: Path) -> None:
     assert found.startswith("trial.compile: is true, and the step of 2 processes")
 
 
+def test_networks_are_tried_on_what_each_process_has(tmp_path: Path) -> None:
+    trial = {**TRIAL, "network": {"name": "mlp", "generator_norm": "batch"}}
+    trials = planned(load(tmp_path, text(trial=trial), ["data.batch_size=4"]))
+    check_data(trials, processes=2)
+    with pytest.raises(ConfigError, match=r"batch_size: is 4 for 4 processes.*at least 8, or net"):
+        check_data(trials, processes=4)
+
+
 def test_data_and_networks_are_tried(tmp_path: Path) -> None:
     trials = planned(load(tmp_path, text(space={"network.name": {"grid": ["mlp", "dcgan"]}}), [
         "network={}", "model.clip=null"]))  # fmt: skip
@@ -575,9 +583,9 @@ def test_networks_are_built_once_for_each_shape(
     built: list[TrialConfig] = []
     real = trials_module.fitting
 
-    def counted(config: TrialConfig, spec: DataSpec) -> Any:
+    def counted(config: TrialConfig, spec: DataSpec, **options: Any) -> Any:
         built.append(config)
-        return real(config, spec)
+        return real(config, spec, **options)
 
     monkeypatch.setattr(trials_module, "fitting", counted)
     space = {
