@@ -56,7 +56,7 @@ class Evaluation:
         fakes = {extractor: view.features(labels) for extractor, view in viewed.items()}
         with torch.no_grad():
             return {
-                name: float(score(fakes[score.extractor], self.reference.of(score)))
+                name: score.number(score(fakes[score.extractor], self.reference.of(score)))
                 for name, score in self.scores.items()
             }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import final
@@ -13,6 +13,9 @@ from typing import final
 import torch
 from torch import Tensor
 
+from gansweep.assembly import build_trial_scores
+from gansweep.components import answering, is_own
+from gansweep.config import TrialConfig
 from gansweep.data.base import Samples, to_float
 from gansweep.kept import Tensors, kept
 from gansweep.metrics.base import Score
@@ -56,6 +59,16 @@ class Viewed:
         x = torch.cat([each.features for each in self.seen]).float()
         given = [each.probabilities for each in self.seen if each.probabilities is not None]
         return Features(x, torch.cat(given) if given else None, labels)
+
+
+def try_scores(config: TrialConfig, samples: Samples) -> None:
+    """Builds the trial's scores; ConfigError where one does not fit its data, or gives no number.
+
+    Those of a person's own compare real samples, as many as in training.
+    """
+    scores, of = build_trial_scores(config, samples.spec), config.score
+    cpu = torch.device("cpu")
+    Reference(samples, count=of.samples, seed=of.seed, device=cpu).try_out(scores.values())
 
 
 @final
@@ -115,7 +128,15 @@ class Reference:
     def of(self, score: Score) -> Features:
         """The reference's features with the score's statistics."""
         if score not in self._statistics:
-            fresh = partial(score.statistics, self.features(score.extractor))
+
+            def fresh() -> Tensors:
+                made = score.statistics(self.features(score.extractor))
+                if not (
+                    isinstance(made, dict) and all(isinstance(v, Tensor) for v in made.values())
+                ):
+                    raise score.refuse("gives other statistics", "a dict of tensors, or none: {}")
+                return made
+
             found = self._kept(score, "statistics", fresh, self.picked)
             self._statistics[score] = {name: each.to(self._device) for name, each in found.items()}
         return self.features(score.extractor).of(self._statistics[score])
@@ -129,8 +150,9 @@ class Reference:
             if extractor not in held_out:
                 held_out[extractor] = self._view(extractor, self.held_out)
             real, other = self.of(score), held_out[extractor]
-            spread = torch.tensor(score.resampled(other, real, self._counts)).std()
-            return {"value": torch.tensor(score(other, real)), "error": spread}
+            values = map(score.number, score.resampled(other, real, self._counts))
+            value = score.number(score(other, real))
+            return {"value": torch.tensor(value), "error": torch.tensor([*values]).std()}
 
         floors = {}
         for name, score in scores.items():
@@ -141,6 +163,25 @@ class Reference:
             if math.isfinite(value) and math.isfinite(error):
                 floors[name] = Floor(value, error)
         return floors
+
+    def try_out(self, scores: Iterable[Score]) -> None:
+        """Has those of a person's own, for which real samples may stand in, compare some.
+
+        ConfigError where one raises, or gives no number.
+        """
+        for score in scores:
+            if not (is_own(type(score)) and score.has_floor):
+                continue
+            with answering(type(score), at="trial.score.names"), torch.no_grad():
+                real, other = self.of(score), self._view(score.extractor, self.held_out)
+                labels = other.labels if score.subject.conditional else None
+                stands_in = Features(other.x, other.probabilities, labels)
+                given = [
+                    score(stands_in, real),
+                    *score.resampled(other, real, self._counts[:1]),
+                ]
+            for value in given:
+                score.number(value)
 
     @cached_property
     def _counts(self) -> Tensor:

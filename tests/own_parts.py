@@ -351,6 +351,55 @@ class Unspeakable(Score):
         return 0.0
 
 
+class Nothing(Score):
+    """It forgot to return."""
+
+    name = "nothing"
+
+    def __call__(self, fake, real):
+        (fake.x.mean() - real.x.mean()).abs()
+
+
+class Numbered(Score):
+    """Its name is no word."""
+
+    name = 3
+
+    def __call__(self, fake, real):
+        return 0.0
+
+
+class Undecided(Score):
+    """Neither "min" nor "max"."""
+
+    name = "undecided"
+    mode = "lower"
+
+    def __call__(self, fake, real):
+        return 0.0
+
+
+class Unbuilt(Score):
+    """It lacks a file."""
+
+    name = "unbuilt"
+
+    def __init__(self, subject, extractor):
+        raise KeyError("weights")
+
+    def __call__(self, fake, real):
+        return 0.0
+
+
+class Blind(Corner):
+    """So does it."""
+
+    name = "blind"
+
+    def __init__(self, spec):
+        raise KeyError("weights")
+
+
 class OneNumber(Score):
     """A tensor, as torch gives them."""
 

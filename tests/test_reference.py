@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from trees import small
 
 from gansweep import reference as module
 from gansweep.data.base import Samples
 from gansweep.dataspec import DataSpec
+from gansweep.errors import ConfigError
 from gansweep.metrics.base import Score, Subject
 from gansweep.metrics.extractors.base import Extractor, Seen
 from gansweep.metrics.extractors.raw import Raw
 from gansweep.metrics.features import Features
 from gansweep.metrics.neighbours import Recall
 from gansweep.metrics.swd import SlicedWasserstein
-from gansweep.reference import RESAMPLES, Reference
+from gansweep.reference import RESAMPLES, Reference, try_scores
 from gansweep.seeding import stream
 
 CPU = torch.device("cpu")
@@ -161,6 +164,76 @@ def test_held_out_samples_that_are_drawn_again_have_the_neighbours_of_the_first(
     assert floor.value > 0.9
     copies = Features(samples(120).x[one.held_out])  # of a generator they are what they are
     assert score(copies, one.of(score)) < 0.75
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (None, "mean gives NoneType \\(a score is one number"),
+        ("0.5", "mean gives str"),
+        ({"a": 1.0}, "mean gives dict"),
+        (torch.zeros(2), r"mean gives Tensor \[2\]"),
+        (np.zeros((2, 3)), r"mean gives ndarray \[2, 3\]"),
+        (KeyError("mu"), "Own raises KeyError: 'mu'"),
+    ],
+)
+def test_a_score_of_ones_own_is_tried_on_real_samples(given, told):
+    class Own(Mean):
+        def __call__(self, fake, real):
+            assert len(fake) == len(real) == 30
+            if isinstance(given, Exception):
+                raise given
+            return given
+
+    class Silent(Own):
+        has_floor = False
+
+    subject, raw = Subject(SPEC), Raw(SPEC)
+    with pytest.raises(ConfigError, match=f"^trial.score.names: .*{told}"):
+        made().try_out([Mean(subject, raw), Own(subject, raw)])
+    made().try_out([Mean(subject, raw), Silent(subject, raw)])
+
+
+@pytest.mark.parametrize("given", [1.5, 3, True, float("nan"), torch.tensor([1.5]), np.float32(2)])
+def test_whatever_is_one_number_is_a_score(given):
+    class Own(Mean):
+        def __call__(self, fake, real):
+            return given
+
+    score = Own(Subject(SPEC), Raw(SPEC))
+    made().try_out([score])
+    assert score.number(given) == pytest.approx(float(given), nan_ok=True)
+
+
+def test_a_score_of_ones_own_is_tried_with_the_labels_of_training():
+    """A generator that is given none has none; real samples have them all the same."""
+
+    class Labelled(Mean):
+        def __call__(self, fake, real):
+            return float((fake.labels == real.labels).float().mean())
+
+    raw = Raw(SPEC)
+    made().try_out([Labelled(Subject(SPEC, conditional=True), raw)])
+    with pytest.raises(ConfigError, match="Labelled raises AttributeError: 'bool' object"):
+        made().try_out([Labelled(Subject(SPEC), raw)])
+
+
+@pytest.mark.parametrize("wrong", [None, {"mu": 0.5}, [torch.zeros(2)]])
+def test_statistics_that_are_none(wrong):
+    class Own(Mean):
+        def statistics(self, real):
+            return wrong
+
+    with pytest.raises(ConfigError, match="mean gives other statistics"):
+        made().of(Own(Subject(SPEC), Raw(SPEC)))
+
+
+def test_a_trials_scores_are_tried_with_its_settings():
+    score = {"names": ["swd", "own_parts:Later"], "samples": 30}
+    try_scores(small("gan", "mlp", "ring8", score=score), samples())
+    broken = {"names": ["swd", "own_parts:Nothing"], "samples": 30}
+    with pytest.raises(ConfigError, match="nothing gives NoneType"):
+        try_scores(small("gan", "mlp", "ring8", score=broken), samples())
 
 
 def test_floors_that_are_none():

@@ -16,13 +16,14 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 
-from gansweep.assembly import build_trial_scores, check_fit, load_samples, on_classes
+from gansweep.assembly import check_fit, load_samples, on_classes
 from gansweep.commands.home import find_home
 from gansweep.commands.sync import what_is_left
 from gansweep.config import TrialConfig, resolve
 from gansweep.errors import ConfigError, Problem
 from gansweep.progress import Continue, Interrupt, Progress, Report, TrialResult, Verdict
 from gansweep.provenance import environment_text, version_tags
+from gansweep.reference import try_scores
 from gansweep.sweep.file import load_sweep
 from gansweep.sweep.grace import Grace, Interrupts
 from gansweep.sweep.limits import LIMITS
@@ -105,7 +106,7 @@ def _train(
     advice = check_fit(config, samples.spec)
     if config.model.settings.conditional:
         advice += on_classes(samples)
-    build_trial_scores(config, samples.spec)
+    try_scores(config, samples)
     del samples  # the trial loads its own
     for line in advice:
         console.print(f"[yellow]note[/]: {escape(line)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -69,6 +69,18 @@ class Score(ABC):
         """
         every = torch.arange(len(fake), device=counts.device)
         return [self(fake.take(every.repeat_interleave(row)), real) for row in counts]
+
+    @final
+    def number(self, value: Any) -> float:
+        """What a call gave, as a float; ConfigError where it is no number."""
+        try:
+            if isinstance(value, (str, bytes)):
+                raise TypeError
+            return float(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            shape = getattr(value, "shape", None)
+            kind = type(value).__name__ + ("" if shape is None else f" {list(shape)}")
+            raise self.refuse(f"gives {kind}", "a score is one number: a float") from error
 
     def refuse(self, what: str, remedy: str) -> ConfigError:
         """The error of a score that does not fit."""

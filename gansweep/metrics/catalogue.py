@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import final
+from typing import final, get_args
 
-from gansweep.components import Catalogue
+from gansweep.components import Catalogue, answering
 from gansweep.errors import ConfigError
 from gansweep.metrics.base import Mode, Score, Subject
 from gansweep.metrics.extractors.base import Extractor
@@ -76,7 +76,11 @@ def find_score(name: str, *, at: str) -> ScorePart:
     `swd`, `fd/EXTRACTOR`, `fid`; score and extractor may be import paths.
     """
     part = _find(name, at=at)
-    if not _NAME.fullmatch(part.name):
+    if part.mode not in get_args(Mode):
+        raise ConfigError.single(
+            at, f"the mode of {name} is {part.mode!r}", 'must be "min" or "max"'
+        )
+    if not (isinstance(part.name, str) and _NAME.fullmatch(part.name)):
         what = f"{name} is called {part.name!r}, which no store takes for a metric"
         raise ConfigError.single(at, what, "letters, digits, and any of _ - . / within them")
     return part
@@ -107,8 +111,10 @@ def build_scores(parts: Iterable[ScorePart], subject: Subject) -> dict[str, Scor
     for part in parts:
         try:
             if part.extractor not in extractors:
-                extractors[part.extractor] = part.extractor(subject.spec).tried()
-            scores[part.name] = part.cls(subject, extractors[part.extractor])
+                with answering(part.extractor, at="trial.score.names"):
+                    extractors[part.extractor] = part.extractor(subject.spec).tried()
+            with answering(part.cls, at="trial.score.names"):
+                scores[part.name] = part.cls(subject, extractors[part.extractor])
         except ConfigError as error:
             problems.extend(error.problems)
     if problems:

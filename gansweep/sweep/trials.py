@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -12,7 +13,6 @@ from torch import nn
 
 from gansweep.assembly import (
     advise,
-    build_trial_scores,
     check_engine,
     fitting,
     load_samples,
@@ -20,8 +20,8 @@ from gansweep.assembly import (
 )
 from gansweep.config import NOT_IDENTITY, ROLES, TrialConfig, resolve
 from gansweep.counting import counted
-from gansweep.dataspec import DataSpec
 from gansweep.errors import ConfigError, Problem, nearest
+from gansweep.reference import try_scores
 from gansweep.sweep.file import Sweep
 from gansweep.sweep.logged import GROUPS, logged
 from gansweep.sweep.params import flatten
@@ -380,45 +380,51 @@ def check_data(
     ConfigError with every mistake in data, networks, scores and engine.
     """
     problems: list[Problem] = []
-    specs: dict[str, DataSpec | None] = {}
-    classes: dict[str, list[str]] = {}
-    fits: dict[str, nn.Module | None] = {}  # what trials of one shape have in common
-    verdicts: dict[str, list[str]] = {}
-    advice = {}
+    advice: dict[str, list[str]] = {}
+    by_data: dict[str, list[TrialConfig]] = {}
     for trial in trials:
-        config = trial.config
-        data = str(config.data)
-        if data not in specs:
-            specs[data] = None
-            try:
-                samples = load_samples(config)
-                specs[data], classes[data] = samples.spec, on_classes(samples)
-            except ConfigError as error:
-                problems.extend(error.problems)
-        spec = specs[data]
-        if spec is None:
+        by_data.setdefault(str(trial.config.data), []).append(trial.config)
+    for configs in by_data.values():
+        try:
+            samples = load_samples(configs[0])
+        except ConfigError as error:
+            problems.extend(error.problems)
             continue
-        if config.shape not in fits:
-            fits[config.shape] = None
-            try:
-                fits[config.shape] = fitting(config, spec, processes=processes)
-                build_trial_scores(config, spec)
-                check_engine(config, spec, stacked=stacked)
-            except ConfigError as error:
-                problems.extend(error.problems)
-        discriminator = fits[config.shape]
-        numbers = str((config.shape, config.model, config.d_optimizer))
-        if numbers not in verdicts:
-            verdicts[numbers] = []
-            try:
-                verdicts[numbers] = advise(config, discriminator) if discriminator else []
-            except ConfigError as error:
-                problems.extend(error.problems)
-        conditional = config.model.settings.conditional
-        advice[trial.key] = verdicts[numbers] + (classes[data] if conditional else [])
+        spec, classes = samples.spec, on_classes(samples)
+        fits: dict[str, nn.Module | None] = {}  # what trials of one shape have in common
+        tried: set[str] = set()
+        verdicts: dict[str, list[str]] = {}
+        for config in configs:
+            conditional = config.model.settings.conditional
+            if config.shape not in fits:
+                fits[config.shape] = None
+                with _noting(problems):
+                    fits[config.shape] = fitting(config, spec, processes=processes)
+                    check_engine(config, spec, stacked=stacked)
+            scores = str((config.scores, config.score, conditional))
+            if scores not in tried:
+                tried.add(scores)
+                with _noting(problems):
+                    try_scores(config, samples)
+            discriminator = fits[config.shape]
+            numbers = str((config.shape, config.model, config.d_optimizer))
+            if numbers not in verdicts:
+                verdicts[numbers] = []
+                with _noting(problems):
+                    verdicts[numbers] = advise(config, discriminator) if discriminator else []
+            advice[config.key] = verdicts[numbers] + (classes if conditional else [])
     if problems:
-        raise ConfigError(list(dict.fromkeys(problems)))
+        raise ConfigError(problems)
     return advice
+
+
+@contextmanager
+def _noting(problems: list[Problem]) -> Iterator[None]:
+    """What is found wrong goes to `problems`."""
+    try:
+        yield
+    except ConfigError as error:
+        problems.extend(error.problems)
 
 
 @final

@@ -46,6 +46,8 @@ def test_names(name, metric, cls, extractor):
         ("nowhere", "unknown score 'nowhere'"),
         ("nowhere/digits", "unknown score 'nowhere'"),
         ("own_parts:Unspeakable", r"own_parts:Unspeakable is called 'how good\?', which no"),
+        ("own_parts:Numbered", "own_parts:Numbered is called 3, which no store takes"),
+        ("own_parts:Undecided", r"the mode of own_parts:Undecided is 'lower' \(must be \"min\" or"),
     ],
 )
 def test_wrong_names(name, what):
@@ -68,3 +70,13 @@ def test_all_that_do_not_fit_are_told():
         build_scores(parts, Subject(DataSpec((3,))))
     words = [str(problem).split()[1] for problem in caught.value.problems]
     assert words == ["w1", "modes", "the"]
+
+
+@pytest.mark.parametrize("part", ["own_parts:Unbuilt", "fd/own_parts:Blind"])
+def test_what_ones_own_raises_as_it_is_built_is_a_mistake(part):
+    parts = [find_score(name, at="") for name in (part, "swd")]
+    with pytest.raises(ConfigError, match="KeyError: 'weights'") as caught:
+        build_scores(parts, Subject(DataSpec((3,))))
+    (problem,) = caught.value.problems
+    assert problem.where == "trial.score.names"
+    assert "in __init__, " in problem.remedy
