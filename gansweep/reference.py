@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gansweep.assembly import build_trial_scores
-from gansweep.components import answering, is_own
+from gansweep.components import answering, is_own, own_source
 from gansweep.config import TrialConfig
 from gansweep.data.base import Samples, to_float
 from gansweep.kept import Tensors, kept
@@ -76,7 +76,8 @@ class Reference:
     """`count` real samples drawn with `seed`; more than there are: drawn with replacement.
 
     Features of an extractor with weights, and statistics and floors of scores, are kept on disk
-    where their classes have a `version`, under a digest of the very samples. Nothing is computed
+    where their classes have a `version`, under a digest of the very samples, and of the code of a
+    person's own. Nothing is computed
     before it is asked for; in memory are the features, and 500 samples.
     """
 
@@ -222,13 +223,15 @@ class Reference:
         if not (score.version and score.extractor.version):
             return make()
         kind = type(score)
-        of = f"{kind.__module__} {kind.__qualname__} {score.version} {score.subject} {self.digest}"
+        version = score.version + own_source(kind)
+        of = f"{kind.__module__} {kind.__qualname__} {version} {score.subject} {self.digest}"
         identity = self._identity(score.extractor, f"{what} {of}", self._digest(picked))
         return kept(identity, make, within=FOLDER)
 
     def _identity(self, extractor: Extractor, *more: str) -> str:
         kind = type(extractor)
-        code = (kind.__module__, kind.__qualname__, extractor.version, extractor.weights)
+        version = extractor.version + own_source(kind)
+        code = (kind.__module__, kind.__qualname__, version, extractor.weights)
         return json.dumps([*code, self._device.type, *more])
 
     def _digest(self, picked: Tensor) -> str:

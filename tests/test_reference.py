@@ -125,6 +125,15 @@ def test_code_without_a_version_is_not_trusted(monkeypatch):
     assert Mean.measured == 2
 
 
+def test_what_changed_code_of_ones_own_made_is_not_taken(monkeypatch):
+    """Who mends a score may not think of its version."""
+    for code in ("a", "b", "b"):
+        monkeypatch.setattr(module, "own_source", lambda cls, code=code: code)
+        made().of(Mean(Subject(SPEC), Network()))
+    assert Network.seen == 2 * 30
+    assert Mean.measured == 2
+
+
 def test_statistics_are_computed_once_on_a_node():
     for _ in range(3):
         one = made()
