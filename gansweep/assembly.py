@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from gansweep.components import answering, place
+from gansweep.components import Part, answering, is_own, place
 from gansweep.config import TrialConfig
 from gansweep.data.base import Dataset, Samples
 from gansweep.data.prepare import prepare
@@ -21,6 +22,7 @@ from gansweep.modules.alternating import AlternatingModule
 from gansweep.modules.stacked_step import obstacle
 from gansweep.networks.base import Architecture
 from gansweep.networks.encoding import EncodingGenerator, PairDiscriminator
+from gansweep.optimizers import OptimizerSpec
 from gansweep.seeding import stream_seed
 
 MOST_CLASSES = 5
@@ -160,16 +162,57 @@ def check_fit(config: TrialConfig, spec: DataSpec) -> list[str]:
 def advise(config: TrialConfig, discriminator: nn.Module) -> list[str]:
     """The variant's advice on a trial with this discriminator, or with one of the same shape."""
     _formulation(config)  # which may refuse numbers
-    return config.model.cls.advice(
-        config.model.settings,
-        optimizer=config.d_optimizer.cls(config.d_optimizer.settings),
-        discriminator=discriminator,
-    )
+    with answering(config.model.cls, at="trial.model.name"):
+        advice = config.model.cls.advice(
+            config.model.settings,
+            optimizer=config.d_optimizer.cls(config.d_optimizer.settings),
+            discriminator=discriminator,
+        )
+        if not isinstance(advice, list):
+            raise TypeError(f"advice gives {type(advice).__name__}, must give a list of strings")
+    return advice
 
 
 def _formulation(config: TrialConfig) -> Formulation:
     with answering(config.model.cls, at="trial.model.name"):
         return config.model.cls.mathematics(config.model.settings)
+
+
+def _try_variant(config: TrialConfig, spec: DataSpec) -> None:
+    """ConfigError where a person's own variant gives no losses, or no number of D's steps."""
+    cls, settings = config.model.cls, config.model.settings
+    if not is_own(cls):
+        return
+    formulation, size = _formulation(config), math.prod(spec.shape) + config.latent.dim
+    with answering(cls, at="trial.model.name"):
+        shape = (size,) if cls.encodes else spec.shape
+        formulation.tried(shape, batch=config.data.settings.batch_size)
+        for g_step in (0, config.budget.g_steps - 1):
+            steps = cls.d_steps(settings, g_step)
+            if operator.index(steps) < 1:
+                raise ValueError(f"d_steps gives {steps} at g_step {g_step}, must be at least 1")
+
+
+def _try_rules(config: TrialConfig) -> None:
+    """ConfigError where a person's own rule cannot be built."""
+    for rule in config.rules:
+        with answering(rule.cls, at=f"trial.diagnosis.rules.{rule.name}"):
+            rule.cls(rule.settings)
+            rule.cls.concerns(_formulation(config).objective)
+
+
+def _try_optimizer(part: Part[OptimizerSpec]) -> None:
+    """ConfigError where a person's own optimizer cannot be built."""
+    if not is_own(part.cls):
+        return
+    with answering(part.cls, at="trial.optimizer.name"):
+        spec = part.cls(part.settings)
+        parameters = [nn.Parameter(torch.ones(shape)) for shape in ((2, 2), (2,))]
+        optimizer = spec.build(parameters)
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(f"build gives {type(optimizer).__name__}, must give an Optimizer")
+        if not isinstance(spec.momentum, (int, float)):
+            raise TypeError(f"momentum is {spec.momentum!r}, must be a number")
 
 
 def on_classes(samples: Samples) -> list[str]:
@@ -196,9 +239,13 @@ def fitting(config: TrialConfig, spec: DataSpec, *, processes: int = 1) -> nn.Mo
 
     Builds both networks on torch's meta device and passes a batch of two through them, or of one
     where each of the trial's `processes` has no more in training, so that a wrong shape is found
-    before anything is launched.
+    before anything is launched. A variant, optimizers and rules of a person's own are tried too.
     """
     _check_pac(config)
+    _try_variant(config, spec)
+    _try_rules(config)
+    _try_optimizer(config.d_optimizer)
+    _try_optimizer(config.g_optimizer)
     own, pac = config.data.settings.batch_size // processes, config.model.settings.pac
     n, judged_at_once = min(2, own), min(2, own // pac)
     network = config.network.name
@@ -228,10 +275,11 @@ def fitting(config: TrialConfig, spec: DataSpec, *, processes: int = 1) -> nn.Mo
         ("encoder", codes, (n, config.latent.dim)),
         ("discriminator", logits, (judged_at_once,)),
     ):
-        if tuple(tensor.shape) != expected:
+        given = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+        if given != expected:
             raise ConfigError.single(
                 "trial.network",
-                f"the {what} of {network} gives {tuple(tensor.shape)} for a batch of "
+                f"the {what} of {network} gives {given} for a batch of "
                 f"{'two' if expected[0] == 2 else 'one'}, must give {expected}",
             )
     return discriminator
@@ -240,12 +288,32 @@ def fitting(config: TrialConfig, spec: DataSpec, *, processes: int = 1) -> nn.Mo
 def _tried(
     config: TrialConfig, spec: DataSpec, n: int, judged_at_once: int
 ) -> tuple[nn.Module, tuple[Tensor, Tensor, Tensor]]:
-    """A discriminator without memory, and what comes of `n` latents: samples, codes and logits."""
+    """As `_passed` without memory; with it where the networks look at the values."""
+    try:
+        return _passed(config, spec, n, judged_at_once, on="meta")
+    except ConfigError:
+        raise
+    except Exception as error:
+        if "meta" not in str(error):
+            raise
+    with torch.random.fork_rng(devices=()):
+        return _passed(config, spec, n, judged_at_once, on="cpu")
+
+
+def _passed(
+    config: TrialConfig, spec: DataSpec, n: int, judged_at_once: int, *, on: str
+) -> tuple[nn.Module, tuple[Tensor, Tensor, Tensor]]:
+    """A discriminator, and what comes of `n` latents: samples, codes and logits."""
     formulation = _formulation(config)
-    with torch.device("meta"):
+    with torch.device(on):
         generator, discriminator = build_networks(config, spec)
+        for network, role in ((generator, "generator"), (discriminator, "discriminator")):
+            if not isinstance(network, nn.Module):
+                raise TypeError(f"its {role} is {type(network).__name__}, must be a nn.Module")
+            if not any(parameter.requires_grad for parameter in network.parameters()):
+                raise ValueError(f"its {role} has no parameter to train")
         labels = _example_labels(condition_of(config, spec), n)
-        z = torch.empty(n, config.latent.dim)
+        z = torch.randn(n, config.latent.dim)
         fake = generator(z, labels)
         _, judged = config.model.cls.play(generator, fake, z, labels)
         packs = judged[:judged_at_once].repeat_interleave(formulation.pac, 0)

@@ -111,6 +111,10 @@ class Catalogue(Generic[C]):
             remedy = f"let them extend {common.__module__}:{common.__qualname__}"
             problems.append(Problem(f"{at}.name", what, remedy))
             return None
+        if "name" in _fields(schema):
+            what = f"the Settings of {name!r} have a field called name, which names the part"
+            problems.append(Problem(f"{at}.name", what, "call it otherwise"))
+            return None
         rest = {key: value for key, value in values.items() if key != "name"}
         settings = fill(schema, rest, at=at, problems=problems)
         return None if settings is None else Part(name, cls, settings)

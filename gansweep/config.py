@@ -7,7 +7,6 @@ leaves open; every value is checked.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -17,7 +16,7 @@ from functools import cached_property, reduce
 from typing import Any, Literal, final
 
 from gansweep import presets
-from gansweep.components import Part, own_source
+from gansweep.components import Part, is_own, own_source
 from gansweep.data.base import Dataset
 from gansweep.data.catalogue import DATASETS
 from gansweep.diagnosis.rules.base import Rule
@@ -270,7 +269,8 @@ def resolve(
     model = None
     if "name" in own_model or "preset" not in tree:  # else it is the unknown preset's
         model = VARIANTS.part(own_model, at=where("model"), problems=problems)
-    layers = [_published(own_model.get("name")), preset, sections]
+    published = _published(own_model.get("name"), at=where("model.name"), problems=problems)
+    layers = [published, preset, sections]
     tuned = {
         name: _over(*(layer.get(name, {}) for layer in layers), kept=_OF_ALL.get(name, ()))
         for name in SECTIONS
@@ -370,6 +370,10 @@ def _rules(
         rules.append(RULES.part({**given, "name": name}, at=where, problems=problems))
     found = tuple(rule for rule in rules if rule is not None)
     known = [rule.cls.name for rule in found]
+    for rule in found:
+        if known.count(rule.cls.name) > 1 and is_own(rule.cls):
+            what = f"another rule is called {rule.cls.name} too"
+            problems.append(Problem(f"{at}.rules.{rule.name}", what, "give yours another `name`"))
     for name in diagnosis.stop:
         if name not in known and len(found) == len(rules):
             problems.append(Problem(f"{at}.stop", f"no rule {name!r}", nearest(name, known)))
@@ -411,12 +415,22 @@ def _preset(
     return preset.trial
 
 
-def _published(variant: object) -> Published:
+def _published(variant: object, *, at: str, problems: list[Problem]) -> Published:
     """A variant's defaults, also where its own settings are wrong; none of an unknown one."""
-    if isinstance(variant, str):
-        with contextlib.suppress(ConfigError):
-            return VARIANTS.load(variant, at="").published
-    return {}
+    if not isinstance(variant, str):
+        return {}
+    try:
+        published = VARIANTS.load(variant, at="").published
+    except ConfigError:
+        return {}
+    for name, section in published.items():
+        if name not in SECTIONS:
+            what = f"{variant} has published[{name!r}], which is no section of a trial"
+            problems.append(Problem(at, what, nearest(name, SECTIONS)))
+        elif not isinstance(section, Mapping):
+            what = f"{variant} has {section!r} as published[{name!r}], must be a section"
+            problems.append(Problem(at, what, f"{{'name': {section!r}}}"))
+    return {name: each for name, each in published.items() if isinstance(each, Mapping)}
 
 
 _OF_ALL = {"data": ("batch_size",)}

@@ -73,15 +73,30 @@ class Formulation:
 
     def metrics(self) -> tuple[str, ...]:
         """The names of the scalars to watch: of one round on samples of one number each."""
-        x = torch.zeros(2 * self.pac, 1)
+        d, g = self._round((1,), batch=2 * self.pac)
+        return *d.metrics, *g.metrics
+
+    def tried(self, shape: tuple[int, ...], *, batch: int) -> None:
+        """Raises where a round on `batch` samples of `shape` gives no losses to descend."""
+        for role, loss in zip("DG", self._round(shape, batch=batch), strict=True):
+            if loss.total.numel() != 1 or not loss.total.requires_grad:
+                kind = f"{list(loss.total.shape)}, requires_grad={loss.total.requires_grad}"
+                raise ValueError(f"the loss of {role} is {kind}, must be one number to descend")
+            for name, value in loss.metrics.items():
+                if not isinstance(value, Tensor):
+                    raise TypeError(f"{name} is {type(value).__name__}, must be a tensor")
+
+    def _round(self, shape: tuple[int, ...], *, batch: int) -> tuple[Loss, Loss]:
+        """D's and G's loss on `batch` samples of `shape`, which a D judges by their sums."""
+        x, weight = torch.zeros(batch, *shape), torch.ones((), requires_grad=True)
         rng = torch.Generator()
-        noise = self.draw(1, len(x), shape=(1,), rng=rng, device="cpu", dtype=x.dtype)
+        noise = self.draw(1, batch, shape=shape, rng=rng, device="cpu", dtype=x.dtype)
 
         def total(x: Tensor) -> Tensor:
-            return x.sum(1)
+            return weight * x.flatten(1).sum(1)
 
         d = self.discriminator_loss(total, x, x, None if noise is None else noise[0])
-        return *d.metrics, *self.generator_loss(total, x, x).metrics
+        return d, self.generator_loss(total, x, x)
 
     def discriminator_loss(
         self,

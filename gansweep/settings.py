@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gansweep.errors import Problem, nearest
+from gansweep.errors import ConfigError, Problem, in_one_line, nearest
 
 S = TypeVar("S")
 
@@ -69,7 +69,7 @@ def fill(cls: type[S], values: Mapping[str, Any], *, at: str, problems: list[Pro
             _filled.clear()
             _alike.clear()
         _filled[kind] = found
-        if floats and _is_immutable(found):
+        if floats and _is_immutable(found) and not hasattr(cls, "__post_init__"):
             _alike[like] = found
     filled: S = _filled[kind]
     return filled if _is_immutable(filled) else deepcopy(filled)  # lists are nobody's to share
@@ -86,7 +86,12 @@ _MOST_FILLED = 10_000
 
 def _fill(cls: type[S], values: Mapping[str, Any], *, at: str, problems: list[Problem]) -> S | None:
     before = len(problems)
-    config = OmegaConf.structured(cls)
+    try:
+        config = OmegaConf.structured(cls)
+    except OmegaConfBaseException as error:  # of a person's own
+        what = f"{cls.__module__}:{cls.__qualname__} cannot be filled: {_first_line(error)}"
+        problems.append(Problem(at, what, "numbers, strings, truth values, and lists of these"))
+        return None
     OmegaConf.set_readonly(config, False)
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     refused = set()
@@ -124,7 +129,13 @@ def _fill(cls: type[S], values: Mapping[str, Any], *, at: str, problems: list[Pr
         problems.extend(_out_of_range(value, field, where))
     if len(problems) > before:
         return None
-    return OmegaConf.to_object(config)  # type: ignore[return-value]
+    try:
+        return OmegaConf.to_object(config)  # type: ignore[return-value]
+    except ConfigError as error:
+        problems.extend(error.problems)
+    except Exception as error:  # what a dataclass of a person's own checks as it is made
+        problems.append(Problem(at, f"is refused: {in_one_line(error)}"))
+    return None
 
 
 def _refused(where: str, value: Any, error: Exception, *, kind: type[Any]) -> Problem:

@@ -14,11 +14,14 @@ from gansweep.data.base import Dataset, Samples
 from gansweep.data.settings import DataSettings
 from gansweep.dataspec import Modes
 from gansweep.diagnosis.rules.base import Rule
+from gansweep.formulation import Formulation
 from gansweep.metrics.base import Score
 from gansweep.metrics.extractors.base import Extractor, Seen
+from gansweep.modules.alternating import VariantSettings
 from gansweep.modules.gan import GAN
 from gansweep.networks.base import Architecture
 from gansweep.networks.mlp import MLP, MLPSettings
+from gansweep.objectives import NonSaturating
 from gansweep.optimizers import OptimizerSpec
 from gansweep.settings import setting
 
@@ -201,6 +204,44 @@ class Narrow(Small):
         return D(3, 1)
 
 
+@dataclass(frozen=True)
+class OtherSettings:
+    kind: str = setting("", "what is wrong with its discriminator")
+
+
+class Other(Small):
+    """Its discriminator is another thing than a module to train, or looks at values."""
+
+    Settings = OtherSettings
+
+    def discriminator(self, *, spec, condition):
+        inner = super().discriminator(spec=spec, condition=condition)
+
+        class Looking(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.inner = inner
+
+            def forward(self, x, labels=None):
+                assert x.abs().max() <= 1
+                return self.inner(x, labels)
+
+        return {
+            "function": lambda: lambda x, labels: x.flatten(1).sum(1),
+            "frozen": lambda: inner.requires_grad_(False),
+            "nothing": lambda: None,
+            "looks": Looking,
+        }[self.settings.kind]()
+
+
+class Named(Small):
+    """A setting of it is called name."""
+
+    @dataclass(frozen=True)
+    class Settings:
+        name: str = setting("x", "a name")
+
+
 class WideEncoder(Architecture):
     """Its encoder gives a latent dimension too many."""
 
@@ -326,6 +367,21 @@ class Doomed(Rule):
         return "so it is" if reading["separation"] < self.settings.below else None
 
 
+class Collapsed(Doomed):
+    """It calls itself as another does."""
+
+    name = "mode_collapse"
+
+
+class Unruly(Doomed):
+    """It lacks a file."""
+
+    name = "unruly"
+
+    def __init__(self, settings):
+        raise KeyError("thresholds")
+
+
 class Nameless(Score):
     """It forgot its name."""
 
@@ -416,6 +472,23 @@ class Unfinished(OptimizerSpec):
         return torch.optim.SGD(parameters, lr=0.1)
 
 
+@dataclass(frozen=True)
+class BuiltSettings:
+    kind: str = setting("", "what build gives")
+
+
+class Built(OptimizerSpec):
+    """Builds what it is told to."""
+
+    Settings = BuiltSettings
+    momentum = 0.0
+
+    def build(self, parameters):
+        if self.settings.kind == "nothing":
+            return None
+        return torch.optim.SGD(parameters, lr=0.1, **{self.settings.kind: 0.5})
+
+
 class Batchless(Dataset):
     """Its Settings extend no others."""
 
@@ -461,6 +534,38 @@ class Unpublished(GAN.__bases__[0]):
 
     Settings = GAN.Settings
     formulate = GAN.formulate
+
+
+@dataclass(frozen=True)
+class PlayedSettings(VariantSettings):
+    kind: str = setting("", "what is wrong")
+
+
+class Played(GAN.__bases__[0]):
+    """A variant that goes wrong where it is told to."""
+
+    Settings = PlayedSettings
+
+    @classmethod
+    def formulate(cls, settings):
+        if settings.kind == "formulate":
+            raise KeyError("margin")
+        return Formulation(Detached() if settings.kind == "loss" else NonSaturating())
+
+    @classmethod
+    def d_steps(cls, settings, g_step):
+        return 0 if settings.kind == "d_steps" and g_step > 0 else 1
+
+    @classmethod
+    def advice(cls, settings, *, optimizer, discriminator):
+        return "do not" if settings.kind == "advice" else []
+
+
+class Detached(NonSaturating.__bases__[0]):
+    """G's loss has no gradient."""
+
+    def generator(self, fake, real=None):
+        return fake.detach().mean()
 
 
 class TwoTimescale(GAN.__bases__[0]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from trees import small
+from trees import resolved, small
 
 from gansweep.assembly import (
     build_module,
@@ -225,3 +225,45 @@ def test_what_a_data_set_of_ones_own_raises_is_a_mistake(where):
         tried(config)
     config = small("gan", "mlp", "own_parts:Breaks", data={"where": "nowhere"})
     tried(config)
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"model": "formulate"}, "model.name: own_parts:Played raises KeyError: 'margin'"),
+        ({"model": "loss"}, "model.name: own_parts:Played raises ValueError: the loss of G is"),
+        ({"model": "d_steps"}, "Played raises ValueError: d_steps gives 0 at g_step 11"),
+        ({"model": "advice"}, "Played raises TypeError: advice gives str, must give a list"),
+        ({"optimizer": "nothing"}, "optimizer.name: own_parts:Built raises TypeError: build gives"),
+        ({"optimizer": "beta"}, "Built raises TypeError: .* unexpected keyword argument 'beta'"),
+        ({"network": "function"}, "trial.network: .*: its discriminator is function, must be"),
+        ({"network": "nothing"}, "trial.network: .*: its discriminator is NoneType, must be"),
+        ({"network": "frozen"}, "trial.network: .*: its discriminator has no parameter to train"),
+        ({"diagnosis": "unruly"}, "rules.own_parts:Unruly: own_parts:Unruly raises KeyError: 'thr"),
+    ],
+)
+def test_parts_of_ones_own_are_tried_before_anything_trains(sections, told):
+    names = {"model": "Played", "optimizer": "Built", "network": "Other"}
+
+    def config(sections):
+        own = {
+            section: {"name": f"own_parts:{names[section]}", "kind": kind}
+            for section, kind in sections.items()
+            if section in names
+        }
+        rules = {"rules": {"own_parts:Unruly": {}}} if "diagnosis" in sections else {}
+        given = {"model": {"name": "gan"}, "network": {"name": "mlp"}, "diagnosis": rules, **own}
+        return resolved({"budget": {"g_steps": 12}, "data": {"name": "ring8"},
+                         "optimizer": {"name": "adam"}, **given})  # fmt: skip
+
+    good = {"model": "", "optimizer": "momentum", "network": "looks"}
+    check_fit(config({name: good[name] for name in sections if name in good}), DataSpec((2,)))
+    with pytest.raises(ConfigError, match=told):
+        check_fit(config(sections), DataSpec((2,)))
+
+
+def test_trying_networks_that_look_at_values_leaves_the_global_stream_alone():
+    config = small("gan", "own_parts:Other", "ring8", network={"kind": "looks"})
+    before = torch.random.get_rng_state()
+    check_fit(config, DataSpec((2,)))
+    assert torch.equal(torch.random.get_rng_state(), before)

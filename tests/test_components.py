@@ -96,6 +96,15 @@ def test_what_own_code_raises_is_a_mistake():
         assert caught.value is error
 
 
+def test_a_setting_must_not_be_called_name():
+    """It would take the place of the part's own where settings are written down."""
+    problems = []
+    assert ARCHITECTURES.part({"name": "own_parts:Named"}, at="network", problems=problems) is None
+    (found,) = problems
+    assert found.where == "network.name"
+    assert "have a field called name" in found.what
+
+
 def test_what_is_no_part_of_this_kind():
     ran = 0
     for path in ("own_parts:NaNScore", "own_parts:torch", "math.pi", "gansweep.optimizers:SGD"):

@@ -471,3 +471,28 @@ def test_trials_of_one_recipe_differ_in_their_seed_alone():
         assert of_shape(**change).key != one.key
     assert of_shape(network={"name": "mlp", "width": 99}).recipe != one.recipe
     assert len({one.key, one.shape, one.recipe}) == 3
+
+
+@pytest.mark.parametrize(
+    ("published", "told"),
+    [
+        ({"optimiser": {"name": "adam"}}, r"published['optimiser'], which is no section of a tri"),
+        ({"optimizer": "adam"}, "'adam' as published['optimizer'], must be a section"),
+    ],
+)
+def test_published_defaults_that_are_none(monkeypatch, published, told):
+    import own_parts
+
+    tree = {"model": {"name": "own_parts:Unpublished"}, "network": {"name": "mlp"},
+            "optimizer": {"name": "adam"}}  # fmt: skip
+    resolved(tree)
+    monkeypatch.setattr(own_parts.Unpublished, "published", published)
+    (found,) = refused(tree)
+    assert found.where == "trial.model.name"
+    assert told in found.what
+
+
+def test_a_rule_must_not_take_the_place_of_another():
+    (found,) = refused(gan(diagnosis={"rules": {"own_parts:Collapsed": {}}}))
+    assert found.where == "trial.diagnosis.rules.own_parts:Collapsed"
+    assert found.what == "another rule is called mode_collapse too"

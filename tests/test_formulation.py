@@ -193,3 +193,43 @@ def test_without_a_penalty_there_is_no_noise():
     rng = torch.Generator().manual_seed(0)
     size = {"shape": (2,), "device": "cpu", "dtype": torch.float64}
     assert Formulation(Wasserstein()).draw(2, 4, rng=rng, **size) is None
+
+
+class Played(NonSaturating):
+    """Gives what it is told to."""
+
+    d, g, watched = staticmethod(torch.mean), staticmethod(torch.mean), staticmethod(torch.mean)
+
+    def discriminator(self, real, fake):
+        assert len(real) == len(fake) == 6
+        return self.d(real)
+
+    def generator(self, fake, real=None):
+        return self.g(fake)
+
+    def diagnostics(self, real, fake):
+        return {"d/own": self.watched(real)}
+
+
+@pytest.mark.parametrize(
+    ("part", "gives", "told"),
+    [
+        ("d", lambda x: x, r"the loss of D is \[6\]"),
+        ("g", lambda x: x, r"the loss of G is \[6\]"),
+        ("d", lambda x: x.mean().detach(), "the loss of D is .*requires_grad=False"),
+        ("g", lambda x: x.mean().detach(), "the loss of G is .*requires_grad=False"),
+        ("watched", lambda x: float(x.mean()), "d/own is float, must be a tensor"),
+        ("g", lambda x: None, "'NoneType' object has no attribute 'detach'"),
+    ],
+)
+def test_a_round_is_tried(monkeypatch, part, gives, told):
+    Formulation(Played()).tried((1, 4, 4), batch=6)
+    monkeypatch.setattr(Played, part, staticmethod(gives))
+    with pytest.raises((ValueError, TypeError, AttributeError), match=told):
+        Formulation(Played()).tried((1, 4, 4), batch=6)
+
+
+def test_every_penalty_can_be_tried():
+    for penalty in (None, GradientPenalty(10.0), ZeroCentred(1.0)):
+        for pac in (1, 2):
+            Formulation(Wasserstein(), penalty, pac=pac).tried((3, 4, 4), batch=6)

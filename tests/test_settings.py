@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal
 
 import pytest
 
 from gansweep import settings as module
+from gansweep.errors import Problem
 from gansweep.settings import REQUIRED, dump, fill, setting
 
 
@@ -256,3 +258,38 @@ def test_settings_that_nobody_can_change_are_shared():
     assert one == other == Pan(size=0.25)
     first, second = (filled(side=8), filled(side=8))
     assert first.names is not second.names
+
+
+@dataclass(frozen=True)
+class Even:
+    width: int = setting(8, "units")
+    rate: float = setting(1.0, "rate")
+
+    def __post_init__(self) -> None:
+        if self.width % 2 or self.rate > 1:
+            raise ValueError("must be even, and slow")
+
+
+def test_what_a_dataclass_checks_as_it_is_made():
+    """Whatever was filled before: two that differ by numbers alone are made by its own rule too."""
+    for values in ({"width": 4, "rate": 0.5}, {"width": 4, "rate": 1.0}):
+        assert fill(Even, values, at="here", problems=[]) == Even(**values)
+    for values in ({"width": 3}, {"width": 4, "rate": 2.0}):
+        problems: list[Problem] = []
+        assert fill(Even, values, at="here", problems=problems) is None
+        assert [str(each) for each in problems] == [
+            "here: is refused: ValueError: must be even, and slow"
+        ]
+
+
+def test_settings_of_a_type_that_no_file_can_say():
+    @dataclass(frozen=True)
+    class Odd:
+        layer: Fraction = setting(Fraction(1, 2), "a fraction")
+
+    problems: list[Problem] = []
+    assert fill(Odd, {}, at="here", problems=problems) is None
+    (problem,) = problems
+    assert problem.where == "here"
+    assert "Odd cannot be filled: " in problem.what
+    assert problem.remedy
