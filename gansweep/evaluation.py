@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from gansweep.components import answering
 from gansweep.metrics.base import Score
 from gansweep.metrics.extractors.base import Extractor
 from gansweep.metrics.fingerprint import Fingerprint
@@ -54,11 +55,11 @@ class Evaluation:
 
         labels = self._sampler.evaluate(generator, look)
         fakes = {extractor: view.features(labels) for extractor, view in viewed.items()}
-        with torch.no_grad():
-            return {
-                name: score.number(score(fakes[score.extractor], self.reference.of(score)))
-                for name, score in self.scores.items()
-            }
+        values = {}
+        for name, score in self.scores.items():
+            with torch.no_grad(), answering(type(score), at="trial.score.names"):
+                values[name] = score.number(score(fakes[score.extractor], self.reference.of(score)))
+        return values
 
     @cached_property
     def floors(self) -> dict[str, Floor]:

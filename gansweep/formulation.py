@@ -79,12 +79,12 @@ class Formulation:
     def tried(self, shape: tuple[int, ...], *, batch: int) -> None:
         """Raises where a round on `batch` samples of `shape` gives no losses to descend."""
         for role, loss in zip("DG", self._round(shape, batch=batch), strict=True):
-            if loss.total.numel() != 1 or not loss.total.requires_grad:
-                kind = f"{list(loss.total.shape)}, requires_grad={loss.total.requires_grad}"
-                raise ValueError(f"the loss of {role} is {kind}, must be one number to descend")
+            if not loss.total.requires_grad:
+                raise ValueError(f"the loss of {role} has no gradient to descend")
             for name, value in loss.metrics.items():
-                if not isinstance(value, Tensor):
-                    raise TypeError(f"{name} is {type(value).__name__}, must be a tensor")
+                if not isinstance(value, Tensor) or value.ndim:
+                    kind = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                    raise ValueError(f"{name} is {kind}, must be a tensor of no dimension: a mean")
 
     def _round(self, shape: tuple[int, ...], *, batch: int) -> tuple[Loss, Loss]:
         """D's and G's loss on `batch` samples of `shape`, which a D judges by their sums."""

@@ -215,3 +215,20 @@ def test_a_tensor_of_one_number_is_a_score():
     found = evaluation("gan", "ring8", ["own_parts:OneNumber"])
     values = found(build_module(small("gan", "mlp", "ring8"), DataSpec((2,))).generator)
     assert [type(value) for value in values.values()] == [float]
+
+
+@pytest.mark.parametrize(
+    ("name", "calls", "told"),
+    [
+        ("Nothing", 1, "trial.score.names: nothing gives NoneType"),
+        ("BreaksOnce", 2, r"own_parts:BreaksOnce raises ArithmeticError: .* \(in __call__, "),
+    ],
+)
+def test_a_score_that_goes_wrong_is_told_by_name(name, calls, told):
+    one = evaluation("gan", "ring8", ["swd", f"own_parts:{name}"])
+    generator = nn.Linear(4, 2)
+    generator.forward = lambda z, labels=None: z[:, :2]
+    for _ in range(calls - 1):
+        assert set(one(generator)) == {"swd", "breaks"}
+    with pytest.raises(ConfigError, match=told):
+        one(generator)

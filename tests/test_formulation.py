@@ -214,11 +214,12 @@ class Played(NonSaturating):
 @pytest.mark.parametrize(
     ("part", "gives", "told"),
     [
-        ("d", lambda x: x, r"the loss of D is \[6\]"),
-        ("g", lambda x: x, r"the loss of G is \[6\]"),
-        ("d", lambda x: x.mean().detach(), "the loss of D is .*requires_grad=False"),
-        ("g", lambda x: x.mean().detach(), "the loss of G is .*requires_grad=False"),
+        ("d", lambda x: x, r"loss/d is \[6\], must be a tensor of no dim"),
+        ("g", lambda x: x, r"loss/g is \[6\], must be a tensor of no dim"),
+        ("d", lambda x: x.mean().detach(), "the loss of D has no gradient"),
+        ("g", lambda x: x.mean().detach(), "the loss of G has no gradient"),
         ("watched", lambda x: float(x.mean()), "d/own is float, must be a tensor"),
+        ("watched", lambda x: x[:1], r"d/own is \[1\], must be a tensor"),
         ("g", lambda x: None, "'NoneType' object has no attribute 'detach'"),
     ],
 )

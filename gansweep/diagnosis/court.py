@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
+from gansweep.components import answering
 from gansweep.counting import counted
 from gansweep.diagnosis.rules.base import Rule
 
@@ -41,7 +42,8 @@ class Court:
             self._held.clear()
             return
         for rule in self._rules:
-            evidence = rule.holds(reading)
+            with answering(type(rule), at="trial.diagnosis.rules"):
+                evidence = rule.holds(reading)
             if evidence is None:
                 self._held.pop(rule.name, None)
                 continue

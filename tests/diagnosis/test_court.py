@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import pytest
+
 from gansweep.diagnosis.court import Court
 from gansweep.diagnosis.rules.base import Rule
+from gansweep.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -103,3 +106,16 @@ def test_forgetting_begins_anew() -> None:
     one.forget()
     assert one.verdicts == []
     assert heard(one, [-2, -2], start=30) == [[], ["negative"]]
+
+
+class Unread(Negative):
+    name = "unread"
+
+    def holds(self, reading: Mapping[str, float]) -> str | None:
+        return str(reading["y"])
+
+
+def test_a_rule_that_raises_is_told_by_name() -> None:
+    one = Court([Unread(Nothing())], grace=0, patience=1)
+    with pytest.raises(ConfigError, match=r"test_court:Unread raises KeyError: 'y' \(in holds, "):
+        one.hear({"x": 1.0}, g_step=10)
