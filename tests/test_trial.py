@@ -8,6 +8,7 @@ import signal
 from dataclasses import replace
 
 import numpy as np
+import own_parts
 import pytest
 import torch
 from records import equal, record, state, steady
@@ -20,6 +21,7 @@ from gansweep.callbacks.scores import Scores
 from gansweep.checkpoint import read_checkpoint, read_newest, write_checkpoint
 from gansweep.modules.catalogue import VARIANTS
 from gansweep.networks.catalogue import ARCHITECTURES
+from gansweep.networks.mlp import MLP, MLPSettings
 from gansweep.progress import Continue, Interrupt, Stop
 from gansweep.sampling import Sampler
 from gansweep.tracking.memory import MemoryTracker
@@ -331,6 +333,32 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path):
     result, _ = trained(small("gan", "mlp", "npz", **sections), folder)
     assert result.state == "failed"
     assert "has 400 samples, this one has 401" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ("network", "checkpoint: does not fit Counted as it is now: size mismatch for inner"),
+        ("optimizer", "checkpoint: does not fit SGD as it is now: loaded state dict"),
+    ],
+)
+def test_a_checkpoint_of_other_code_is_refused(tmp_path, monkeypatch, part, told):
+    """Whoever changes a class of their own keeps the trial's key."""
+    own = {"network": {"fail_at": 1000}, "optimizer": {"name": "own_parts:Grouped"}}
+    trained(small("gan", "own_parts:Fragile", "ring8", budget={"g_steps": 4}, **own), tmp_path)
+    if part == "network":
+        wide = MLP(MLPSettings(width=9, depth=1))
+        monkeypatch.setattr(
+            own_parts.Small, "discriminator", lambda self, **of: wide.discriminator(**of)
+        )
+    else:
+        monkeypatch.setattr(
+            own_parts.Grouped, "build", lambda self, parameters: torch.optim.SGD(parameters, lr=0.1)
+        )
+    result, _ = trained(small("gan", "own_parts:Fragile", "ring8", **own), tmp_path)
+    assert result.state == "failed"
+    assert told in result.reason
+    assert "give the sweep another name" in result.reason
 
 
 def test_a_checkpoint_of_another_trial_is_refused(tmp_path):

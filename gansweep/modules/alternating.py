@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from gansweep.data.batch import Batch
+from gansweep.errors import ConfigError
 from gansweep.formulation import Both, Formulation
 from gansweep.latent import Latent
 from gansweep.optimizers import OptimizerSpec
@@ -372,7 +373,8 @@ class AlternatingModule(pl.LightningModule, ABC):
         """Stand where `training_state` was taken; call it when the optimizers exist.
 
         On another type of device than then the draws go on from a new stream, since a generator's
-        state does not carry over: training is as good, but not bit-identical.
+        state does not carry over: training is as good, but not bit-identical. ConfigError where it
+        is of other networks or optimizers.
         """
         load_network_state(self.generator, state["generator"])
         load_network_state(self.discriminator, state["discriminator"])
@@ -382,7 +384,10 @@ class AlternatingModule(pl.LightningModule, ABC):
             (self.g_optimizer, "g_optimizer"),
             (self.d_optimizer, "d_optimizer"),
         ):
-            optimizer.load_state_dict(deepcopy(state[name]))  # else it would share its tensors
+            try:
+                optimizer.load_state_dict(deepcopy(state[name]))  # else it would share its tensors
+            except ValueError as error:
+                raise _of_other_code(type(optimizer), str(error)) from error
             _lay_out(optimizer)
         if state["device"] == self.device.type:
             self.rng.set_state(state["rng"].cpu())
@@ -436,13 +441,30 @@ def network_state(network: nn.Module) -> dict[str, Tensor]:
 
 
 def load_network_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Stand where `network_state` was taken; older versions kept no buffers beyond `state_dict`."""
+    """Stand where `network_state` was taken; older versions kept no buffers beyond `state_dict`.
+
+    ConfigError where it is of a network of other weights.
+    """
     state = dict(state)
     for name, part, key in list(_left_out(network)):
         if name in state:
             device = next(network.parameters()).device
             setattr(part, key, state.pop(name).to(device, copy=True))
-    network.load_state_dict(state)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        first, *more = str(error).splitlines()
+        if not more or "state_dict" not in first:
+            raise
+        raise _of_other_code(type(network), " ".join(more[0].split())) from error
+
+
+def _of_other_code(kind: type[Any], what: str) -> ConfigError:
+    return ConfigError.single(
+        "checkpoint",
+        f"does not fit {kind.__name__} as it is now: {what}",
+        "its code has changed since: undo that, or give the sweep another name to train anew",
+    )
 
 
 def _left_out(network: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
