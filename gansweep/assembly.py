@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -156,6 +157,7 @@ def build_module(config: TrialConfig, spec: DataSpec) -> AlternatingModule:
 
 def check_fit(config: TrialConfig, spec: DataSpec) -> list[str]:
     """The variant's advice on this use; ConfigError where networks and data do not fit."""
+    try_parts(config, spec)
     return advise(config, fitting(config, spec))
 
 
@@ -176,6 +178,23 @@ def advise(config: TrialConfig, discriminator: nn.Module) -> list[str]:
 def _formulation(config: TrialConfig) -> Formulation:
     with answering(config.model.cls, at="trial.model.name"):
         return config.model.cls.mathematics(config.model.settings)
+
+
+def try_parts(config: TrialConfig, spec: DataSpec) -> None:
+    """ConfigError with what is wrong with a variant, optimizers and rules of a person's own."""
+    problems: list[Problem] = []
+    for attempt in (
+        partial(_try_variant, config, spec),
+        partial(_try_optimizer, config.d_optimizer),
+        partial(_try_optimizer, config.g_optimizer),
+        partial(_try_rules, config),
+    ):
+        try:
+            attempt()
+        except ConfigError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise ConfigError(problems)
 
 
 def _try_variant(config: TrialConfig, spec: DataSpec) -> None:
@@ -239,13 +258,9 @@ def fitting(config: TrialConfig, spec: DataSpec, *, processes: int = 1) -> nn.Mo
 
     Builds both networks on torch's meta device and passes a batch of two through them, or of one
     where each of the trial's `processes` has no more in training, so that a wrong shape is found
-    before anything is launched. A variant, optimizers and rules of a person's own are tried too.
+    before anything is launched.
     """
     _check_pac(config)
-    _try_variant(config, spec)
-    _try_rules(config)
-    _try_optimizer(config.d_optimizer)
-    _try_optimizer(config.g_optimizer)
     own, pac = config.data.settings.batch_size // processes, config.model.settings.pac
     n, judged_at_once = min(2, own), min(2, own // pac)
     network = config.network.name

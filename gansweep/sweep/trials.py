@@ -17,6 +17,7 @@ from gansweep.assembly import (
     fitting,
     load_samples,
     on_classes,
+    try_parts,
 )
 from gansweep.config import NOT_IDENTITY, ROLES, TrialConfig, resolve
 from gansweep.counting import counted
@@ -398,6 +399,8 @@ def check_data(
             conditional = config.model.settings.conditional
             if config.shape not in fits:
                 fits[config.shape] = None
+                with _noting(problems):
+                    try_parts(config, spec)
                 with _noting(problems):
                     fits[config.shape] = fitting(config, spec, processes=processes)
                     check_engine(config, spec, stacked=stacked)

@@ -410,6 +410,25 @@ def test_processes_share_each_batch_equally(tmp_path: Path) -> None:
     assert found.startswith("trial.compile: is true, and the step of 2 processes")
 
 
+def test_all_that_is_wrong_with_own_parts_is_told_at_once(tmp_path: Path) -> None:
+    trial = {
+        "model": {"name": "own_parts:Played", "kind": "d_steps"},
+        "network": {"name": "own_parts:Other", "kind": "frozen"},
+        "optimizer": {"name": "own_parts:Built", "kind": "nothing"},
+        "data": {"name": "ring8"},
+        "score": {"names": ["own_parts:Nothing"], "samples": 30},
+        "diagnosis": {"rules": {"own_parts:Unruly": {}}},
+    }
+    space = {"latent.dim": {"grid": [2, 3]}}
+    own = text(trial=trial, space=space, search={"metric": "score/nothing"})
+    with pytest.raises(ConfigError) as caught:
+        check_data(planned(load(tmp_path, own)))
+    assert sorted(problem.where for problem in caught.value.problems) == [
+        "trial.diagnosis.rules.own_parts:Unruly", "trial.model.name", "trial.network",
+        "trial.optimizer.name", "trial.score.names",
+    ]  # fmt: skip
+
+
 def test_networks_are_tried_on_what_each_process_has(tmp_path: Path) -> None:
     trial = {**TRIAL, "network": {"name": "mlp", "generator_norm": "batch"}}
     trials = planned(load(tmp_path, text(trial=trial), ["data.batch_size=4"]))
