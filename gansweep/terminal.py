@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import final
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleDimensions, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
@@ -35,6 +35,20 @@ BAR = 12
 COUNTED = ("running", "completed", "stopped", "diverged", "failed", "interrupted")
 
 
+@final
+class _Screen(Console):
+    """A console as large as its own terminal is by now: rich asks descriptors that are turned."""
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        columns, lines = os.get_terminal_size(self.file.fileno())
+        return ConsoleDimensions(columns or 80, lines or 25)  # one that does not know says 0
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        raise AttributeError("the terminal says it")
+
+
 @contextmanager
 def quiet(log_file: Path) -> Iterator[Console]:
     """A console on the real terminal, while all else that is printed goes to `log_file`.
@@ -46,8 +60,6 @@ def quiet(log_file: Path) -> Iterator[Console]:
     sys.stdout.flush()
     sys.stderr.flush()
     saved = [os.dup(1), os.dup(2)]
-    # A terminal that does not know its size says 0.
-    width = os.get_terminal_size(saved[0]).columns or 80 if os.isatty(saved[0]) else None
     with log_file.open("ab") as target:
         handler = logging.StreamHandler(io.TextIOWrapper(log_file.open("ab"), write_through=True))
         handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -57,7 +69,7 @@ def quiet(log_file: Path) -> Iterator[Console]:
             os.dup2(target.fileno(), number)
         stream = os.fdopen(os.dup(saved[0]), "w", encoding="utf-8")
         try:
-            yield Console(file=stream, width=width, soft_wrap=width is None)
+            yield _Screen(file=stream) if stream.isatty() else Console(file=stream, soft_wrap=True)
         finally:
             stream.flush()
             sys.stdout.flush()
@@ -81,8 +93,8 @@ class Display:
 
     @contextmanager
     def showing(self) -> Iterator[None]:
-        """A live table on a terminal, else plain lines from a thread."""
-        if self._console.is_terminal:
+        """A live table on a terminal that can move its cursor, else plain lines from a thread."""
+        if self._console.is_interactive:
             with Live(
                 get_renderable=self.render,
                 console=self._console,

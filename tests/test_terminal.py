@@ -3,8 +3,10 @@ from __future__ import annotations
 import io
 import logging
 import os
+import pty
 import re
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,36 @@ def test_plain_lines_without_a_terminal() -> None:
     lines = output.getvalue().splitlines()
     assert len(lines) == 2
     assert lines[-1].startswith("1 trial: 1 completed; ")
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines() -> None:
+    found = {}
+    for kind in ("dumb", "xterm"):
+        output = io.StringIO()
+        console = Console(file=output, force_terminal=True, _environ={"TERM": kind})
+        with Display(console, board(("running",)), metric="m").showing():
+            pass
+        found[kind] = output.getvalue()
+    assert [line[:20] for line in found["dumb"].splitlines()] == ["1 trial: 1 running; "] * 2
+    assert "\x1b[?25l" in found["xterm"]  # the table is drawn over and over, without a cursor
+
+
+def test_the_console_of_quiet_follows_its_terminal(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    before = os.dup(1)
+    os.dup2(theirs, 1)
+    try:
+        with quiet(tmp_path / "driver.log") as console:
+            assert console.is_terminal
+            for lines, columns in ((24, 80), (12, 41), (50, 200)):
+                termios.tcsetwinsize(theirs, (lines, columns))
+                assert (console.height, console.width) == (lines, columns)
+            termios.tcsetwinsize(theirs, (0, 0))  # it does not know
+            assert (console.height, console.width) == (25, 80)
+    finally:
+        os.dup2(before, 1)
+        for each in (before, ours, theirs):
+            os.close(each)
 
 
 def test_quiet_turns_everything_else_to_the_log(

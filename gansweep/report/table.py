@@ -45,10 +45,11 @@ def ranked_table(
         ),
         Column("g_steps", texts(_g_steps(result) for result in shown), right=True, leaves=2),
         Column("seeds", texts(len(result.trials) for result in shown), right=True, leaves=1),
-        Column("state", [_states(result) for result in shown]),
+        Column("state", [_states(result) for result in shown], leaves=4),
     ]
     if any(result.diagnoses for result in shown):
-        columns.append(diagnosis_column([", ".join(result.diagnoses) for result in shown]))
+        diagnoses = [", ".join(result.diagnoses) for result in shown]
+        columns.append(diagnosis_column(diagnoses, leaves=3))
     notes = [f"... and {len(results) - len(shown)} more"] if len(results) > len(shown) else []
     places = [n for n, each in enumerate(results, start=1) if each.is_open]
     if places and results[0].is_complete:
@@ -57,7 +58,7 @@ def ranked_table(
     return Fitted(columns, [*notes, *_of_several_budgets(results)])
 
 
-def diagnosis_column(diagnoses: Iterable[str], *, leaves: int | None = None) -> Column:
+def diagnosis_column(diagnoses: Iterable[str], *, leaves: int) -> Column:
     """What is wrong with each trial or point, in red: the first names where there is no room."""
     return Column(
         "diagnosis", texts(diagnoses), style="red", least=17, elide=first_of, leaves=leaves

@@ -92,6 +92,23 @@ def test_a_group_has_its_name_and_its_first_median_on_any_screen() -> None:
     assert found[120][1].split() == ["1", "rmsprop", "1", "0.25", "0.25", "0.5", "0.5", "1", "0"]
 
 
+def test_a_point_has_its_name_and_its_value_on_any_screen() -> None:
+    """What gives way for them is told, and no name stands on end."""
+    point = result("clip=0.003 rmsprop lr=0.0003", 0.05897, 0.02, 10, 10)
+    for trial in point.trials:
+        trial.diagnosis = "clip_saturated, mode_collapse"  # type: ignore[misc]
+    found = {}
+    for width in (40, 66, 80):
+        console = Console(file=io.StringIO(), width=width, force_terminal=True, record=True)
+        console.print(ranked_table([point], metric="score/swd"))
+        found[width] = [" ".join(line.split()) for line in console.export_text().splitlines()]
+    assert found[40][1:3] == ["1 clip=0.003 rmsprop 0.05897 ± 0.02", "lr=0.0003"]
+    assert " ".join(found[40][3:]) == "too narrow for: g_steps, seeds, state, diagnosis"
+    assert found[66][1] == f"1 {point.name} 0.05897 ± 0.02 completed"
+    assert found[66][-1] == "too narrow for: g_steps, seeds, diagnosis"
+    assert found[80][1].endswith("completed clip_saturated +1")
+
+
 def test_names_are_no_markup() -> None:
     assert printed([result("act=[red] path=[/x]", 0.5, None, 1)])[1][1:3] == [
         "act=[red]", "path=[/x]",
