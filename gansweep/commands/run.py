@@ -256,6 +256,7 @@ class _Run:
         self.budget = max(trial.config.budget.g_steps for trial in trials)
         examples = trials
         self.plan, trials = scope.take_up(sweep, trials, retry_failed=retry_failed)
+        self.plan.put_aside()
         limits = sweep.limits.shared(scope.parts)
         self.spending = Spending(scope.folder / SPENT_FILE, limits)
         population = _population(sweep.search, self.budget)

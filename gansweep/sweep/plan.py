@@ -137,6 +137,12 @@ class Plan:
         entry.name, entry.point = trial.name, dict(trial.point)
         return entry
 
+    def put_aside(self) -> None:
+        """None of them trains: who says so is of a command that was killed, and is to go on."""
+        for entry in self.entries.values():
+            if entry.state == "running":
+                entry.state, entry.reason = "interrupted", "its command was killed"
+
     def meet(self, basis: str) -> None:
         """Trials that have `basis` in common are to come into the plan, beside those in it."""
         self.basis = "" if self.entries and self.basis != basis else basis

@@ -25,6 +25,7 @@ class Killed:
     left: list[str]
     synced: Ended
     midway: Record
+    again: Ended
     completed: Record
 
 
@@ -51,8 +52,8 @@ def killed(new_place: Callable[..., Place]) -> Killed:
     midway = Record(place.uri, NAME)
     for folder in (sweep := place.folder / "runs" / NAME, *(sweep / "trials").iterdir()):
         (folder / ".plan.json.0.draft").touch()  # as if it had been killed in writing
-    place.run(*COMMAND)
-    return Killed(place, parents, running, left, synced, midway, Record(place.uri, NAME))
+    again = place.run(*COMMAND)
+    return Killed(place, parents, running, left, synced, midway, again, Record(place.uri, NAME))
 
 
 def test_workers_are_forked_and_ray_has_no_more_processes_than_a_sweep_needs(
@@ -87,6 +88,10 @@ def test_the_same_command_completes_it_with_each_step_once(killed: Killed) -> No
             range(20, LONGER + 1, 20), 1
         )
     assert len(killed.completed.trials) == 2
+
+
+def test_it_takes_none_for_running_before_it_has_workers(killed: Killed) -> None:
+    assert "\n2 trials: 2 interrupted; 0s gone - starting the workers\n" in killed.again.text
 
 
 def test_only_checkpoints_are_left(killed: Killed) -> None:

@@ -85,6 +85,16 @@ def test_what_is_to_be_trained_further_waits(
     assert (one.state, one.budget, one.g_steps) == (then, budget, 10)
 
 
+def test_what_a_killed_command_trained_is_interrupted(tmp_path: Path) -> None:
+    plan = Plan(tmp_path / "plan.json", "s")
+    states = ("running", "completed", "waiting", "failed", "interrupted")
+    plan.entries = {state: entry(state=state, reason="why", g_steps=3) for state in states}
+    plan.put_aside()
+    found = [(each.state, each.reason, each.g_steps) for each in plan.entries.values()]
+    assert found[0] == ("interrupted", "its command was killed", 3)
+    assert found[1:] == [(state, "why", 3) for state in states[1:]]
+
+
 def test_what_failed_and_waits_has_not_completed() -> None:
     one = entry(state="failed", g_steps=10, reason="ValueError")
     one.take_up(10, retry_failed=True)
