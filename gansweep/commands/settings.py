@@ -37,9 +37,9 @@ def settings_command(section: str | None) -> int:
     """Print one section (`model.wgan`, `samples`), or the list of sections without one."""
     console = Console(soft_wrap=True)
     if section is None:
-        console.print("Sections of `trial:`, each shown by gansweep settings SECTION:")
-        for name, catalogue in NAMED.items():
-            console.print(f"  {name:11}" + ", ".join(f"{name}.{each}" for each in catalogue.names))
+        console.print("Sections of `trial:`; gansweep settings model.wgan, say, shows one:")
+        for kind in NAMED:
+            console.print(f"  {kind:11}{_names(kind)}")
         console.print("  preset     " + ", ".join(sorted(PRESETS)))
         console.print("  plain      " + ", ".join(PLAIN) + f"; and trial ({', '.join(SCALARS)})")
         console.print(f"Beside `trial:`: search, resources; and sweep ({', '.join(LIMITS)})")
@@ -52,12 +52,22 @@ def _schema(section: str) -> type[Any]:
     plain = {**PLAIN, "trial": Run, "search": Search, "resources": Resources, "sweep": Limits}
     if section in plain:
         return plain[section]
+    if section in NAMED:
+        what = "its settings are those of what it names"
+        raise ConfigError.single(section, what, f"one of {_names(section)}")
+    if section in ("preset", *PRESETS):
+        remedy = f"gansweep explain FILE preset={section if section in PRESETS else 'wgan/paper'}"
+        raise ConfigError.single(section, "what a preset sets is held beside a sweep", remedy)
     kind, _, name = section.partition(".")
     if kind in NAMED and name:
         schema: type[Any] = NAMED[kind].load(name, at=section).Settings
         return schema
     choices = [*plain, *(f"{kind}.{each}" for kind, c in NAMED.items() for each in c.names)]
     raise ConfigError.single(section, "no such section", nearest(section, choices))
+
+
+def _names(kind: str) -> str:
+    return ", ".join(f"{kind}.{each}" for each in NAMED[kind].names)
 
 
 def _table(schema: type[Any]) -> Fitted:

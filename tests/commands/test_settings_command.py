@@ -21,6 +21,18 @@ def test_rules_are_listed_and_shown(gansweep: Gansweep) -> None:
     ]  # fmt: skip
 
 
+def test_who_asks_for_a_kind_or_a_preset_is_told_what_to_ask_for(gansweep: Gansweep) -> None:
+    for section, words in {
+        "data": "data: its settings are those of what it names (one of data.digits, ",
+        "optimizer": "(one of optimizer.adam, optimizer.adamw, optimizer.rmsprop, optimizer.sgd)",
+        "dcgan/paper": "(gansweep explain FILE preset=dcgan/paper)",
+        "preset": "(gansweep explain FILE preset=wgan/paper)",
+        "data.np": "(did you mean 'npz'?",
+    }.items():
+        code, _, err = gansweep("settings", section)
+        assert (code, words in err) == (2, True), err
+
+
 def test_the_words_that_a_setting_takes_are_shown(gansweep: Gansweep) -> None:
     for section, words in {
         "search": "one of [grid, random, tpe]",
