@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,13 @@ class _Screen(Console):
     @size.setter
     def size(self, new_size: tuple[int, int]) -> None:
         raise AttributeError("the terminal says it")
+
+
+def hush_lightning() -> None:
+    """For trials in this process: it lists devices that it does not use, and what to install."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
 
 
 @contextmanager

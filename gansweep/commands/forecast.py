@@ -17,7 +17,7 @@ from gansweep.sweep.plan import Entry
 from gansweep.sweep.proposals import meant
 from gansweep.sweep.spending import SPENT_FILE, Spending
 from gansweep.sweep.trials import Trial, is_listed, trial_count
-from gansweep.terminal import clock
+from gansweep.terminal import clock, hush_lightning
 
 MOST_PROBES = 20
 """Shapes that are probed at once, some 10 s each."""
@@ -137,6 +137,7 @@ def forecast(
 def _probed(trials: Mapping[str, Trial], resources: Resources) -> dict[str, Pace]:
     from gansweep.sweep.probe import ProbeError, probe
 
+    hush_lightning()
     paces = {}
     for number, (name, trial) in enumerate(trials.items(), start=1):
         print(f"probing {number} of {len(trials)}: {trial.name}", file=sys.stderr)

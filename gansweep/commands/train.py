@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import signal
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +27,7 @@ from gansweep.sweep.grace import Grace, Interrupts
 from gansweep.sweep.limits import LIMITS
 from gansweep.sweep.params import trial_params
 from gansweep.sweep.plan import alone
-from gansweep.terminal import clock
+from gansweep.terminal import clock, hush_lightning
 from gansweep.tracking.memory import MemoryTracker
 from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore, tracking_uri
 from gansweep.tracking.spool import SpoolTracker
@@ -56,7 +54,7 @@ def train_command(
     the sweep's trial stands. The first SIGINT, SIGTERM or SIGUSR1 puts it aside.
     """
     console = Console(soft_wrap=True)
-    _keep_to_ourselves()
+    hush_lightning()
     grace = Grace(end_workers=_end_training, end_all=_end_at_once)
     interrupts = Interrupts(grace.begin)
     try:
@@ -67,13 +65,6 @@ def train_command(
         return INTERRUPTED
     finally:
         grace.over()
-
-
-def _keep_to_ourselves() -> None:
-    """Lightning lists the devices that it does not use, and what else one might install."""
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message="The `srun` command is available")
 
 
 def _vain_overrides(overrides: Sequence[str]) -> list[Problem]:

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -210,6 +213,17 @@ from a probe of 1 shape, alone"
     )
     assert "time: unknown of 2 trials" in out
     assert os.listdir(".") == []
+
+
+def test_a_probe_has_the_terminal_to_itself(tmp_path: Path) -> None:
+    """In a process of its own: Lightning's words come once, as it is imported."""
+    load(tmp_path, TEXT)
+    ended = subprocess.run(
+        [sys.executable, "-m", "gansweep", "plan", "file.yaml", "--probe"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert re.fullmatch("probing 1 of 1: .*\n", ended.stderr)
+    assert "a probe of 1 shape, alone" in ended.stdout
 
 
 def test_gpu_hours_are_estimated_where_gpus_are_asked_for(
