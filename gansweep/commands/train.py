@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +57,13 @@ def train_command(
     console = Console(soft_wrap=True)
     hush_lightning()
     grace = Grace(end_workers=_end_training, end_all=_end_at_once)
-    interrupts = Interrupts(grace.begin)
+
+    def note() -> None:
+        grace.begin()
+        words = "stopping: the trial writes its checkpoint (again to end at once)"
+        print(words, file=sys.stderr, flush=True)
+
+    interrupts = Interrupts(note)
     try:
         with interrupts.listening():
             return _train(path, overrides, interrupts, console, uri=uri, root=root, record=record)

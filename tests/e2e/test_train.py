@@ -82,6 +82,7 @@ def test_a_signal_puts_the_trial_aside_where_it_is(place: Place) -> None:
         assert g_step is not None
         assert g_step > before
         assert f"interrupted at g_step {g_step}" in text
+        assert text.count("stopping: the trial writes its checkpoint (again to end at once)") == 1
         (run,) = Record(place.uri, NAME, parent=False).trials.values()
         assert (run.status, run.tags["gansweep.state"]) == ("KILLED", "interrupted")
         assert run.tags["gansweep.g_steps"] == str(g_step)
