@@ -12,9 +12,11 @@ the floor that no arrangement of the rest can lower.
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
@@ -28,6 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from benchmarks import stacked, workloads
 from benchmarks.measure import Case
 from benchmarks.plan import Plan
+from benchmarks.programs import cores
 from gansweep.engines import Choice
 from gansweep.tracking.memory import MemoryTracker
 from gansweep.trial import run_trial
@@ -151,6 +154,47 @@ def products_ms(tree: workloads.Tree, *, together: int) -> float:
     return seconds / together * 1e3
 
 
+def sweep_ms(tree: workloads.Tree, *, together: int) -> float:
+    """`products_ms` while all other cores do the same: they may share a core's parts, or a cache.
+
+    What a sweep can have of each core, where a core alone is faster.
+    """
+    with _others_busy(tree, together):
+        return products_ms(tree, together=together)
+
+
+@contextmanager
+def _others_busy(tree: workloads.Tree, together: int) -> Iterator[None]:
+    """A process for each other core, which multiplies the same until the block ends."""
+    context = multiprocessing.get_context("spawn")
+    begun = context.Semaphore(0)
+    others = [
+        context.Process(target=_multiply, args=(tree, together, begun), daemon=True)
+        for _ in range(cores() - 1)
+    ]
+    for each in others:
+        each.start()
+    try:
+        for _ in others:
+            begun.acquire()
+        yield
+        if not all(each.is_alive() for each in others):
+            raise RuntimeError("a process that was to keep a core busy has ended")
+    finally:
+        for each in others:
+            each.kill()
+            each.join()
+
+
+def _multiply(tree: workloads.Tree, together: int, begun: Any) -> None:
+    torch.set_num_threads(1)
+    calls = products(tree, together=together)
+    begun.release()
+    while True:
+        for call, _ in calls:
+            call()
+
+
 def counted(work: Callable[[], object]) -> Count:
     """What `work` does in eager mode, in this thread."""
     with _Traffic() as traffic, FlopCounterMode(display=False) as flops:
@@ -235,6 +279,9 @@ def run(plan: Plan) -> Iterator[Case]:
                 "its products alone": f"{products_ms(tree, together=1):.3f} ms/g_step",
                 f"its products alone, stack of {stacked.REPLICAS}": (
                     f"{products_ms(tree, together=stacked.REPLICAS):.3f} ms/g_step and replica"
+                ),
+                "the same with all cores busy": (
+                    f"{sweep_ms(tree, together=stacked.REPLICAS):.3f} ms/g_step and replica"
                 ),
             },
         )
