@@ -318,8 +318,9 @@ def _compile(
 ) -> AOTCompiledFunction:
     """torch.compile's of `function`, for such `arguments`, without guards.
 
-    Guards would cost as much as a small layer at each call. `relied_on` takes what they would look
-    at: a constant that one module has of another is in neither's traced sources.
+    Guards would cost as much as a small layer at each call, and so would Python between the
+    kernels: on a CPU all is one program in C++, which compiles faster, too. `relied_on` takes what
+    guards would look at: a constant that one module has of another is in neither's traced sources.
     """
     from torch._inductor.exc import InductorError
 
@@ -332,7 +333,7 @@ def _compile(
         function,
         fullgraph=True,
         dynamic=False,
-        options={"guard_filter_fn": no_guards},
+        options={"guard_filter_fn": no_guards, "cpp_wrapper": "cuda" not in _kind(arguments)},
     )
     _vectors.trust()
     try:
