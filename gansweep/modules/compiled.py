@@ -329,19 +329,24 @@ def _compile(
             relied_on.extend(entry.name for entry in entries if entry.has_value)
         return [False] * len(entries)
 
-    compiled: Any = torch.compile(
-        function,
-        fullgraph=True,
-        dynamic=False,
-        options={"guard_filter_fn": no_guards, "cpp_wrapper": "cuda" not in _kind(arguments)},
-    )
+    def made(*, in_cpp: bool) -> AOTCompiledFunction:
+        compiled: Any = torch.compile(
+            function,
+            fullgraph=True,
+            dynamic=False,
+            options={"guard_filter_fn": no_guards, "cpp_wrapper": in_cpp},
+        )
+        whole: AOTCompiledFunction = compiled.aot_compile((arguments, {}))
+        whole.disable_guard_check()
+        return whole
+
+    on_cpu = "cuda" not in _kind(arguments)
     _vectors.trust()
     try:
-        made: AOTCompiledFunction = compiled.aot_compile((arguments, {}))
-    except InductorError:
-        if not _vectors.trusted:
+        return made(in_cpp=on_cpu)
+    except InductorError as error:
+        if not (on_cpu or _vectors.trusted):
             raise
-        _vectors.doubt()  # the C++ compiler may be older than this CPU
-        made = compiled.aot_compile((arguments, {}))
-    made.disable_guard_check()
-    return made
+        log.info("compiled once more, with less asked of the C++ compiler: %.300s", error)
+        _vectors.doubt()
+        return made(in_cpp=False)

@@ -45,6 +45,10 @@ PATIENCE_SECONDS = 5.0
 """For a client to go on with what it says."""
 
 
+_folders: Final[set[Path]] = set()
+"""Of the sockets of this process's servers."""
+
+
 @final
 class ForkServer:
     """The process, which ends with this one, and the path of its socket.
@@ -78,6 +82,7 @@ class ForkServer:
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+        _folders.add(Path(folder))
 
     @property
     def process(self) -> int:
@@ -94,7 +99,15 @@ class ForkServer:
         kill(*below(self.process))
         self._process.kill()
         self._process.communicate()
-        shutil.rmtree(Path(self.path).parent, ignore_errors=True)
+        folder = Path(self.path).parent
+        shutil.rmtree(folder, ignore_errors=True)
+        _folders.discard(folder)
+
+
+def remove_sockets() -> None:
+    """Of all servers of this process, which have ended."""
+    while _folders:
+        shutil.rmtree(_folders.pop(), ignore_errors=True)
 
 
 @final

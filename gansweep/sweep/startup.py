@@ -26,7 +26,7 @@ from gansweep.processes import below, kill
 from gansweep.sweep import forked
 from gansweep.sweep.file import Resources, peek_resources
 from gansweep.sweep.folder import folder_variable
-from gansweep.sweep.forkserver import ForkServer
+from gansweep.sweep.forkserver import ForkServer, remove_sockets
 from gansweep.sweep.grace import TERMINATE_SIGNALS
 
 log = logging.getLogger("gansweep")
@@ -179,6 +179,7 @@ def exit_at_once(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     kill(*below(os.getpid()))
+    remove_sockets()
     os._exit(code)
 
 

@@ -236,29 +236,34 @@ def test_vectors_are_trusted(kept: Path, subjects: Any) -> None:
     assert json.loads(beside.read_text())["vectors"] is True
 
 
+VECTORS = 'case "$*" in *-mavx*) exit 1;; esac'
+PROGRAMS = 'for each in "$@"; do grep -qs -e inductor_entry_impl -- "$each" && exit 1; done'
+
+
 @pytest.mark.long
 @pytest.mark.skipif(not cpu_vec_isa.x86_isa_checker(), reason="no x86 with AVX")
-def test_a_compiler_that_is_older_than_the_cpu(
-    kept: Path, subjects: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lack", [VECTORS, PROGRAMS])
+def test_a_compiler_that_knows_less(
+    lack: str, kept: Path, subjects: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its first complaint has Inductor check after all, and do without what it does not know."""
     old = tmp_path / "old_compiler"
-    old.write_text('#!/bin/sh\ncase "$*" in *-mavx*) exit 1;; esac\nexec g++ "$@"\n')
+    old.write_text(f'#!/bin/sh\n{lack}\nexec g++ "$@"\n')
     old.chmod(0o700)
     config = torch._inductor.config.cpp
     compiled._Vectors().doubt()  # forget what was found of the real one
     vectors = compiled._Vectors()
     monkeypatch.setattr(compiled, "_vectors", vectors)
-    monkeypatch.setattr(config, "vec_isa_ok", None)
-    monkeypatch.setattr(config, "cxx", (None, str(old)))
-    try:
+    before = graphs()
+    asked = {"cpp.vec_isa_ok": None, "cpp.cxx": (None, str(old))}
+    with torch._inductor.config.patch(asked):
         first = Compiled(subjects.Subject.step, subjects.Subject(3.0), about="3")
         second = Compiled(subjects.Subject.step, subjects.Subject(4.0), about="4")
         assert torch.equal(first(X)["y"], X * 3 + 0.5)
         assert torch.equal(second(X)["y"], X * 4 + 0.5)
+        assert graphs() > before + 2  # it was refused, and neither runs as it is
         assert config.vec_isa_ok is None
         assert [json.loads(each.read_text())["vectors"] for each in files(kept)] == [False] * 2
-    finally:
         vectors.doubt()  # forget what was found of the old one
 
 

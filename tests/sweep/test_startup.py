@@ -210,6 +210,21 @@ exit_at_once(7)
         time.sleep(0.05)
 
 
+def test_an_exit_at_once_leaves_no_socket_behind() -> None:
+    program = """
+from gansweep.sweep.forkserver import ForkServer
+from gansweep.sweep.startup import exit_at_once
+print(ForkServer({}, niceness=0).path, end="")
+exit_at_once(7)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, timeout=250, check=False
+    )
+    assert ended.returncode == 7
+    assert ended.stdout.endswith("/forks")
+    assert not Path(ended.stdout).parent.exists()
+
+
 START = """
 from gansweep.errors import ConfigError
 from gansweep.sweep.file import Resources
