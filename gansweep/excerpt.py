@@ -13,7 +13,8 @@ def beginning(text: str, characters: int) -> str:
     if len(text) <= characters:
         return text
     room = characters - len(MARK) - 1
-    return f"{text[: room + 1].rpartition(' ')[0].rstrip() or text[:room]} {MARK}"
+    words = text[: room + 1].rpartition(" ")[0].rstrip()
+    return f"{words if len(words) >= room // 2 else text[:room]} {MARK}"
 
 
 def ending(text: str, characters: int) -> str:
@@ -21,4 +22,5 @@ def ending(text: str, characters: int) -> str:
     if len(text) <= characters:
         return text
     room = characters - len(MARK) - 1
-    return f"{MARK} {text[-room - 1 :].partition(' ')[2].lstrip() or text[-room:]}"
+    words = text[-room - 1 :].partition(" ")[2].lstrip()
+    return f"{MARK} {words if len(words) >= room // 2 else text[-room:]}"

@@ -15,15 +15,11 @@ from gansweep.checkpoint import DamagedCheckpointError, read_checkpoint
 from gansweep.config import NOT_IDENTITY, TrialConfig, resolve
 from gansweep.dataspec import Condition, DataSpec
 from gansweep.errors import ConfigError, Problem
-from gansweep.excerpt import beginning
 from gansweep.modules.alternating import evaluating, global_state, load_network_state
 from gansweep.seeding import stream
 
 AT_ONCE = 500
 """Samples of one pass through the network."""
-
-MISFIT_CHARACTERS = 300
-"""Of torch's words on weights that do not fit."""
 
 
 def about(config: TrialConfig, spec: DataSpec) -> dict[str, Any]:
@@ -90,12 +86,8 @@ class TrainedGenerator:
         spec = _spec(saved["spec"])
         module = build_module(config, spec)
         state = saved["module"]
-        try:
-            load_network_state(module.sampled, state["average"] or state["generator"])
-        except RuntimeError as error:  # torch lists each tensor that does not fit
-            words = beginning(" ".join(str(error).split()), MISFIT_CHARACTERS)
-            what = f"does not fit {config.network.name} as it is now: {words}"
-            raise ConfigError.single(place, what, "bring back the code that trained it") from None
+        weights = state["average"] or state["generator"]
+        load_network_state(module.sampled, weights, place=place)
         return cls(config, spec, module.sampled.to(device), g_step=state["g_step"])
 
     @property

@@ -184,7 +184,7 @@ def test_features_at_another_size_are_not_compared(monkeypatch):
     one = evaluation("gan", "mnist5k", ["fd/digits"]).fingerprints["fd/digits"]
     monkeypatch.setattr(Digits, "resize", "bilinear 32")
     other = evaluation("gan", "mnist5k", ["fd/digits"]).fingerprints["fd/digits"]
-    assert "resize is none of 1, bilinear 32 of 1 trials" in why_not_compared(one, other)
+    assert "resize is none of 1 trial, bilinear 32 of 1 trial" in why_not_compared(one, other)
 
 
 def test_nothing_is_computed_before_it_is_asked_for(monkeypatch):

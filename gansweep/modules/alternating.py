@@ -440,10 +440,12 @@ def network_state(network: nn.Module) -> dict[str, Tensor]:
     return {**network.state_dict(), **given}
 
 
-def load_network_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+def load_network_state(
+    network: nn.Module, state: Mapping[str, Tensor], *, place: str = "checkpoint"
+) -> None:
     """Stand where `network_state` was taken; older versions kept no buffers beyond `state_dict`.
 
-    ConfigError where it is of a network of other weights.
+    ConfigError, which names the `place` of the state, where it is of a network of other weights.
     """
     state = dict(state)
     for name, part, key in list(_left_out(network)):
@@ -456,12 +458,13 @@ def load_network_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
         first, *more = str(error).splitlines()
         if not more or "state_dict" not in first:
             raise
-        raise _of_other_code(type(network), " ".join(more[0].split())) from error
+        what = " ".join(more[0].split())
+        raise _of_other_code(type(network), what, place=place) from error
 
 
-def _of_other_code(kind: type[Any], what: str) -> ConfigError:
+def _of_other_code(kind: type[Any], what: str, *, place: str = "checkpoint") -> ConfigError:
     return ConfigError.single(
-        "checkpoint",
+        place,
         f"does not fit {kind.__name__} as it is now: {what}",
         "its code has changed since: undo that, or give the sweep another name to train anew",
     )

@@ -124,7 +124,7 @@ def test_an_unusable_folder_costs_a_warning(
     assert dataset.loads == 1
 
 
-WORKERS = """
+WORKERS = r"""
 import os, sys
 from tests.data.test_prepare import Counted
 from gansweep.data.prepare import prepare
@@ -134,7 +134,8 @@ for cache in caches:
     if not (process := os.fork()):
         os.environ["GANSWEEP_CACHE"] = cache
         samples = prepare(Counted(Counted.Settings(log=log, seconds=0.3)))
-        print(len(samples), int(samples.x.sum()), samples.class_names)
+        said = f"{len(samples)} {int(samples.x.sum())} {samples.class_names}"
+        print(said + "\n", end="")  # at once, where nothing is buffered
         sys.exit()
     workers[process] = cache
 sys.exit(any(os.wait()[1] for _ in workers))
