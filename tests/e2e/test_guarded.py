@@ -220,9 +220,11 @@ def test_what_was_to_be_hidden_was_there(guarded: Guarded) -> None:
     log = (guarded.place.folder / "runs/guarded/driver.log").read_text()
     assert "downloads with ***" in log
     run = guarded.trial(17)
-    assert run.tags["gansweep.reason"] == "OSError: https://***@hub.org/x says no"
-    assert guarded.traceback.endswith("OSError: https://***@hub.org/x says no\n")
-    assert "failed  batch_size=17: OSError: https://***@hub.org/x says no" in guarded.ended.text
+    raised = "OSError: https://***@hub.org/x says no"
+    told = f"OwnCodeError: data.name: mylab:Leaky raises {raised} (in load, "
+    assert run.tags["gansweep.reason"].startswith(told)
+    assert f"\n{raised}\n" in guarded.traceback
+    assert f"failed  batch_size=17: {told}" in guarded.ended.text
     assert "# A comment with *** and http://***@host in it." in guarded.source
 
 
