@@ -23,7 +23,7 @@ from mlflow.tracking import MlflowClient
 import gansweep.tracking.mlflow.courier
 import gansweep.tracking.mlflow.delivery
 from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore, noted_run
-from gansweep.tracking.mlflow.delivery import NOTE
+from gansweep.tracking.mlflow.delivery import NOTE, Delivery
 from gansweep.tracking.mlflow.uri import sqlite_file
 from gansweep.tracking.spool import FOLDER, LINES, SpoolTracker
 
@@ -998,7 +998,36 @@ def test_artifacts_wait_while_the_store_itself_is_away(
     assert _pictures(uri, run_id) == [("x", 1)]
 
 
-# --- the thread
+# --- the threads
+
+
+def test_to_a_server_several_spools_are_delivered_at_a_time(
+    uri: str,
+    more: Callable[[str], str],
+    tmp_path: Path,
+    make: MakeCourier,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two that wrote to a database of this machine would wait for each other."""
+    assert (Courier(uri)._at_once, Courier("http://h:5000")._at_once) == (1, 8)
+    courier, runs = make(), [more(str(i)) for i in range(3)]
+    courier._at_once = 3
+    met, advance = threading.Barrier(3, timeout=60), Delivery.advance
+
+    def together(delivery: Delivery, client: Any) -> Iterator[None]:
+        met.wait()
+        yield from advance(delivery, client)
+
+    monkeypatch.setattr(Delivery, "advance", together)
+    with courier._changed:  # it looks once all is there
+        for run in runs:
+            courier.add(run, tmp_path / run)
+            tracker = SpoolTracker(tmp_path / run)
+            tracker.log_metrics({"a/b": 1.0}, step=1)
+            tracker.finish("FINISHED")
+    assert courier.drain() == NOTHING
+    assert [_history(uri, run, "a/b") for run in runs] == [[(1, 1.0)]] * 3
+    assert [_status(uri, run) for run in runs] == ["FINISHED"] * 3
 
 
 def test_one_thread_one_client_and_no_work_where_nothing_happens(

@@ -1,4 +1,4 @@
-"""Brings what trials have spooled into MLflow: one thread for any number of trials."""
+"""Brings what trials have spooled into MLflow: a few threads for any number of trials."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, final
@@ -28,6 +28,10 @@ _LONGEST_DELAY_SECONDS = 5.0
 _LONGEST_REST_SECONDS = 10.0
 _CLOSE_SECONDS = 5.0
 _LOOK_SECONDS = 0.2
+
+_AT_ONCE = 8
+"""Spools that are delivered at a time to a server: most of each call is waiting. To a database of
+this machine one: two would wait for each other."""
 
 _MOST_OF_THE_TIME = 0.05
 """What part of its time a courier delivers, where nobody waits for it: many lines at a time cost
@@ -61,8 +65,9 @@ class Backlog:
 class Courier:
     """Delivers spools to runs that exist in the store `uri`, in order per run and each line once.
 
-    A thread looks for new lines every `interval_s` seconds. While the store is away or locked, it
-    tries again and again in the same order; a run with a trouble of its own holds up no other.
+    A thread looks for new lines every `interval_s` seconds; to a server, several deliver. While the
+    store is away or locked, it tries again and again in the same order; a run with a trouble of
+    its own holds up no other.
 
     Dropped with a warning is what the store refuses for good (a run deleted meanwhile, a
     malformed name), and an image or text that cannot be stored for `artifact_patience_s` seconds
@@ -83,18 +88,20 @@ class Courier:
         artifact_patience_s: float = PATIENCE_SECONDS / 2,
     ) -> None:
         self.uri: Final = uri
+        self._at_once = 1 if sqlite_file(uri) else _AT_ONCE
         self._interval = interval_s
         self._artifact_patience = artifact_patience_s
         self._deliveries: dict[Path, Delivery] = {}
-        self._at: Delivery | None = None  # which the thread is delivering
+        self._at: list[Delivery] = []  # which are being delivered
         self._changed = threading.Condition()
         self._wake = threading.Event()
         self._stop = False
         self._awaited = False  # somebody waits for it
         self._client: Any = None
+        self._opening = threading.Lock()
         self._delay = _FIRST_DELAY_SECONDS
         self._progress = 0.0  # when something was last dealt with
-        self._spent = 0.0  # seconds of successful delivery in this round
+        self._spent = 0.0  # seconds of a core, in this round, of successful delivery
         self._reason = ""
         self._thread: threading.Thread | None = None
 
@@ -123,7 +130,7 @@ class Courier:
             forgotten = self._deliveries.pop(folder, None)
             if forgotten:
                 forgotten.forgotten = True
-                self._changed.wait_for(lambda: self._at is not forgotten, _CLOSE_SECONDS)
+                self._changed.wait_for(lambda: forgotten not in self._at, _CLOSE_SECONDS)
 
     def release(self, folder: Path) -> None:
         """The trial will not go on: once its end is delivered, nobody looks at its spool again."""
@@ -176,7 +183,7 @@ class Courier:
         return self.backlog()
 
     def close(self) -> None:
-        """End the thread. What is not delivered stays in the spools."""
+        """End the threads. What is not delivered stays in the spools."""
         self._stop = True
         self._wake.set()
         if self._thread:
@@ -193,16 +200,17 @@ class Courier:
                 if self._deliveries.get(each.trial) is each and each.remove_if_over():
                     del self._deliveries[each.trial]
 
-    # The rest runs in the thread.
+    # The rest runs in the thread, and in those that help it.
 
     def _work(self) -> None:
         while not self._stop:
             self._spent = 0.0
             known = self._all()
             deliveries = [each for each in known if each.has_news]
-            for each in deliveries:
-                if not self._stop and each.retry_at <= time.monotonic():
-                    self._advance(each)
+            left = deliveries
+            while left and not self._stop:
+                some, left = left[: self._at_once], left[self._at_once :]
+                self._advance([each for each in some if each.retry_at <= time.monotonic()])
             self._remove(each for each in known if each.released)
             rest = min(self._spent / _MOST_OF_THE_TIME, _LONGEST_REST_SECONDS)
             if self._awaited:
@@ -219,43 +227,61 @@ class Courier:
         self._wake.wait(seconds)
         self._wake.clear()
 
-    def _advance(self, delivery: Delivery) -> None:
-        """Deliver a part of one spool, or find that it is not possible now."""
+    def _advance(self, deliveries: Sequence[Delivery]) -> None:
+        """Deliver a part of each spool, side by side, or find that it is not possible now."""
+        errors: list[Exception] = []
+        threads = [
+            # A daemon: it may be amid a call to a store that is away when the process ends.
+            threading.Thread(target=self._attempt, args=(each, errors), name="courier", daemon=True)
+            for each in deliveries[1:]
+        ]
+        for thread in threads:
+            thread.start()
+        for each in deliveries[:1]:
+            self._attempt(each, errors)
+        for thread in threads:
+            thread.join()
+        if not all(isinstance(error, ArtifactsAwayError) for error in errors):
+            self._wait(self._delay)  # likely the same for every run
+            self._delay = _doubled(self._delay)
+
+    def _attempt(self, delivery: Delivery, errors: list[Exception]) -> None:
+        """Deliver a part of one spool; what makes it impossible is put to the errors."""
         with self._changed:
             if delivery.forgotten:
                 return
-            self._at = delivery
+            self._at.append(delivery)
         try:
             self._deliver(delivery)
             failed: Exception | None = None
         except Exception as error:
             failed = error
         with self._changed:
-            self._at = None
+            self._at.remove(delivery)
             self._changed.notify_all()
-        if failed:
-            self._take_note(failed, delivery)
+            if failed:
+                self._take_note(failed, delivery)
+                errors.append(failed)
 
     def _deliver(self, delivery: Delivery) -> None:
-        if self._client is None:
-            self._client = self._open()
-        begun = time.monotonic()
+        with self._opening:
+            if self._client is None:
+                self._client = self._open()
+        begun = time.thread_time()
         for _ in delivery.advance(self._client):
             self._dealt_with(delivery)
             if self._stop or delivery.forgotten:
                 return
-        self._spent += time.monotonic() - begun
+        with self._changed:
+            self._spent += time.thread_time() - begun
 
     def _take_note(self, error: Exception, delivery: Delivery) -> None:
-        """It was not possible: it comes later, and so do all where it is the store's trouble."""
+        """It was not possible: it comes later."""
         if not self._reason:
             _log.info("MLflow run %s: will try again: %s", delivery.run_id, error)
         self._reason = reason(error)
         delivery.delay = _doubled(delivery.delay)
         delivery.retry_at = time.monotonic() + delivery.delay
-        if not isinstance(error, ArtifactsAwayError):  # likely the same for every run
-            self._wait(self._delay)
-            self._delay = _doubled(self._delay)
 
     def _open(self) -> Any:
         path = sqlite_file(self.uri)
