@@ -31,7 +31,8 @@ class Progress:
     """One report of a running trial.
 
     scored: whether `metrics` hold fresh scores; schedulers decide on these reports alone.
-    diagnosis: what is wrong with it as it seems, "" where nothing does.
+    diagnosis: what is wrong with it as it seems, "" where nothing does. share: of all its
+    discriminator and generator steps those that are taken, 0 to 1; None: as of its g_steps.
     """
 
     g_steps: int
@@ -42,6 +43,12 @@ class Progress:
     fingerprints: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Of the scores among `metrics`."""
     diagnosis: str = ""
+    share: float | None = None
+
+    @property
+    def done(self) -> float:
+        """The g_steps that would have taken as long if all of the trial's took equally long."""
+        return self.g_steps if self.share is None else self.share * self.budget
 
 
 @final

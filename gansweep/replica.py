@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import mode
 from typing import Any, final
@@ -380,7 +381,14 @@ class Replica:
             scored=self._scored,
             fingerprints=dict(self.outcome.fingerprints),
             diagnosis=self.outcome.diagnosis,
+            share=min(1.0, (self.module.d_step + self.g_step) / self._steps),
         )
+
+    @cached_property
+    def _steps(self) -> int:
+        """D's and G's, of the whole trial."""
+        cls, settings = type(self.module), self.module.settings
+        return self.budget + sum(cls.d_steps(settings, g_step) for g_step in range(self.budget))
 
     def obey(self, verdict: Verdict, state: Mapping[str, Any] | None = None) -> None:
         """Carry out a verdict; `state` is the donor's training state where it is at hand."""
@@ -440,6 +448,7 @@ class Replica:
             tuple(part.cls(part.settings) for part in (settings.d_optimizer, settings.g_optimizer)),
         )
         self._tree = tree
+        self.__dict__.pop("_steps", None)  # n_critic may be another
 
     def save(self, name: str = CHECKPOINT) -> None:
         """Write a checkpoint, with everything that the next step depends on.

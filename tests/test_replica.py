@@ -72,6 +72,22 @@ def test_the_schedule_is_that_of_its_present_settings(monkeypatch: Any) -> None:
     assert one.batch().steps == 3
 
 
+def test_a_report_tells_the_share_of_the_work_that_is_done(monkeypatch: Any) -> None:
+    one = replica(budget={"g_steps": 6})
+    schedule = classmethod(lambda cls, settings, g_step: 9 if g_step < 2 else settings.n_critic)
+    monkeypatch.setattr(type(one.module), "d_steps", schedule)
+    n_critic = one.config.model.settings.n_critic
+    total = 6 + 2 * 9 + 4 * n_critic
+    shares = [one.progress().share, stepped(one, 1).progress().share]
+    assert shares == [0, 10 / total]
+    assert stepped(one, 1).progress().done == pytest.approx(6 * 20 / total, rel=1e-12)
+    tree = copy.deepcopy(one.config.to_dict())
+    tree["model"]["n_critic"] = n_critic + 3
+    one.obey(Exploit("another", "", tree), one.module.training_state())
+    assert one.progress().share == pytest.approx(20 / (total + 4 * 3), rel=1e-12)
+    assert stepped(one, 4).progress().share == 1
+
+
 @pytest.mark.parametrize(
     ("verdict", "end", "reason"),
     [

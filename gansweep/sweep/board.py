@@ -22,11 +22,21 @@ LATEST = 100
 @final
 @dataclass(slots=True)
 class Row:
-    """A trial on the board; `entry` is its plan's, `rate` its speed in g_steps per second."""
+    """A trial on the board; `entry` is its plan's.
+
+    done: the g_steps that it has taken, were all of them equally long; None: as many as the entry
+    says. rate: such g_steps per second.
+    """
 
     entry: Entry
+    done: float | None = None
     rate: float = 0.0
     seen: float = field(default_factory=time.monotonic)
+
+    @property
+    def left(self) -> float:
+        """Such g_steps to go."""
+        return self.entry.budget - (self.entry.g_steps if self.done is None else self.done)
 
 
 @final
@@ -143,15 +153,18 @@ class Board:
         if row.entry.state != "running" or row.rate <= 0:
             return None
         sharing = max(1.0, self._running / max(1, self.workers))
-        return (row.entry.budget - row.entry.g_steps) / row.rate * sharing
+        return row.left / row.rate * sharing
 
-    def progress(self, key: str, g_steps: int, seconds: float) -> None:
-        """A trial has reached `g_steps` after `seconds` of training."""
+    def progress(self, key: str, done: float, seconds: float) -> None:
+        """A trial has done the work of so many equal g_steps in `seconds` of training."""
         row = self._row(self._plan.entries[key])
-        done, spent = g_steps - row.entry.g_steps, seconds - row.entry.seconds
-        if done > 0 and spent > 0:
-            rate = done / spent
+        if row.done is None:  # of an earlier command nobody knows how long its steps took
+            row.done = done if row.entry.g_steps else 0.0
+        steps, spent = done - row.done, seconds - row.entry.seconds
+        if steps > 0 and spent > 0:
+            rate = steps / spent
             row.rate = rate if row.rate == 0 else 0.7 * row.rate + 0.3 * rate
+        row.done = done
         row.seen = time.monotonic()
 
     def seconds_left(self) -> float | None:
@@ -164,9 +177,7 @@ class Board:
         if not known:
             return None
         steps = sum(
-            row.entry.budget - row.entry.g_steps
-            for row in rows
-            if row.entry.state in ("waiting", "running", "interrupted")
+            row.left for row in rows if row.entry.state in ("waiting", "running", "interrupted")
         )
         unknown = self.total - self._ended.total() - len(rows)
         first = next(iter(self._plan.entries.values()), None)

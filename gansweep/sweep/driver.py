@@ -390,7 +390,7 @@ class SweepDriver(Driver):
         decisions: schedulers.Answers = []
         for key, progress in message.progress.items():
             entry = self._plan.entries[key]
-            self._board.progress(key, progress.g_steps, progress.seconds)
+            self._board.progress(key, progress.done, progress.seconds)
             entry.g_steps, entry.seconds = progress.g_steps, progress.seconds
             entry.metrics.update(_storable(progress.metrics))
             entry.fingerprints.update(progress.fingerprints)

@@ -50,11 +50,11 @@ class _Watch:
     """Listens to a trial, and stops it once enough is known."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[int, float]] = []
-        self._scored: list[tuple[int, float]] = []
+        self.seen: list[tuple[float, float]] = []
+        self._scored: list[tuple[float, float]] = []
 
     def __call__(self, progress: Progress) -> Verdict:
-        point = (progress.g_steps, progress.seconds)
+        point = (progress.done, progress.seconds)
         self.seen.append(point)
         if progress.scored:
             self._scored.append(point)

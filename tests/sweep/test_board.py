@@ -44,6 +44,18 @@ def test_rate_and_time_left_of_a_trial(clock: Clock) -> None:
     assert board.row_seconds_left(row) is None
 
 
+def test_of_an_earlier_command_nobody_knows_how_long_its_steps_took(clock: Clock) -> None:
+    plan = plan_of("running")
+    plan.entries["k0"].g_steps, plan.entries["k0"].seconds = 10, 10.0
+    board = Board(plan, total=1, workers=1)
+    board.progress("k0", 70.0, 11.0)  # of 100, for ten g_steps with as much work as 70
+    plan.entries["k0"].g_steps, plan.entries["k0"].seconds = 11, 11.0
+    assert board.row_seconds_left(board.rows[0]) is None
+    board.progress("k0", 80.0, 16.0)
+    assert board.row_seconds_left(board.rows[0]) == 10.0
+    assert board.seconds_left() == 10.0
+
+
 def test_reports_without_progress_do_not_spoil_the_rate(clock: Clock) -> None:
     plan = plan_of("running")
     board = Board(plan, total=1, workers=1)

@@ -40,6 +40,13 @@ def test_it_waits_for_scores_no_longer_than_it_may() -> None:
     assert single.extrapolated(8) == pytest.approx(4.0, rel=1e-12)
 
 
+def test_steps_of_a_burst_say_little_of_the_others() -> None:
+    watch = _Watch()
+    for g_steps, seconds, share in ((1, 1.0, 0.1), (5, 6.0, 0.5)):  # 5 of 1000 steps, half the work
+        watch(Progress(g_steps, 1000, seconds, {}, False, share=share))
+    assert watch.extrapolated(1000) == pytest.approx(1.0 + 5.0 / 0.4 * 0.9, rel=1e-12)
+
+
 def test_a_real_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "PROBE_SECONDS", 0.2)
     monkeypatch.setattr(probes, "MOST_SECONDS", 0.4)
