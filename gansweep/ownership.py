@@ -131,7 +131,7 @@ def check_unowned(folders: Iterable[Path]) -> None:
         list(pool.map(look, folders))
 
 
-def may_be_owned(folder: Path) -> bool:
+def may_be_owned(folder: Path | Bucket) -> bool:
     """Whether an owner has not released the folder, as far as can be told without waiting."""
     return _owner(folder).seems_to_live()
 

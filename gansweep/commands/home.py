@@ -12,9 +12,9 @@ from typing import final
 
 from gansweep.checkpoint import previous
 from gansweep.commands.folders import LOG_FILE, PLAN_FILE, SHEET_FILE, sweep_folder
-from gansweep.commands.scope import Whole, standing
+from gansweep.commands.scope import Whole, is_driven, standing
 from gansweep.drafts import replacing
-from gansweep.ownership import cannot_be_written, sole_use
+from gansweep.ownership import cannot_be_written, may_be_owned, sole_use
 from gansweep.replica import BEST, CHECKPOINT
 from gansweep.storage import Bucket, Copy, Mirror, StorageError, is_url, scratch
 from gansweep.sweep.changes import changes_file
@@ -78,6 +78,10 @@ class Home(ABC):
     @abstractmethod
     def sole_use(self, on_loss: Callable[[], None] | None = None) -> AbstractContextManager[None]:
         """It is this process's alone; ConfigError where another one has it."""
+
+    @abstractmethod
+    def is_driven(self) -> bool:
+        """Whether a command has it now, as far as can be told without waiting."""
 
     @abstractmethod
     def in_use(self) -> AbstractContextManager[None]:
@@ -148,6 +152,9 @@ class _Folder(Home):
     def sole_use(self, on_loss: Callable[[], None] | None = None) -> AbstractContextManager[None]:
         return Whole(self.folder).sole_use(on_loss)
 
+    def is_driven(self) -> bool:
+        return is_driven(self.folder)
+
     def in_use(self) -> AbstractContextManager[None]:
         return nullcontext()
 
@@ -217,6 +224,9 @@ class _Store(Home):
 
     def sole_use(self, on_loss: Callable[[], None] | None = None) -> AbstractContextManager[None]:
         return sole_use(self._bucket, on_loss=on_loss)
+
+    def is_driven(self) -> bool:
+        return may_be_owned(self._bucket)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

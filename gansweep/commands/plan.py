@@ -51,6 +51,7 @@ def plan_command(
     advice = check_data(trials, stacked=wanted.engine == "stacked", processes=wanted.processes)
     home = find_home(root, sweep.name)
     home.check(write=False)
+    driven = home.is_driven()
     known = home.standing(sweep.name).entries
     resources = sweep.resources
 
@@ -59,7 +60,8 @@ def plan_command(
             return "waiting"
         entry = dataclasses.replace(known[trial.key])
         entry.take_up(trial.config.budget.g_steps)
-        return entry.state
+        left_behind = entry.state == "running" and not driven
+        return "interrupted" if left_behind else entry.state
 
     finished = [known[t.key] for t in trials if state_of(t) in FINAL]
     outlook = forecast(sweep, trials, known, home=home, probes=probes, workers=workers)

@@ -237,6 +237,11 @@ def standing(folder: Path, name: str) -> Plan:
             return plan
 
 
+def is_driven(folder: Path) -> bool:
+    """Whether a command, of a share or of all, has the sweep in `folder`, as far as can be told."""
+    return any(map(may_be_owned, (folder, *_share_folders(folder))))
+
+
 def _take_over(folder: Path, plan: Plan) -> None:
     """Write the `standing` plan, whereupon those of the shares are needed no more."""
     if paths := _share_plans(folder):

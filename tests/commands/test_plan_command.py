@@ -15,6 +15,7 @@ from sweep_files import TEXT, load, text
 
 from gansweep.assembly import real_samples
 from gansweep.config import TrialConfig
+from gansweep.ownership import sole_use
 from gansweep.sweep import trials as gansweep_trials
 from gansweep.sweep.file import Sweep
 from gansweep.sweep.outdated import digest
@@ -73,6 +74,26 @@ def test_a_trial_has_a_line_for_who_reads_no_screen(
     assert "optimizer.lr " in out
     out = gansweep("settings", "model.wgan")[1]
     assert "clamp before each critic step (the authors' code) or after it (Algorithm 1)\n" in out
+
+
+def test_what_a_killed_command_left_behind_runs_no_more(gansweep: Gansweep, tmp_path: Path) -> None:
+    sweep = load(tmp_path, text())
+    folder = Path("runs/small")
+    plan = Plan(folder / "plan.json", "small")
+    for trial in planned(sweep):
+        plan.add(trial).state = "running"
+    plan.save()
+
+    def states() -> set[str]:
+        out = gansweep("plan", tmp_path / "file.yaml", "--json")[1]
+        return {trial["state"] for trial in json.loads(out)["trials"]}
+
+    assert states() == {"interrupted"}
+    with sole_use(folder / "shares" / "1-of-2"):
+        assert states() == {"running"}
+    with sole_use(folder):
+        assert states() == {"running"}
+    assert states() == {"interrupted"}
 
 
 def test_json_and_states_of_an_earlier_run(gansweep: Gansweep, tmp_path: Path) -> None:

@@ -83,15 +83,17 @@ def test_what_lies_undelivered_is_delivered_and_settled(
     assert after == before
 
 
-def test_a_trial_that_trains_still_is_not_settled(
+def test_a_trial_whose_command_was_killed_trains_no_more(
     gansweep: Gansweep, plan: Plan, store: MlflowStore
 ) -> None:
-    """Its driver was killed; the next run goes on with it."""
     _, other = plan.entries.values()
-    other.state = "running"
+    other.state, other.reason = "running", ""
     plan.save()
     assert gansweep("sync", "small", "--tracking-uri", store.uri)[0] == 0
-    assert state(store, other.run_id) == ("RUNNING", "running", "", 10)
+    why = "its command was killed"
+    assert state(store, other.run_id) == ("KILLED", "interrupted", why, 10)
+    kept = Plan.load(plan.path, "small").entries[other.key]
+    assert (kept.state, kept.reason) == ("interrupted", why)
 
 
 @pytest.mark.parametrize(
