@@ -203,6 +203,9 @@ class Kubernetes(Launcher):
             yield Problem("claim", "is required", remedy)
         if own.claim is not None and is_url(job.root):
             yield Problem("claim", "would be mounted nowhere: storage is a URL", "take one away")
+        if own.claim is not None and str(job.root) == "/":
+            what = "is /, and a claim that is mounted there hides all that the image has"
+            yield Problem("storage", what, "a folder of its own, as /sweeps")
         if own.image is not None and (not own.image or re.search(r"\s", own.image)):
             yield Problem("image", f"is {own.image!r}", "REGISTRY/NAME:TAG")
         names = {

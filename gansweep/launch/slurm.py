@@ -19,6 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import final
 
+from gansweep.counting import counted
 from gansweep.errors import AwayError, ConfigError, Problem
 from gansweep.launch.base import (
     OVER,
@@ -231,12 +232,19 @@ class Slurm(Launcher):
         return problems
 
     def notes(self, job: Job) -> list[str]:
-        if not job.uri_is_of_this_machine:
-            return []
-        return [
-            f"the job looks for {job.uri} on the node that it runs on: where the server is "
-            "elsewhere, give its machine's name, and start it with --host 0.0.0.0"
-        ]
+        notes = []
+        if job.uri_is_of_this_machine:
+            notes.append(
+                f"the job looks for {job.uri} on the node that it runs on: where the server is "
+                "elsewhere, give its machine's name, and start it with --host 0.0.0.0"
+            )
+        tasks, trials = self.profile.array or 0, len(job.trials)
+        if tasks > trials:
+            notes.append(
+                f"the array has {counted(tasks, 'task')} for {counted(trials, 'trial')}: "
+                f"{tasks - trials} of them will have nothing to do"
+            )
+        return notes
 
     def render(self, job: Job) -> str:
         bundle = sweep_bundle(job.sweep)

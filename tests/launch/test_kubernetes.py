@@ -225,6 +225,13 @@ def test_storage_in_a_bucket_needs_no_claim(work: Path) -> None:
     assert "AWS_SECRET_ACCESS_KEY" not in launcher().render(of_store(work))
 
 
+def test_a_claim_is_not_mounted_over_the_image(work: Path) -> None:
+    of_all = dataclasses.replace(of_store(work), root=Path("/"))
+    (problem,) = launcher().problems(of_all)
+    assert str(problem).startswith("storage: is /, and a claim that is mounted there hides all")
+    assert launcher().problems(dataclasses.replace(of_all, root=Path("/sweeps"))) == []
+
+
 def test_without_a_queue_it_starts_at_once(work: Path) -> None:
     rayjob = manifests(of_store(work))[1]
     assert "suspend" not in rayjob["spec"]

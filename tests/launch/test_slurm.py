@@ -93,6 +93,14 @@ def test_several_nodes_have_one_ray_of_their_own(work: Path) -> None:
     assert "export RAY_AUTH_MODE=token" in lines
 
 
+def test_tasks_of_an_array_that_have_no_trial_are_told(work: Path) -> None:
+    one = dataclasses.replace(job(work), uri="http://h:5000")  # of two trials
+    assert [launcher(array=count).notes(one) for count in (None, 2)] == [[], []]
+    assert launcher(array=5).notes(one) == [
+        "the array has 5 tasks for 2 trials: 3 of them will have nothing to do"
+    ]
+
+
 def test_an_array_has_a_share_in_each_task(work: Path) -> None:
     script = launcher(array=4, cpus=8).render(job(work))
     lines = script.splitlines()

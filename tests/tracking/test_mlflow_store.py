@@ -151,6 +151,8 @@ def test_trials_reads_all_pages(uri: str, experiment: str, monkeypatch: pytest.M
     assert third.metrics == {"best/fd": 1.5}
     with pytest.raises(ConfigError, match=r"no such sweep.*did you mean 'sweep'"):
         driver.trials("sweeep")
+    with pytest.raises(ConfigError, match=r"\(valid: sweep, template\)$"):  # not `Default`
+        driver.trials("another")
 
 
 def test_a_completed_trial_has_no_values_of_steps_beyond_its_end(

@@ -289,7 +289,8 @@ class MlflowStore:
             raise ConfigError.single(str(path), "no such database", "run a sweep first")
         found = self._client.get_experiment_by_name(name)
         if found is None or found.lifecycle_stage == "deleted":
-            names = [each.name for each in self._client.search_experiments()]
+            own = (each for each in self._client.search_experiments() if each.experiment_id != "0")
+            names = [each.name for each in own]  # without MLflow's own, `Default`
             raise ConfigError.single(name, f"no such sweep in {self.uri}", nearest(name, names))
         return str(found.experiment_id)
 
