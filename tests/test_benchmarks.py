@@ -12,6 +12,7 @@ import torch
 from benchmarks import packs, scores, workloads
 from benchmarks.baselines import loops, networks, problem
 from benchmarks.floor import Count, counted, g_step, products
+from benchmarks.inside import by_kind
 from benchmarks.measure import (
     NOT_AVAILABLE,
     Case,
@@ -177,6 +178,21 @@ def test_operations_and_bytes_of_a_product():
     a, b = torch.randn(4, 8), torch.randn(8, 16)
     count = counted(lambda: torch.mm(a, b).t())  # the transpose is a view: free
     assert count == Count(flops=2 * 4 * 8 * 16, bytes=4 * (32 + 128 + 64), operators=1)
+
+
+def test_what_a_profile_says_by_kind():
+    report = """# Overhead  Shared Object  Symbol
+    40.00%  libtorch_cpu.so        [.] mkl_blas_def_sgemm_kernel_0_zen   -      -
+    10.00%  c7yfd.main.so          [.] cpp_fused_add_bmm_mul_4
+     5.00%  libtorch_cpu.so        [.] Sleef_finz_tanhf16_u10avx512f
+    20.00%  libtorch_cpu.so        [.] at::native::(anonymous namespace)::normal_kernel
+     4.00%  libpython3.11.so.1.0   [.] _PyEval_EvalFrameDefault
+     1.00%  libc.so.6              [.] malloc
+    """
+    shares = by_kind(report)
+    assert list(shares.values()) == pytest.approx([0.5, 0.25, 0.1875, 0.05, 0.0125], rel=1e-12)
+    assert shares["random numbers"] == pytest.approx(0.25, rel=1e-12)
+    assert set(by_kind("").values()) == {0.0}
 
 
 def test_agreement_of_two_rankings():
