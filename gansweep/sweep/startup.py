@@ -13,7 +13,6 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +22,11 @@ import ray
 
 from gansweep.errors import ConfigError
 from gansweep.processes import below, kill
-from gansweep.sweep import forked
 from gansweep.sweep.file import Resources, peek_resources
 from gansweep.sweep.folder import folder_variable
 from gansweep.sweep.forkserver import ForkServer, remove_sockets
 from gansweep.sweep.grace import TERMINATE_SIGNALS
+from gansweep.sweep.lean_node import LOCAL_START_SECONDS, lean_node
 
 log = logging.getLogger("gansweep")
 
@@ -42,9 +41,6 @@ SERVICE_NICENESS, WORKER_NICENESS = 10, 15
 
 WATCH_SECONDS = 1.0
 """Between two looks at whether a local Ray's services live."""
-
-LOCAL_START_SECONDS = 300.0
-"""For a local Ray to be up, which takes seconds; Ray itself gives up on some parts sooner."""
 
 THREAD = "ray"
 """Name of the thread that a Ray lives by."""
@@ -119,7 +115,7 @@ class RayStart:
             _yield_to_the_driver()
             _shut_the_doors()
         try:
-            with _lean_node(self._forks) if self.is_local else contextlib.nullcontext():
+            with lean_node(self._forks) if self.is_local else contextlib.nullcontext():
                 self._have = start_ray(self._address, self.resources, asked=self._asked)
         except BaseException as error:
             self._end_forks()
@@ -281,83 +277,6 @@ def _yield_to_the_driver() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), SERVICE_NICENESS)
         on_top = WORKER_NICENESS - SERVICE_NICENESS
         os.environ.update(RAY_worker_niceness=str(on_top))
-
-
-@contextlib.contextmanager
-def _lean_node(forks: ForkServer | None) -> Iterator[None]:
-    """A Ray that is begun meanwhile has what a sweep needs of it, and no more.
-
-    No dashboard, nor what its agent serves it; no autoscaler, for a machine that stays as it is;
-    and workers that `forks` forks. Each is a process that takes a core for half a second to four.
-    Where Ray has changed, a start takes longer.
-    """
-    import ray._private.node
-    import ray._private.utils
-
-    plain: Any = getattr(ray._private.node, "Node", None)
-    find_error = getattr(ray._private.utils, "get_dashboard_dependency_error", None)
-    if plain is None or find_error is None:
-        yield
-        return
-
-    class Node(plain):  # type: ignore[misc]  # Ray tells no types here
-        def start_api_server(self, *arguments: Any, **options: Any) -> None:
-            pass
-
-        def start_monitor(self, *arguments: Any, **options: Any) -> None:
-            pass
-
-        def start_raylet(self, *arguments: Any, **options: Any) -> None:
-            parameters: Any = getattr(self, "_ray_params", None)
-            if forks and (script := getattr(parameters, "worker_path", None)):
-                os.environ.update(_forking(forks, script))
-                parameters.worker_path = forked.__file__
-            super().start_raylet(*arguments, **options)
-
-        def start_ray_processes(self, *arguments: Any, **options: Any) -> None:
-            super().start_ray_processes(*arguments, **options)
-            _await(self)
-
-    ray._private.node.Node = Node
-    ray._private.utils.get_dashboard_dependency_error = lambda: ImportError("it is left out")
-    try:
-        yield
-    finally:
-        ray._private.node.Node = plain
-        ray._private.utils.get_dashboard_dependency_error = find_error
-
-
-def _await(node: Any) -> None:
-    """Until the node is registered, for as long as what was started of it lives.
-
-    Ray itself gives up after 30 s, which a busy machine exceeds, and no sooner where the raylet has
-    ended. RuntimeError there.
-    """
-    import ray._private.services
-
-    end = time.monotonic() + LOCAL_START_SECONDS
-    while time.monotonic() < end:
-        try:
-            ray._private.services.get_node(node.gcs_address, node._node_id)  # waits for up to 30 s
-            return
-        except AttributeError:  # Ray has changed
-            return
-        except RuntimeError:
-            dead = [str(name) for name, _ in node.dead_processes()]
-            if dead:
-                raise RuntimeError(f"its {dead[0]} has ended") from None
-
-
-def _forking(forks: ForkServer, script: str) -> dict[str, str]:
-    """Variables of a raylet whose workers `forks` forks, to run Ray's own `script`."""
-    return {
-        forked.SERVER: forks.path,
-        forked.SCRIPT: script,
-        # Workers are forked in no time; to have some beforehand would hold up the driver.
-        "RAY_prestart_worker_first_driver": "0",
-        # They wait for the server's imports before Ray hears of them.
-        "RAY_worker_register_timeout_seconds": str(math.ceil(LOCAL_START_SECONDS)),
-    }
 
 
 def _shut_the_doors() -> None:

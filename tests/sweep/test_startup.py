@@ -12,20 +12,14 @@ import tempfile
 import threading
 import time
 import weakref
-from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import psutil
 import pytest
-import ray._private.node
-import ray._private.services
-import ray._private.utils
 from ray.tune.execution import class_cache
 
 from gansweep.errors import ConfigError
-from gansweep.sweep import forked, startup
+from gansweep.sweep import startup
 from gansweep.sweep.file import Resources
 from gansweep.sweep.folder import begin_in_folder
 
@@ -252,76 +246,6 @@ def test_a_local_ray_that_cannot_start_says_why(tmp_path: Path) -> None:
     assert "RAY_TMPDIR" in ended.stdout
 
 
-FORKING = (
-    forked.SERVER, forked.SCRIPT,
-    "RAY_prestart_worker_first_driver", "RAY_worker_register_timeout_seconds",
-)  # fmt: skip
-
-
-@dataclass
-class RaysNode:
-    """As far as it is known here, with what was started of it."""
-
-    started: list[str]
-    _ray_params: Any
-
-    def start_api_server(self, *, include_dashboard: bool) -> None:
-        self.started.append("dashboard")
-
-    def start_monitor(self) -> None:
-        self.started.append("autoscaler")
-
-    def start_raylet(self, folder: str, *, profile: bool) -> None:
-        script = getattr(self._ray_params, "worker_path", "")
-        self.started.append(f"raylet {folder} {profile} {script}")
-
-
-def begun(parameters: Any) -> list[str]:
-    """What of a node is started under what stands for Ray now."""
-    own = ray._private.node.Node([], parameters)
-    own.start_api_server(include_dashboard=False)
-    own.start_monitor()
-    own.start_raylet("folder", profile=False)
-    started: list[str] = own.started
-    return started
-
-
-def test_a_lean_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in FORKING:
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    monkeypatch.setattr(ray._private.node, "Node", RaysNode)
-    find_error = ray._private.utils.get_dashboard_dependency_error
-
-    def parameters() -> SimpleNamespace:
-        return SimpleNamespace(worker_path="/ray/own.py")
-
-    whole = ["dashboard", "autoscaler", "raylet folder False /ray/own.py"]
-    with startup._lean_node(None):
-        assert begun(parameters()) == whole[2:]
-        assert isinstance(ray._private.utils.get_dashboard_dependency_error(), ImportError)
-    assert not [name for name in FORKING if name in os.environ]
-    forks: Any = SimpleNamespace(path="/folder/forks")
-    with startup._lean_node(forks):
-        assert begun(parameters()) == [f"raylet folder False {forked.__file__}"]
-    assert [os.environ[name] for name in FORKING] == ["/folder/forks", "/ray/own.py", "0", "300"]
-    assert begun(parameters()) == whole
-    assert ray._private.utils.get_dashboard_dependency_error is find_error
-
-
-def test_a_node_of_another_ray_is_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    forks: Any = SimpleNamespace(path="/folder/forks")
-    monkeypatch.setattr(ray._private.node, "Node", RaysNode)
-    with startup._lean_node(forks):
-        assert begun(object()) == ["raylet folder False "]
-    monkeypatch.delattr(ray._private.utils, "get_dashboard_dependency_error")
-    with startup._lean_node(forks):
-        assert ray._private.node.Node is RaysNode
-    monkeypatch.delattr(ray._private.node, "Node")
-    with startup._lean_node(forks):
-        assert not hasattr(ray._private.node, "Node")
-
-
 def test_a_system_without_what_forking_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     before = set(Path(tempfile.gettempdir()).glob("gansweep-*"))
 
@@ -334,40 +258,6 @@ def test_a_system_without_what_forking_takes(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(startup.sys, "platform", "darwin")
     monkeypatch.setattr(startup, "ForkServer", None)
     assert startup.fork_server(Resources()) is None
-
-
-@pytest.mark.parametrize("ends", [False, True])
-def test_a_node_is_waited_for_while_its_processes_live(
-    ends: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-
-    class Late(RaysNode):
-        gcs_address, _node_id = "address", "id"
-
-        def start_ray_processes(self) -> None:
-            self.started.append("all")
-
-        def dead_processes(self) -> list[tuple[str, object]]:
-            return [("raylet", None)] if ends else []
-
-    def get_node(address: str, node: str) -> dict[str, str]:
-        asked.append((address, node))
-        if len(asked) < 4:  # each after Ray's own 30 s
-            raise RuntimeError("RPC error: Deadline Exceeded")
-        return {}
-
-    monkeypatch.setattr(ray._private.node, "Node", Late)
-    monkeypatch.setattr(ray._private.services, "get_node", get_node)
-    with startup._lean_node(None):
-        own = ray._private.node.Node([], SimpleNamespace())
-        if ends:
-            with pytest.raises(RuntimeError, match="its raylet has ended"):
-                own.start_ray_processes()
-        else:
-            own.start_ray_processes()
-    assert own.started == ["all"]
-    assert asked == [("address", "id")] * (1 if ends else 4)
 
 
 TIMED_OUT = "The current node timed out during startup. This could happen because ..."
