@@ -14,9 +14,12 @@ class TrialCallback(ABC):
     steps done, never Lightning's `global_step`.
     """
 
-    @abstractmethod
+    _every: int
+    """g_steps between its turns."""
+
     def due(self, g_step: int, *, last: bool) -> bool:
         """Whether to act after `g_step` generator steps; `last` at the end of the budget."""
+        return last or g_step % self._every == 0
 
     @abstractmethod
     def act(self, module: AlternatingModule, g_step: int) -> None:

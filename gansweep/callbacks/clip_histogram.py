@@ -25,9 +25,6 @@ class ClipHistogram(TrialCallback):
         self._tracker = tracker
         self._every = every
 
-    def due(self, g_step: int, *, last: bool) -> bool:
-        return last or g_step % self._every == 0
-
     def act(self, module: AlternatingModule, g_step: int) -> None:
         constraint = module.formulation.constraint
         if isinstance(constraint, WeightClip):

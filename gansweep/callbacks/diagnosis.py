@@ -45,7 +45,7 @@ class Diagnosis(TrialCallback):
         self._stall = Stall()
 
     def due(self, g_step: int, *, last: bool) -> bool:
-        return self._every > 0 and (last or g_step % self._every == 0)
+        return self._every > 0 and super().due(g_step, last=last)
 
     def act(self, module: AlternatingModule, g_step: int) -> None:
         heard = g_step % self._every == 0

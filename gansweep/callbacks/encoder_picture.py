@@ -70,10 +70,6 @@ class EncoderPicture(TrialCallback):
         """
 
     @final
-    def due(self, g_step: int, *, last: bool) -> bool:
-        return last or g_step % self._every == 0
-
-    @final
     def act(self, module: AlternatingModule, g_step: int) -> None:
         images = self._exhibits.images
         rows, columns = images.shape[:2]

@@ -50,9 +50,6 @@ class GamePicture(TrialCallback):
         self._ladder = torch.zeros(ARROWS, latent.dim, device=device)
         self._ladder[:, 0] = latent.ladder(ARROWS).to(device)
 
-    def due(self, g_step: int, *, last: bool) -> bool:
-        return last or g_step % self._every == 0
-
     def act(self, module: AlternatingModule, g_step: int) -> None:
         with evaluating(module.sampled) as G, evaluating(module.discriminator) as D:
             fake, moved = G(self._z, None), G(self._ladder, None)

@@ -27,9 +27,6 @@ class Readout(TrialCallback):
         self._outcome = outcome
         self._every = every
 
-    def due(self, g_step: int, *, last: bool) -> bool:
-        return last or g_step % self._every == 0
-
     def act(self, module: AlternatingModule, g_step: int) -> None:
         # An odd last reading leaves the meters as they are: a longer budget goes on with them.
         values = module.read_meters(clear=g_step % self._every == 0)

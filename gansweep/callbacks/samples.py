@@ -19,8 +19,5 @@ class SampleGrid(TrialCallback):
         self._sampler = sampler
         self._every = every
 
-    def due(self, g_step: int, *, last: bool) -> bool:
-        return last or g_step % self._every == 0
-
     def act(self, module: AlternatingModule, g_step: int) -> None:
         self._tracker.log_image("samples", self._sampler.grid(module.sampled), step=g_step)

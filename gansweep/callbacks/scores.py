@@ -44,9 +44,6 @@ class Scores(TrialCallback):
         self.improved_at = -1
         """g_step of the best value of `keep` so far."""
 
-    def due(self, g_step: int, *, last: bool) -> bool:
-        return last or g_step % self._every == 0
-
     def act(self, module: AlternatingModule, g_step: int) -> None:
         scores = self._evaluation(module.sampled)
         self._at = g_step
