@@ -244,14 +244,12 @@ class TrialConfig:
         return self.budget.g_steps // 4 if grace is None else grace
 
 
-def resolve(
-    tree: Mapping[str, Any], problems: list[Problem], *, at: str = "trial"
-) -> TrialConfig | None:
+def resolve(tree: Mapping[str, Any], problems: list[Problem]) -> TrialConfig | None:
     """The typed trial of a tree; None where mistakes were appended to `problems`."""
     before = len(problems)
 
     def where(name: str) -> str:
-        return f"{at}.{name}" if at else name
+        return f"trial.{name}"
 
     for name, value in tree.items():
         if name not in KEYS:
@@ -307,7 +305,7 @@ def resolve(
         scalars["precision"] = str(scalars["precision"])
     if isinstance(scalars.get("compile"), bool):
         scalars["compile"] = str(scalars["compile"]).lower()
-    run = fill(Run, scalars, at=at, problems=problems)
+    run = fill(Run, scalars, at="trial", problems=problems)
     scoring = plain["score"]
     found: dict[str, tuple[str, ScorePart]] = {}
     for name in scoring.names if scoring else []:
@@ -347,6 +345,15 @@ def resolve(
         run=run,
         **plain,
     )
+
+
+def resolved(tree: Mapping[str, Any]) -> TrialConfig:
+    """As `resolve`; ConfigError with the mistakes."""
+    problems: list[Problem] = []
+    config = resolve(tree, problems)
+    if config is None:
+        raise ConfigError(problems)
+    return config
 
 
 def _rules(

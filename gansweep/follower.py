@@ -9,11 +9,10 @@ from typing import Any, final
 import torch
 
 from gansweep.assembly import build_module, load_samples
-from gansweep.config import TrialConfig, resolve
+from gansweep.config import TrialConfig, resolved
 from gansweep.data.base import Samples
 from gansweep.data.batch import Batch, resident
 from gansweep.data.stream import BatchOrder
-from gansweep.errors import ConfigError, Problem
 from gansweep.modules.data_parallel import Member
 from gansweep.modules.ranks import Ranks
 from gansweep.seeding import stream_seed
@@ -48,10 +47,7 @@ class _Follower:
     def begin(self, words: bytes) -> None:
         """Stand where the leader's trial stands, whatever was here before."""
         told = torch.load(io.BytesIO(words), map_location="cpu", weights_only=True)
-        problems: list[Problem] = []
-        config = resolve(json.loads(told["tree"]), problems)
-        if config is None:
-            raise ConfigError(problems)
+        config = resolved(json.loads(told["tree"]))
         self._config = config
         self._samples = self._load(config)
         module = build_module(config, self._samples.spec)

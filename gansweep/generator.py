@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from gansweep.assembly import build_module
 from gansweep.checkpoint import DamagedCheckpointError, read_checkpoint
-from gansweep.config import NOT_IDENTITY, TrialConfig, resolve
+from gansweep.config import NOT_IDENTITY, TrialConfig, resolved
 from gansweep.dataspec import Condition, DataSpec
-from gansweep.errors import ConfigError, Problem
+from gansweep.errors import ConfigError
 from gansweep.modules.alternating import evaluating, global_state, load_network_state
 from gansweep.seeding import stream
 
@@ -79,10 +79,7 @@ class TrainedGenerator:
         if "config" not in saved:
             what = "does not hold the trial's settings, as those of earlier versions"
             raise ConfigError.single(place, what, "train it further with `gansweep run`")
-        problems: list[Problem] = []
-        config = resolve(json.loads(saved["config"]), problems)
-        if config is None:
-            raise ConfigError(problems)
+        config = resolved(json.loads(saved["config"]))
         spec = _spec(saved["spec"])
         module = build_module(config, spec)
         state = saved["module"]

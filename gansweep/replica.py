@@ -45,7 +45,7 @@ from gansweep.checkpoint import (
     read_newest,
     write_checkpoint,
 )
-from gansweep.config import TrialConfig, resolve
+from gansweep.config import TrialConfig, resolved
 from gansweep.data.base import Samples
 from gansweep.data.batch import Batch, resident
 from gansweep.data.stream import BatchOrder
@@ -53,7 +53,7 @@ from gansweep.diagnosis import batch as fixed_batch
 from gansweep.diagnosis.classifier import classifier
 from gansweep.diagnosis.court import Court
 from gansweep.drafts import remove_drafts
-from gansweep.errors import ConfigError, Problem, in_one_line
+from gansweep.errors import ConfigError, in_one_line
 from gansweep.evaluation import Evaluation
 from gansweep.generator import about
 from gansweep.memory import OUT_OF_MEMORY, ran_out
@@ -439,10 +439,7 @@ class Replica:
 
     def _go_on_under(self, tree: Mapping[str, Any]) -> None:
         """Other settings than those that the trial began with, from now on."""
-        problems: list[Problem] = []
-        settings = resolve(tree, problems)
-        if settings is None:
-            raise ConfigError(problems)
+        settings = resolved(tree)
         self.module.set_hyperparameters(
             settings.model.settings,
             tuple(part.cls(part.settings) for part in (settings.d_optimizer, settings.g_optimizer)),

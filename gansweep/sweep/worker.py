@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from gansweep.config import resolve
+from gansweep.config import resolved
 from gansweep.counting import counted
 from gansweep.engines import Choice, EngineName
-from gansweep.errors import ConfigError, Problem, in_one_line, is_full_disk
+from gansweep.errors import in_one_line, is_full_disk
 from gansweep.memory import Ceiling, gpu_ran_out, ran_out
 from gansweep.modules.ranks import LostRankError, Ranks
 from gansweep.pack import Pack
@@ -267,11 +267,8 @@ class Worker:
                 _courier(uri).forget(folder)
 
     def _job(self, trial: Assigned) -> Job | None:
-        problems: list[Problem] = []
         try:
-            config = resolve(trial.tree, problems)
-            if config is None:
-                raise ConfigError(problems)
+            config = resolved(trial.tree)
             folder = self._fetched(trial) if is_url(trial.folder) else Path(trial.folder)
             tracker = SpoolTracker(folder)
             if self._assigned.delivers:
