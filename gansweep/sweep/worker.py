@@ -130,7 +130,8 @@ class Worker:
         self._team = team
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._urgent = threading.Event()  # among them are some that should not wait
-        self._over = False
+        self.over = False
+        """Whether the pack has ended; messages may be left."""
         self._changed = threading.Condition()
         self._answer = Answer()
         self._open = 0  # places of ended trials of which the driver has not spoken yet
@@ -141,11 +142,6 @@ class Worker:
         self._interrupted = False
         self._thread = threading.Thread(target=self._train, name="pack", daemon=True)
         self._thread.start()
-
-    @property
-    def over(self) -> bool:
-        """Whether the pack has ended; messages may be left."""
-        return self._over
 
     def take(self, seconds: float) -> list[Message]:
         """The messages since the last call, after at most `seconds` of waiting for an urgent one.
@@ -196,7 +192,7 @@ class Worker:
         finally:
             if broken:  # now others may take its trials up
                 self._say(broken)
-            self._over = True
+            self.over = True
             self._urgent.set()
 
     def _leave_copies(self) -> None:
