@@ -26,7 +26,7 @@ from gansweep.reference import try_scores
 from gansweep.sweep.file import load_sweep
 from gansweep.sweep.grace import Grace, Interrupts
 from gansweep.sweep.limits import LIMITS
-from gansweep.sweep.params import trial_params
+from gansweep.sweep.params import flatten
 from gansweep.sweep.plan import alone
 from gansweep.terminal import clock, hush_lightning
 from gansweep.tracking.memory import MemoryTracker
@@ -163,10 +163,9 @@ def _recorded(
     point = json.dumps({"trial": config.key})
     tags = {**version_tags(Path.cwd()), "seed": str(config.run.seed), "point": point}
     run_name = f"{config.model.name} {config.key[:6]}"
-    params = trial_params(config, {})
-    run_id = store.trial_run(experiment, None, alone(config.key), run_name, params, tags)
-    tree = yaml.safe_dump({"trial": config.to_dict()}, sort_keys=False)
-    store.log_text(run_id, tree, "config.yaml")
+    tree = config.to_dict()
+    run_id = store.trial_run(experiment, None, alone(config.key), run_name, flatten(tree), tags)
+    store.log_text(run_id, yaml.safe_dump({"trial": tree}, sort_keys=False), "config.yaml")
     store.log_text(run_id, environment_text(), "environment.txt")
     courier = Courier(store.uri)
     courier.add(run_id, own)

@@ -6,21 +6,13 @@ import functools
 import json
 import textwrap
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
-if TYPE_CHECKING:  # it imports torch, and who flattens alone needs none
-    from gansweep.config import TrialConfig
-
-
-def trial_params(config: TrialConfig, point: Mapping[str, Any]) -> dict[str, Any]:
-    """Every resolved setting by its dotted key, and the swept keys as the sweep file has them."""
-    return tree_params(config.to_dict(), point)
-
 
 def tree_params(tree: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
-    """The same of the settings' tree."""
+    """Every setting of a trial by its dotted key, and the swept keys as the sweep file has them."""
     return {**flatten(tree), **flatten(point)}
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 from sweep_files import TEXT, load
 
-from gansweep.sweep.params import flatten, settings_text, trial_params
+from gansweep.sweep.params import flatten, settings_text, tree_params
 from gansweep.sweep.trials import planned
 
 
@@ -19,7 +19,7 @@ def test_flatten() -> None:
 def test_trial_params_hold_every_setting_and_the_swept_keys(tmp_path: Path) -> None:
     sweep = load(tmp_path, TEXT, ["space.optimizer.lr.grid=[0.5]", "space.model.clip.grid=[0.02]"])
     (trial,) = planned(sweep)
-    params = trial_params(trial.config, trial.point)
+    params = tree_params(trial.config.to_dict(), trial.point)
     assert params["model.clip"] == 0.02
     assert params["optimizer.lr"] == params["optimizer.discriminator.lr"] == 0.5
     assert params["optimizer.generator.lr"] == 0.5
