@@ -57,7 +57,9 @@ def sync_command(name: str, *, uri: str | None, root: Path | str) -> int:
     console = Console(soft_wrap=True)
     with home.sole_use(_end_at_once), home.in_use():
         plan = Whole(home.folder).plan(name)
-        _interrupt(plan)
+        if any(entry.state == "running" for entry in plan.entries.values()):
+            plan.put_aside()
+            plan.save()
         if not plan.entries and not spools(trials_folder(home.folder)):
             console.print(f"{name}: everything is in MLflow")
             return 0
@@ -86,15 +88,6 @@ def sync_command(name: str, *, uri: str | None, root: Path | str) -> int:
     if not synced.records:
         console.print(f"{name}: everything is in MLflow")
     return 0
-
-
-def _interrupt(plan: Plan) -> None:
-    """What the plan says to train, nobody does: its command was killed."""
-    left_behind = [entry for entry in plan.entries.values() if entry.state == "running"]
-    for entry in left_behind:
-        entry.state, entry.reason = "interrupted", "its command was killed"
-    if left_behind:
-        plan.save()
 
 
 def _end_at_once() -> None:
