@@ -11,8 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import final
 
 from gansweep.checkpoint import previous
-from gansweep.commands.folders import LOG_FILE, PLAN_FILE, SHEET_FILE, sweep_folder
-from gansweep.commands.scope import Whole, is_driven, standing
+from gansweep.commands.scope import LOG_FILE, PLAN_FILE, SHEET_FILE, Whole, is_driven, standing
 from gansweep.drafts import replacing
 from gansweep.ownership import cannot_be_written, may_be_owned, sole_use
 from gansweep.replica import BEST, CHECKPOINT
@@ -124,7 +123,7 @@ class _Folder(Home):
     """A folder of this machine, or of a file system that several share."""
 
     def __init__(self, root: Path, name: str) -> None:
-        super().__init__(sweep_folder(root, name))
+        super().__init__((root / name).resolve())
         self._root = root
 
     def check(self, *, write: bool) -> None:

@@ -14,9 +14,8 @@ from typing import final
 from rich.console import Console
 from rich.markup import escape
 
-from gansweep.commands.folders import LOG_FILE, SHEET_FILE
 from gansweep.commands.home import Home, find_home
-from gansweep.commands.scope import TO_GO, Scope, Shared, Whole
+from gansweep.commands.scope import LOG_FILE, SHEET_FILE, TO_GO, Scope, Shared, Whole
 from gansweep.commands.sync import deliver_spools, what_is_left, what_is_missing
 from gansweep.counting import counted
 from gansweep.drafts import remove_drafts

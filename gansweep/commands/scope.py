@@ -16,7 +16,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Final, NamedTuple, final
 
-from gansweep.commands.folders import PLAN_FILE
 from gansweep.errors import ConfigError
 from gansweep.ownership import check_unowned, may_be_owned, sole_use
 from gansweep.sweep.file import Sweep
@@ -25,6 +24,9 @@ from gansweep.sweep.plan import Entry, Plan, remove_plan
 from gansweep.sweep.proposals import basis_of
 from gansweep.sweep.share import Share, deal
 from gansweep.sweep.trials import Trial
+
+PLAN_FILE, LOG_FILE, SHEET_FILE = "plan.json", "driver.log", "samples.png"
+"""Of a sweep's folder."""
 
 SHARES, DEAL_FILE = "shares", "deal.json"
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from gansweep import storage
-from gansweep.commands.folders import PLAN_FILE
 from gansweep.commands.home import CHANGES_FILE, Home, find_home
+from gansweep.commands.scope import PLAN_FILE
 from gansweep.errors import ConfigError
 from gansweep.storage import Bucket, StorageError
 from gansweep.sweep.plan import Entry, Plan, trials_folder

@@ -13,7 +13,7 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gansweep.commands.folders import sweep_folder
+from gansweep.commands.home import find_home
 from gansweep.config import SCALARS, SECTIONS
 from gansweep.errors import ConfigError
 from gansweep.sweep.file import TOP, load_sweep
@@ -84,7 +84,7 @@ def read(text: str, folder: Path) -> None:
         assert all(str(problem) for problem in mistakes)
         return
     assert trials
-    inside = sweep_folder(folder / "runs", sweep.name)
+    inside = find_home(folder / "runs", sweep.name).folder
     assert inside.parent == (folder / "runs").resolve()
 
 
