@@ -71,6 +71,9 @@ class AlternatingModule(pl.LightningModule, ABC):
     `generator` is then an `EncodingGenerator`; the objective must need real samples in G's step.
     """
 
+    penalises_slopes: ClassVar[bool] = False
+    """Whether a penalty of its takes D's gradient at one sample after the other."""
+
     def __init__(
         self,
         settings: Any,
@@ -128,6 +131,13 @@ class AlternatingModule(pl.LightningModule, ABC):
         cls, settings: Any, *, optimizer: OptimizerSpec, discriminator: nn.Module
     ) -> list[str]:
         """What the literature advises against in this use, one sentence each, with its source."""
+        layers = discriminator.modules() if cls.penalises_slopes else ()
+        if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in layers):
+            return [
+                "BatchNorm in a critic under a gradient penalty ties the samples of a batch, which "
+                "the penalty takes one by one (Gulrajani et al. 2017, section 4): use "
+                "network.discriminator_norm: layer or none"
+            ]
         return []
 
     @classmethod
@@ -492,17 +502,6 @@ def on_both(
     both = None if labels is None else torch.cat([labels, labels])
     logits = discriminator(torch.cat([real, fake]), both).to(real.dtype)
     return torch.split(logits, len(real))
-
-
-def against_batchnorm(discriminator: nn.Module) -> list[str]:
-    """The advice on a discriminator under a gradient penalty."""
-    if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in discriminator.modules()):
-        return [
-            "BatchNorm in a critic under a gradient penalty ties the samples of a batch, which "
-            "the penalty takes one by one (Gulrajani et al. 2017, section 4): use "
-            "network.discriminator_norm: layer or none"
-        ]
-    return []
 
 
 def averaged(network: nn.Module) -> nn.Module:

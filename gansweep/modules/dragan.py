@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from torch import nn
-
 from gansweep.formulation import Formulation
-from gansweep.modules.alternating import AlternatingModule, Published, against_batchnorm
+from gansweep.modules.alternating import AlternatingModule, Published
 from gansweep.modules.gan import GAME, GANSettings
-from gansweep.optimizers import OptimizerSpec
 from gansweep.penalties import LocalGradientPenalty
 from gansweep.settings import setting
 
@@ -33,6 +30,7 @@ class DRAGAN(AlternatingModule):
     """
 
     Settings = DRAGANSettings
+    penalises_slopes: ClassVar[bool] = True
     published: ClassVar[Published] = {
         "network": {"name": "mlp", "width": 128, "depth": 1, "leak": 0.0},
         "latent": {"dim": 100, "distribution": "uniform"},
@@ -44,9 +42,3 @@ class DRAGAN(AlternatingModule):
     def formulate(cls, settings: DRAGANSettings) -> Formulation:
         penalty = LocalGradientPenalty(settings.penalty_weight, settings.radius)
         return Formulation(GAME[settings.loss](), penalty=penalty)
-
-    @classmethod
-    def advice(
-        cls, settings: DRAGANSettings, *, optimizer: OptimizerSpec, discriminator: nn.Module
-    ) -> list[str]:
-        return against_batchnorm(discriminator)

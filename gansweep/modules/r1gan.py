@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from torch import nn
-
 from gansweep.formulation import Formulation
-from gansweep.modules.alternating import AlternatingModule, Published, against_batchnorm
+from gansweep.modules.alternating import AlternatingModule, Published
 from gansweep.modules.gan import GAME, GANSettings
-from gansweep.optimizers import OptimizerSpec
 from gansweep.penalties import ZeroCentred
 from gansweep.settings import setting
 
@@ -31,6 +28,7 @@ class R1GAN(AlternatingModule):
     """
 
     Settings = R1Settings
+    penalises_slopes: ClassVar[bool] = True
     published: ClassVar[Published] = {
         "network": {"name": "dcgan", "discriminator_norm": "none"},
         "latent": {"dim": 256, "distribution": "normal"},
@@ -41,9 +39,3 @@ class R1GAN(AlternatingModule):
     @classmethod
     def formulate(cls, settings: R1Settings) -> Formulation:
         return Formulation(GAME[settings.loss](), penalty=ZeroCentred(settings.gamma))
-
-    @classmethod
-    def advice(
-        cls, settings: R1Settings, *, optimizer: OptimizerSpec, discriminator: nn.Module
-    ) -> list[str]:
-        return against_batchnorm(discriminator)

@@ -5,17 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from torch import nn
-
 from gansweep.formulation import Formulation
-from gansweep.modules.alternating import (
-    AlternatingModule,
-    Published,
-    VariantSettings,
-    against_batchnorm,
-)
+from gansweep.modules.alternating import AlternatingModule, Published, VariantSettings
 from gansweep.objectives import RelativisticPairing
-from gansweep.optimizers import OptimizerSpec
 from gansweep.penalties import ZeroCentred
 from gansweep.settings import setting
 
@@ -38,6 +30,7 @@ class R3GAN(AlternatingModule):
     """
 
     Settings = R3GANSettings
+    penalises_slopes: ClassVar[bool] = True
     published: ClassVar[Published] = {
         "network": {"name": "dcgan", "generator_norm": "none", "discriminator_norm": "none"},
         "latent": {"dim": 64, "distribution": "normal"},
@@ -50,9 +43,3 @@ class R3GAN(AlternatingModule):
         return Formulation(
             RelativisticPairing(), penalty=ZeroCentred(settings.gamma, settings.gamma)
         )
-
-    @classmethod
-    def advice(
-        cls, settings: R3GANSettings, *, optimizer: OptimizerSpec, discriminator: nn.Module
-    ) -> list[str]:
-        return against_batchnorm(discriminator)

@@ -5,17 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from torch import nn
-
 from gansweep.formulation import Formulation
-from gansweep.modules.alternating import (
-    AlternatingModule,
-    Published,
-    VariantSettings,
-    against_batchnorm,
-)
+from gansweep.modules.alternating import AlternatingModule, Published, VariantSettings
 from gansweep.objectives import Wasserstein
-from gansweep.optimizers import OptimizerSpec
 from gansweep.penalties import GradientPenalty
 from gansweep.settings import setting
 
@@ -36,6 +28,7 @@ class WGANGP(AlternatingModule):
     """
 
     Settings = WGANGPSettings
+    penalises_slopes: ClassVar[bool] = True
     published: ClassVar[Published] = {
         "network": {"name": "dcgan", "discriminator_norm": "layer"},
         "latent": {"dim": 128, "distribution": "normal"},
@@ -46,9 +39,3 @@ class WGANGP(AlternatingModule):
     @classmethod
     def formulate(cls, settings: WGANGPSettings) -> Formulation:
         return Formulation(Wasserstein(), penalty=GradientPenalty(settings.penalty_weight))
-
-    @classmethod
-    def advice(
-        cls, settings: WGANGPSettings, *, optimizer: OptimizerSpec, discriminator: nn.Module
-    ) -> list[str]:
-        return against_batchnorm(discriminator)
