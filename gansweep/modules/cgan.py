@@ -7,7 +7,7 @@ from typing import ClassVar, final
 
 from gansweep.formulation import Formulation
 from gansweep.modules.alternating import AlternatingModule, Published
-from gansweep.modules.gan import GAME, GANSettings
+from gansweep.modules.gan import GAME, GAN, GANSettings
 from gansweep.settings import setting
 
 
@@ -25,12 +25,7 @@ class ConditionalGAN(AlternatingModule):
     """
 
     Settings = ConditionalGANSettings
-    published: ClassVar[Published] = {
-        "network": {"name": "maxout"},
-        "latent": {"dim": 100, "distribution": "uniform"},
-        "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.5},
-        "data": {"batch_size": 100},
-    }
+    published: ClassVar[Published] = GAN.published
 
     @classmethod
     def formulate(cls, settings: ConditionalGANSettings) -> Formulation:
