@@ -27,7 +27,6 @@ def write_contact_sheet(
     *,
     metric: str,
     picture: Callable[[str], Image.Image | None],
-    columns: int | None = None,
 ) -> bool:
     """Write the sheet as a PNG file; False, and no file, where no trial has a picture.
 
@@ -41,7 +40,7 @@ def write_contact_sheet(
             cells.append((place, result, grid))
     if not cells:
         return False
-    columns = columns or min(len(cells), 6 if len(cells) > 8 else 4)
+    columns = min(len(cells), 6 if len(cells) > 8 else 4)
     rows = -(-len(cells) // columns)
     width, height = CELL + MARGIN, CELL + CAPTION + MARGIN
     sheet = Image.new("RGB", (columns * width + MARGIN, rows * height + MARGIN), "white")

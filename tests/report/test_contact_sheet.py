@@ -44,13 +44,13 @@ def corner(place: int, columns: int) -> tuple[int, int]:
 
 def test_pictures_stand_in_the_order_of_the_ranking(tmp_path: Path) -> None:
     path = tmp_path / "new" / "sheet.png"
-    assert write_contact_sheet(path, results(5), metric="m", picture=colours(), columns=3)
+    assert write_contact_sheet(path, results(5), metric="m", picture=colours())
     with Image.open(path) as sheet:
         assert sheet.format == "PNG"
-        assert sheet.size == (3 * (CELL + MARGIN) + MARGIN, 2 * (CELL + CAPTION + MARGIN) + MARGIN)
+        assert sheet.size == (4 * (CELL + MARGIN) + MARGIN, 2 * (CELL + CAPTION + MARGIN) + MARGIN)
         checked = 0
         for place, colour in enumerate(COLOURS):
-            left, top = corner(place, 3)
+            left, top = corner(place, 4)
             for x, y in ((0, 0), (CELL - 1, 0), (0, CELL - 1), (CELL - 1, CELL - 1)):
                 assert sheet.getpixel((left + x, top + y)) == colour
                 checked += 1
@@ -58,7 +58,7 @@ def test_pictures_stand_in_the_order_of_the_ranking(tmp_path: Path) -> None:
             assert sheet.getpixel((left, top - 1)) == (255, 255, 255)
             caption = sheet.crop((left, top + CELL, left + CELL, top + CELL + CAPTION))
             assert caption.convert("L").getextrema()[0] < 100  # something is written there
-        left, top = corner(5, 3)  # the empty cell
+        left, top = corner(5, 4)  # an empty cell
         empty = sheet.crop((left, top, left + CELL, top + CELL))
         assert empty.getextrema() == ((255, 255),) * 3
     assert checked == 20
