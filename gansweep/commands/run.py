@@ -587,7 +587,7 @@ class _Run:
             experiment = self.store.experiment(self.sweep.name)
             parent = self.store.parent_run(experiment, self.sweep.name)
             if write_contact_sheet(sheet, results, metric=metric, picture=self.store.last_image):
-                self.store.log_image_file(parent, sheet, sheet.name)
+                self.store.log_image_file(parent, sheet)
                 also = "and the series `samples` of each run in MLflow"
                 self.console.print(f"samples {self.home}/{SHEET_FILE}, {also}")
             self.store.settle(parent, status)

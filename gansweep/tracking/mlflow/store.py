@@ -7,7 +7,6 @@ import gc
 import getpass
 import os
 import re
-import shutil
 import tempfile
 import time
 import urllib.parse
@@ -199,16 +198,9 @@ class MlflowStore:
         """A text artifact at the relative path `artifact`; an earlier one is replaced."""
         self._client.log_text(run_id, redact(text), artifact)
 
-    def log_image_file(self, run_id: str, path: Path, artifact: str) -> None:
-        """The picture file at `path`, byte for byte, as the artifact at the path `artifact`."""
-        target = PurePosixPath(artifact)
-        folder = None if target.parent == PurePosixPath(".") else str(target.parent)
-        if Path(path).name == target.name:
-            self._client.log_artifact(run_id, str(path), artifact_path=folder)
-            return
-        with tempfile.TemporaryDirectory() as scratch:
-            copy = shutil.copyfile(path, Path(scratch) / target.name)
-            self._client.log_artifact(run_id, str(copy), artifact_path=folder)
+    def log_image_file(self, run_id: str, path: Path) -> None:
+        """The picture file at `path`, byte for byte, as an artifact of its name."""
+        self._client.log_artifact(run_id, str(path))
 
     def settle(self, run_id: str, status: StoreStatus) -> None:
         """End the run with `status`, or bring it back to life with RUNNING."""
