@@ -43,20 +43,19 @@ def test_deleted_experiment_is_explained(uri: str, experiment: str) -> None:
 def test_runs_are_found_again(uri: str, experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
     one, two = MlflowStore(uri), MlflowStore(uri)
-    parent = one.parent_run(experiment, "it's", {"file": "a.yaml"}, {"axes": "lr"})
+    parent = one.parent_run(experiment, "it's", {"file": "a.yaml"})
     trial = one.trial_run(experiment, parent, "k1", "lr=1", {"lr": 1})
     other = one.trial_run(experiment, parent, "k2", "lr=2", {"lr": 2})
     assert len({parent, trial, other}) == 3
     for run_id in (parent, trial):
         one.settle(run_id, "KILLED")
-    assert two.parent_run(experiment, "it's", {"file": "b.yaml"}, {"axes": "lr,b"}) == parent
+    assert two.parent_run(experiment, "it's", {"file": "b.yaml"}) == parent
     assert two.trial_run(experiment, parent, "k1", "renamed", {"lr": 9, "new": 3}) == trial
 
     client = MlflowClient(uri)
     assert len(client.search_runs([experiment])) == 3
     run = client.get_run(parent)
     assert run.info.status == "RUNNING"
-    assert run.data.params == {"axes": "lr"}
     assert run.data.tags["gansweep.sweep"] == "it's"
     assert run.data.tags["gansweep.file"] == "b.yaml"
     assert "mlflow.parentRunId" not in run.data.tags
@@ -82,7 +81,7 @@ def test_many_and_long_params(uri: str, experiment: str) -> None:
     store = MlflowStore(uri)
     params: dict[str, object] = {f"group.p{i}": i for i in range(250)}
     params |= {"long": "x" * 7000, "just": "y" * 6000, "none": None, "empty": ""}
-    run_id = store.parent_run(experiment, "sweep", params=params)
+    run_id = store.trial_run(experiment, None, "key", "name", params)
     stored = MlflowClient(uri).get_run(run_id).data.params
     assert len(stored) == 254
     assert stored["group.p249"] == "249"

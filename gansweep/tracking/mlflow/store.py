@@ -143,19 +143,14 @@ class MlflowStore:
         return number
 
     def parent_run(
-        self,
-        experiment_id: str,
-        name: str,
-        tags: Mapping[str, str] | None = None,
-        params: Mapping[str, object] | None = None,
+        self, experiment_id: str, name: str, tags: Mapping[str, str] | None = None
     ) -> str:
         """The run that stands for the sweep `name`: found by its tag `gansweep.sweep`, or made.
 
-        It is RUNNING from now on. A param once stored keeps its value, as MLflow demands; new ones
-        are added.
+        It is RUNNING from now on.
         """
         return self._run(
-            experiment_id, tag_names.SWEEP, name, name=name, tags=tags or {}, params=params or {}
+            experiment_id, tag_names.SWEEP, name, name=name, tags=tags or {}, params={}
         )
 
     def trial_run(
@@ -170,7 +165,8 @@ class MlflowStore:
         """The run of the trial `key`, below the run `parent`: found by `gansweep.key`, or made.
 
         It is RUNNING from now on. Without a parent it stands alone; one that it has already is
-        kept. Values over 6000 characters are shortened and say so.
+        kept. A param once stored keeps its value, as MLflow demands; new ones are added. Values
+        over 6000 characters are shortened and say so.
         """
         own = {**(tags or {}), **({"mlflow.parentRunId": parent} if parent else {})}
         return self._run(experiment_id, tag_names.KEY, key, name=name, tags=own, params=params)
@@ -286,8 +282,8 @@ class MlflowStore:
             raise ConfigError.single(name, f"no such sweep in {self.uri}", nearest(name, names))
         return str(found.experiment_id)
 
-    def last_image(self, run_id: str, key: str = "samples") -> Image | None:
-        """The run's latest picture of the series `key`, by step; None where there is none.
+    def last_image(self, run_id: str) -> Image | None:
+        """The run's latest picture of the series `samples`, by step; None where there is none.
 
         Nor is there one where the store does not know the run, as another one than it was made in.
         """
@@ -309,7 +305,7 @@ class MlflowStore:
         ):
             name = PurePosixPath(artifact.path).name
             parts = re.split(r"[+%]", name)  # KEY+step+N+timestamp+T+UUID.png; % in older MLflow
-            if parts[0] == key and name.endswith(".png") and "step" in parts:
+            if parts[0] == "samples" and name.endswith(".png") and "step" in parts:
                 steps[int(parts[parts.index("step") + 1])] = artifact.path
         if not steps:
             return None
