@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import final
 
 from torch import Tensor
 
-from gansweep.tracking.base import RunStatus, Tracker
+from gansweep.tracking.base import RunStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,3 @@ class MemoryTracker:
     def history(self, name: str) -> list[tuple[int, float]]:
         """(step, value) of each time that `name` was logged."""
         return [(call.step, call.values[name]) for call in self.metrics if name in call.values]
-
-
-if TYPE_CHECKING:
-
-    def _conforms(tracker: MemoryTracker) -> Tracker:
-        return tracker

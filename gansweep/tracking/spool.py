@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from gansweep.tracking.base import RunStatus, Tracker
+    from gansweep.tracking.base import RunStatus
 
 _log = logging.getLogger(__name__)
 
@@ -232,9 +232,3 @@ def _sync(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-if TYPE_CHECKING:
-
-    def _conforms(tracker: SpoolTracker) -> Tracker:
-        return tracker
