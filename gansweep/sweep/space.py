@@ -31,9 +31,7 @@ class Suggests(Protocol):
     """What a domain needs of an Optuna trial."""
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float: ...
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
     def suggest_int(self, name: str, low: int, high: int) -> int: ...
 
 
@@ -315,17 +313,12 @@ class Space:
     base: Mapping[str, Any]
     """The trial's tree, on which conditions are tested where no axis sets their key."""
 
-    def grid(self, *, samples: int, seed: int) -> list[Assignment]:
+    def walk(self, *, samples: int, seed: int) -> Iterator[Assignment]:
         """Every combination of the grid axes, `samples` times with the other axes drawn anew.
 
         A draw depends on the seed, its axis, its combination and its count alone: an extended
-        space leaves the earlier points as they were.
+        space leaves the earlier points as they were. Some points may come twice.
         """
-        points = self.walk(samples=samples, seed=seed)
-        return list({json.dumps(p, sort_keys=True): p for p in points}.values())
-
-    def walk(self, *, samples: int, seed: int) -> Iterator[Assignment]:
-        """The points of `grid` one after the other; some may come twice."""
         for count in range(samples if self._draws else 1):
             yield from self._expand({}, self.axes, seed, count)
 
@@ -359,12 +352,8 @@ class Space:
         keys = [key for other in self.axes for key in other.when]
         return any(_touches(key, axis.keys) or _within(key, axis.keys) for key in keys)
 
-    def random(self, *, samples: int, seed: int) -> list[Assignment]:
-        """`samples` points with every axis drawn, each from a stream of its own."""
-        return [self.draw(seed, count) for count in range(samples)]
-
     def draw(self, seed: int, count: int) -> Assignment:
-        """The point number `count` of a random search."""
+        """The point number `count` of a random search: every axis has a stream of its own."""
         point: Assignment = {}
         for axis in self.axes:
             if self._applies(axis, point):

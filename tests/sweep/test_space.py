@@ -21,6 +21,10 @@ def space(tree: dict[str, Any], base: dict[str, Any] | None = None) -> Space:
     return parsed
 
 
+def grid(space: Space, *, samples: int = 1, seed: int = 0) -> list[Assignment]:
+    return list(space.walk(samples=samples, seed=seed))
+
+
 def refusals(tree: dict[str, Any], base: dict[str, Any] | None = None) -> list[str]:
     problems: list[Any] = []
     parse_space(tree, base or {}, SECTIONS, problems)
@@ -190,9 +194,7 @@ def test_bad_distribution_is_refused(kind: str, values: Any, words: str) -> None
 
 
 def test_grid_is_every_combination() -> None:
-    points = space({"model.clip": {"grid": [1, 2]}, "model.n_critic": {"grid": [3, 4, 5]}}).grid(
-        samples=1, seed=0
-    )
+    points = grid(space({"model.clip": {"grid": [1, 2]}, "model.n_critic": {"grid": [3, 4, 5]}}))
     assert [(p["model.clip"], p["model.n_critic"]) for p in points] == list(
         itertools.product([1, 2], [3, 4, 5])
     )
@@ -206,14 +208,14 @@ def test_grid_times_drawn_times_samples(first: str) -> None:
     }
     if first == "drawn":
         axes = dict(reversed(axes.items()))
-    points = space(axes).grid(samples=4, seed=0)
+    points = grid(space(axes), samples=4)
     assert len(points) == 12
     by_clip = [[p["optimizer.lr"] for p in points if p["model.clip"] == clip] for clip in (1, 2, 3)]
     assert [len(set(each)) for each in by_clip] == [4, 4, 4]
 
 
 def test_samples_of_a_pure_grid_are_one() -> None:
-    assert len(space({"model.clip": {"grid": [1, 2]}}).grid(samples=5, seed=0)) == 2
+    assert len(grid(space({"model.clip": {"grid": [1, 2]}}), samples=5)) == 2
 
 
 def drawn_lr(points: list[Assignment]) -> dict[str, float]:
@@ -226,42 +228,46 @@ def drawn_lr(points: list[Assignment]) -> dict[str, float]:
 def test_extended_file_keeps_the_drawn_values() -> None:
     lr = {"optimizer.lr": {"loguniform": [1e-5, 1e-2]}}
     small = space({"model.clip": {"grid": [1, 2]}, **lr})
-    before = drawn_lr(small.grid(samples=1, seed=0))
-    more_values = drawn_lr(space({"model.clip": {"grid": [3, 1, 2]}, **lr}).grid(samples=1, seed=0))
+    before = drawn_lr(grid(small))
+    more_values = drawn_lr(grid(space({"model.clip": {"grid": [3, 1, 2]}, **lr})))
     assert len(more_values) == 3
     assert before.items() <= more_values.items()
     assert len(set(more_values.values())) == 3
-    again = small.grid(samples=3, seed=0)
-    assert small.grid(samples=1, seed=0) == again[:2]
-    assert drawn_lr(small.grid(samples=1, seed=1)) != before
+    again = grid(small, samples=3)
+    assert grid(small) == again[:2]
+    assert drawn_lr(grid(small, samples=1, seed=1)) != before
     behind = space({"model.clip": {"grid": [1, 2]}, **lr, "model.n_critic": {"grid": [1, 5]}})
-    assert {p["optimizer.lr"] for p in behind.grid(samples=1, seed=0)} == set(before.values())
+    assert {p["optimizer.lr"] for p in grid(behind)} == set(before.values())
+
+
+def drawn(space: Space, count: int, *, seed: int) -> list[Assignment]:
+    return [space.draw(seed, number) for number in range(count)]
 
 
 def test_random_streams_are_the_axes_own() -> None:
     lr = {"optimizer.lr": {"loguniform": [1e-5, 1e-2]}}
-    alone = [p["optimizer.lr"] for p in space(lr).random(samples=5, seed=3)]
-    more = space({"model.clip": {"uniform": [0, 1]}, **lr}).random(samples=9, seed=3)
+    alone = [p["optimizer.lr"] for p in drawn(space(lr), 5, seed=3)]
+    more = drawn(space({"model.clip": {"uniform": [0, 1]}, **lr}), 9, seed=3)
     assert [p["optimizer.lr"] for p in more][:5] == alone
     assert len({p["model.clip"] for p in more}) == 9
     assert len(set(alone)) == 5
-    assert [p["optimizer.lr"] for p in space(lr).random(samples=5, seed=4)] != alone
+    assert [p["optimizer.lr"] for p in drawn(space(lr), 5, seed=4)] != alone
 
 
 # --- several keys, sections, conditions
 
 
 def test_axis_over_several_keys() -> None:
-    points = space(
-        {"pair": {"grid": [{"model.clip": 1, "optimizer.lr": 2}, {"model.clip": 3}]}}
-    ).grid(samples=1, seed=0)
+    points = grid(
+        space({"pair": {"grid": [{"model.clip": 1, "optimizer.lr": 2}, {"model.clip": 3}]}})
+    )
     assert points == [{"model.clip": 1, "optimizer.lr": 2}, {"model.clip": 3}]
 
 
 def test_axis_over_a_section_replaces_it() -> None:
     axis = {"optimizer": {"grid": [{"name": "adam", "beta1": 0.5}, {"name": "sgd"}]}}
     base = {"optimizer": {"name": "rmsprop", "alpha": 0.9}, "model": {"name": "gan"}}
-    trees = [apply(base, point) for point in space(axis, base).grid(samples=1, seed=0)]
+    trees = [apply(base, point) for point in grid(space(axis, base))]
     assert [tree["optimizer"] for tree in trees] == [
         {"name": "adam", "beta1": 0.5},
         {"name": "sgd"},
@@ -276,7 +282,7 @@ def test_key_within_a_swept_section_is_not_lost(first: str) -> None:
         "optimizer.lr": {"grid": [1, 2]},
     }
     axes = {first: axes.pop(first), **axes}
-    trees = [apply({}, point)["optimizer"] for point in space(axes).grid(samples=1, seed=0)]
+    trees = [apply({}, point)["optimizer"] for point in grid(space(axes))]
     assert sorted((tree["name"], tree["lr"]) for tree in trees) == [
         ("adam", 1),
         ("adam", 2),
@@ -294,11 +300,11 @@ CONDITIONAL = {
 
 
 def test_conditions_hold_in_any_order_of_the_axes() -> None:
-    expected = {json.dumps(p, sort_keys=True) for p in space(CONDITIONAL).grid(samples=1, seed=0)}
+    expected = {json.dumps(p, sort_keys=True) for p in grid(space(CONDITIONAL))}
     assert len(expected) == 4 + 4 + 1
     count = 0
     for names in itertools.permutations(CONDITIONAL):
-        points = space({name: CONDITIONAL[name] for name in names}).grid(samples=1, seed=0)
+        points = grid(space({name: CONDITIONAL[name] for name in names}))
         assert {json.dumps(p, sort_keys=True) for p in points} == expected
         assert len(points) == 9
         count += 1
@@ -307,9 +313,9 @@ def test_conditions_hold_in_any_order_of_the_axes() -> None:
 
 def test_condition_on_the_trial_and_on_a_swept_section() -> None:
     clip = {"model.clip": {"grid": [1, 2], "when": {"model.name": "wgan"}}}
-    assert len(space(clip, {"model": {"name": "wgan"}}).grid(samples=1, seed=0)) == 2
+    assert len(grid(space(clip, {"model": {"name": "wgan"}}))) == 2
     variant = {"variant": {"grid": [{"model": {"name": "wgan"}}, {"model": {"name": "gan"}}]}}
-    points = space({**clip, **variant}).grid(samples=1, seed=0)
+    points = grid(space({**clip, **variant}))
     assert [p.get("model.clip") for p in points] == [1, 2, None]
 
 
@@ -374,7 +380,7 @@ def test_two_axes_on_one_key() -> None:
         "low": {"grid": [{"model.clip": 1}], "when": {"model.name": "wgan"}},
         "high": {"grid": [{"model.clip": 9}], "when": {"model.name": "gan"}},
     }
-    points = space(tree).grid(samples=1, seed=0)
+    points = grid(space(tree))
     assert [p["model.clip"] for p in points] == [1, 9]
 
 
@@ -435,7 +441,7 @@ def test_probes_take_every_option_also_under_conditions() -> None:
 
 def test_no_axes_no_probes() -> None:
     assert list(space({}).probes()) == []
-    assert space({}).grid(samples=1, seed=0) == [{}]
+    assert grid(space({})) == [{}]
 
 
 def test_null_removes_an_axis() -> None:
@@ -480,7 +486,7 @@ def test_inverse_of_suggest() -> None:
             "data.n": {"randint": [1, 9]},
         }
     )
-    points = parsed.random(samples=60, seed=0)
+    points = drawn(parsed, 60, seed=0)
     for point in points:
         # Through JSON, as the plan keeps it.
         chosen = parsed.inverse(json.loads(json.dumps(point)))
@@ -542,8 +548,6 @@ def test_size_counts_what_a_walk_gives(tree: dict[str, Any], samples: int) -> No
     parsed = space(tree)
     walked = list(parsed.walk(samples=samples, seed=0))
     assert parsed.size(samples=samples, seed=0) == len(walked)
-    listed = parsed.grid(samples=samples, seed=0)
-    assert [p for i, p in enumerate(walked) if p not in walked[:i]] == listed
 
 
 def test_every_point_comes_once_under_its_conditions() -> None:
