@@ -341,9 +341,8 @@ class TreeParzen(Proposals):
 
     def _in_turn(self) -> Iterator[Assignment]:
         """The points of a random search, then all that there are."""
-        space, search = self._sweep.space, self._sweep.search
-        drawn = (space.draw(search.seed, count) for count in range(search.samples))
-        return chain(drawn, space.every(seed=search.seed))
+        every = self._sweep.space.every(seed=self._sweep.search.seed)
+        return chain(points_of(self._sweep), every)
 
     def _ask(self) -> bool:
         """Ask for one point; whether it is a new one.
