@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, final
+from typing import Final, final
 from urllib.parse import parse_qsl, urlsplit
 
 HIDDEN: Final = "***"
@@ -59,21 +59,17 @@ def has_credentials(uri: str) -> bool:
     return bool(parts.username) and parts.scheme in ("http", "https")
 
 
-def secret_keys(tree: Mapping[str, Any]) -> Iterator[str]:
+def secret_keys(value: object, at: str = "") -> Iterator[str]:
     """The dotted keys below which a secret stands, in a tree of settings."""
-    yield from _secret_keys(tree, "")
-
-
-def _secret_keys(value: object, at: str) -> Iterator[str]:
     if isinstance(value, Mapping):
         for key, below in value.items():
             name = f"{at}.{key}" if at else str(key)
             if redact(str(key)) != str(key):
                 yield f"{at}.{HIDDEN}" if at else HIDDEN
-            yield from _secret_keys(below, name)
+            yield from secret_keys(below, name)
     elif isinstance(value, list):
         for each in value:
-            yield from _secret_keys(each, at)
+            yield from secret_keys(each, at)
     elif isinstance(value, str) and value and (_NAME.search(at) or redact(value) != value):
         yield at
 
