@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final, final
 
+from gansweep.drafts import replacing
 from gansweep.errors import ConfigError
 from gansweep.excerpt import beginning
 from gansweep.redaction import redact
@@ -228,13 +229,8 @@ class Bucket:
 
     def _fetch(self, name: str, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            with _asked(), suppress(FileNotFoundError):
-                self._files.get_file(self._at(name), str(draft))
-                draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        with _asked(), suppress(FileNotFoundError), replacing(path) as draft:
+            self._files.get_file(self._at(name), str(draft))
 
     def _at(self, name: str) -> str:
         return f"{self._path}/{name}"
