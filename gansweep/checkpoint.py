@@ -15,7 +15,7 @@ from typing import IO, Any, Final, cast, final
 
 import torch
 
-from gansweep.drafts import replacing
+from gansweep.drafts import keep, replacing
 from gansweep.errors import ConfigError
 
 log = logging.getLogger("gansweep")
@@ -48,7 +48,8 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
         file.write(MARK + digesting.hash.digest())
         file.flush()
         os.fsync(file.fileno())
-    _sync_folder(path.parent)
+    with contextlib.suppress(OSError):  # some file systems do not let a folder be opened
+        keep(path.parent)
 
 
 def read_checkpoint(path: Path, *, place: str = "") -> dict[str, Any] | None:
@@ -162,13 +163,3 @@ def _digest(file: IO[bytes], size: int) -> bytes:
         found.update(part)
         left -= len(part)
     return MARK + found.digest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the disk keep the folder's names."""
-    with contextlib.suppress(OSError):  # some file systems do not let a folder be opened
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

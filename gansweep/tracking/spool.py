@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
+from gansweep.drafts import keep
 from gansweep.redaction import redact
 from gansweep.tracking.records import End, Image, Metrics, Record, Tags, Text, read_records, to_line
 
@@ -112,7 +113,8 @@ class SpoolTracker:
             descriptor = os.dup(self._file.fileno())
         try:
             for path in dict.fromkeys(fresh):
-                _sync(path)
+                with contextlib.suppress(FileNotFoundError):  # it was delivered meanwhile
+                    keep(path)
             os.fsync(descriptor)
         except OSError as error:
             with self._lock:
@@ -222,13 +224,3 @@ def _save(pixels: NDArray[np.uint8], path: Path) -> OSError | None:
             path.unlink()
         return error
     return None
-
-
-def _sync(path: Path) -> None:
-    """Have the disk keep a file or folder; one that is gone was delivered meanwhile."""
-    with contextlib.suppress(FileNotFoundError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
