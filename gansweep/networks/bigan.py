@@ -13,6 +13,7 @@ from gansweep.dataspec import Condition, DataSpec
 from gansweep.networks.base import Architecture
 from gansweep.networks.condition import ConditionCode, ConditionJoin, refuse_labels
 from gansweep.networks.maxout import SignedSigmoid, UnitPixels
+from gansweep.networks.pacgan import initialise
 from gansweep.settings import setting
 
 _LEAK = 0.2
@@ -74,7 +75,7 @@ class BiGANGenerator(nn.Module):
             *([SignedSigmoid()] if spec.is_image else []),
             nn.Unflatten(1, spec.shape),
         )
-        _initialise(self, settings.std)
+        initialise(self, settings.std)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         z = self.join(z, labels)
@@ -98,7 +99,7 @@ class BiGANFeatures(nn.Module):
         self.first, self.second = _linear(math.prod(spec.shape), width), _linear(width, width)
         self.again = _linear(condition.size, width) if condition else None
         self.norm, self.last = _norm(width), last
-        _initialise(self, settings.std)
+        initialise(self, settings.std)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         h = leaky_relu(self.first(self.pixels(x).flatten(1)), _LEAK)
@@ -117,9 +118,3 @@ def _linear(inputs: int, outputs: int) -> nn.Linear:
 
 def _norm(width: int) -> nn.BatchNorm1d:
     return nn.BatchNorm1d(width, eps=1e-8, affine=False)
-
-
-def _initialise(net: nn.Module, std: float) -> None:
-    for module in net.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, 0.0, std)

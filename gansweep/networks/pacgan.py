@@ -67,7 +67,7 @@ class PacGANGenerator(nn.Module):
         layers += [nn.Linear(width, math.prod(spec.shape)), nn.Unflatten(1, spec.shape)]
         layers += [nn.Tanh()] if spec.is_image else []
         self.body = nn.Sequential(*layers)
-        _initialise(self, settings.std)
+        initialise(self, settings.std)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         x: Tensor = self.body(self.join(z, labels))
@@ -91,14 +91,14 @@ class PacGANDiscriminator(nn.Module):
             layers += [Maxout(width, units, settings.discriminator_pieces)]
             width = units
         self.body = nn.Sequential(*layers, nn.Linear(width, 1))
-        _initialise(self, settings.std)
+        initialise(self, settings.std)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         logits: Tensor = self.body(self.join(x.flatten(1), labels))
         return logits.squeeze(1)
 
 
-def _initialise(net: nn.Module, std: float) -> None:
+def initialise(net: nn.Module, std: float) -> None:
     for module in net.modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, 0.0, std)
