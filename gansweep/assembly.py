@@ -15,7 +15,7 @@ from gansweep.config import TrialConfig
 from gansweep.data.base import Dataset, Samples
 from gansweep.data.prepare import prepare
 from gansweep.dataspec import Condition, DataSpec, Modes
-from gansweep.errors import ConfigError, OwnCodeError, Problem
+from gansweep.errors import ConfigError, OwnCodeError, Problem, noting
 from gansweep.formulation import Formulation
 from gansweep.metrics.base import Score, Subject
 from gansweep.metrics.catalogue import build_scores
@@ -189,10 +189,8 @@ def try_parts(config: TrialConfig, spec: DataSpec) -> None:
         partial(_try_optimizer, config.g_optimizer),
         partial(_try_rules, config),
     ):
-        try:
+        with noting(problems):
             attempt()
-        except ConfigError as error:
-            problems.extend(error.problems)
     if problems:
         raise ConfigError(problems)
 

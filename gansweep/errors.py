@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import errno
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
@@ -56,6 +57,15 @@ class OwnCodeError(ConfigError):
 
 class AwayError(ConfigError):
     """A service that does not answer now, and may later: what was asked of it may have happened."""
+
+
+@contextmanager
+def noting(problems: list[Problem]) -> Iterator[None]:
+    """What is found wrong goes to `problems`."""
+    try:
+        yield
+    except ConfigError as error:
+        problems.extend(error.problems)
 
 
 def nearest(word: str, choices: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from gansweep.commands.scope import LOG_FILE, SHEET_FILE, TO_GO, Scope, Shared, 
 from gansweep.commands.sync import deliver_spools, what_is_left, what_is_missing
 from gansweep.counting import counted
 from gansweep.drafts import remove_drafts
-from gansweep.errors import ConfigError, Problem
+from gansweep.errors import ConfigError, Problem, noting
 from gansweep.imports import importing
 from gansweep.ownership import cannot_be_written
 from gansweep.provenance import environment_text, version_tags
@@ -139,18 +139,14 @@ def _checked(
     """Everything that can be wrong, found before anything is started or written."""
     problems: list[Problem] = []
     sweep, trials, store, home, advice = None, None, None, None, None
-    try:
+    with noting(problems):
         store = MlflowStore(tracking_uri(uri))
         store.check()
-    except ConfigError as error:
-        problems.extend(error.problems)
     try:
         sweep = load_sweep(path, overrides)
-        try:
+        with noting(problems):
             home = find_home(root, sweep.name)
             home.check(write=True)
-        except ConfigError as error:
-            problems.extend(error.problems)
         problems.extend(_cluster_problems(address) if address else _local_problems(sweep.resources))
         if share:
             problems.extend(share_problems(sweep.search))

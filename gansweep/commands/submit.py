@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from gansweep.counting import counted
-from gansweep.errors import ConfigError, Problem
+from gansweep.errors import ConfigError, Problem, noting
 from gansweep.launch.base import Job, Launcher, Submitted
 from gansweep.launch.profile import find_launcher
 from gansweep.launch.record import JobRecord, jobs_folder
@@ -49,10 +49,8 @@ def submit_command(
     problems: list[Problem] = []
     settings = launcher.profile
     where = ""
-    try:
+    with noting(problems):
         where = tracking_uri(uri or settings.tracking_uri)
-    except ConfigError as error:
-        problems.extend(error.problems)
     try:
         sweep = load_sweep(path, overrides)
         trials = planned(sweep)
@@ -70,10 +68,8 @@ def submit_command(
         )
     storage: Path | str = settings.storage or str(Path(RUNS).resolve())
     if is_url(storage):
-        try:
+        with noting(problems):
             check_url(str(storage))  # whether it can be used, the nodes say
-        except ConfigError as error:
-            problems.extend(error.problems)
     else:
         storage = Path(storage).expanduser()
         if not storage.is_absolute():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import final, get_args
 
 from gansweep.components import Catalogue, answering
-from gansweep.errors import ConfigError
+from gansweep.errors import ConfigError, Problem, noting
 from gansweep.metrics.base import Mode, Score, Subject
 from gansweep.metrics.extractors.base import Extractor
 
@@ -107,16 +107,14 @@ def build_scores(parts: Iterable[ScorePart], subject: Subject) -> dict[str, Scor
     """The scores by name; those of one extractor share it. ConfigError where one does not fit."""
     extractors: dict[type[Extractor], Extractor] = {}
     scores: dict[str, Score] = {}
-    problems = []
+    problems: list[Problem] = []
     for part in parts:
-        try:
+        with noting(problems):
             if part.extractor not in extractors:
                 with answering(part.extractor, at="trial.score.names"):
                     extractors[part.extractor] = part.extractor(subject.spec).tried()
             with answering(part.cls, at="trial.score.names"):
                 scores[part.name] = part.cls(subject, extractors[part.extractor])
-        except ConfigError as error:
-            problems.extend(error.problems)
     if problems:
         raise ConfigError(problems)
     return scores

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -21,7 +20,7 @@ from gansweep.assembly import (
 )
 from gansweep.config import NOT_IDENTITY, ROLES, TrialConfig, resolve
 from gansweep.counting import counted
-from gansweep.errors import ConfigError, Problem, nearest
+from gansweep.errors import ConfigError, Problem, nearest, noting
 from gansweep.reference import try_scores
 from gansweep.sweep.file import Sweep
 from gansweep.sweep.logged import GROUPS, logged
@@ -399,35 +398,26 @@ def check_data(
             conditional = config.model.settings.conditional
             if config.shape not in fits:
                 fits[config.shape] = None
-                with _noting(problems):
+                with noting(problems):
                     try_parts(config, spec)
-                with _noting(problems):
+                with noting(problems):
                     fits[config.shape] = fitting(config, spec, processes=processes)
                     check_engine(config, spec, stacked=stacked)
             scores = str((config.scores, config.score, conditional))
             if scores not in tried:
                 tried.add(scores)
-                with _noting(problems):
+                with noting(problems):
                     try_scores(config, samples)
             discriminator = fits[config.shape]
             numbers = str((config.shape, config.model, config.d_optimizer))
             if numbers not in verdicts:
                 verdicts[numbers] = []
-                with _noting(problems):
+                with noting(problems):
                     verdicts[numbers] = advise(config, discriminator) if discriminator else []
             advice[config.key] = verdicts[numbers] + (classes if conditional else [])
     if problems:
         raise ConfigError(problems)
     return advice
-
-
-@contextmanager
-def _noting(problems: list[Problem]) -> Iterator[None]:
-    """What is found wrong goes to `problems`."""
-    try:
-        yield
-    except ConfigError as error:
-        problems.extend(error.problems)
 
 
 @final
