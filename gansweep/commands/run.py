@@ -99,7 +99,7 @@ def run_command(
         raise cannot_be_written(scope.folder, error) from None
     with scope.sole_use(_end_at_once) if share else home.sole_use(_end_at_once):
         remove_drafts(scope.folder)
-        grace = Grace(end_workers=_end_workers, end_all=_end_at_once)
+        grace = Grace(end_all=_end_at_once)
         try:
             with home.in_use(), quiet(scope.folder / LOG_FILE) as console:
                 run = _Run(
@@ -116,10 +116,6 @@ def run_command(
                 return run.go(lambda: ray or RayStart(address, sweep.resources))
         finally:
             grace.over()
-
-
-def _end_workers() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
 
 
 def _end_at_once() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -56,7 +55,7 @@ def train_command(
     """
     console = Console(soft_wrap=True)
     hush_lightning()
-    grace = Grace(end_workers=_end_training, end_all=_end_at_once)
+    grace = Grace(end_all=_end_at_once)
 
     def note() -> None:
         grace.begin()
@@ -138,10 +137,6 @@ def _train(
     if result.state == "interrupted" or left.is_something:
         return INTERRUPTED
     return FAILED if result.state == "failed" else OK
-
-
-def _end_training() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
 
 
 def _end_at_once() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import logging
+import os
 import signal
 import sys
 import threading
@@ -28,6 +29,11 @@ ALL_SECONDS = 60.0
 """From the signal until the command is given up, with what it had not delivered or settled."""
 
 
+def interrupt_command() -> None:
+    """As Ctrl-C does once more, in the main thread."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 @final
 class Grace:
     """Watches over a stop, from `begin` on.
@@ -36,7 +42,9 @@ class Grace:
     both in another thread, once at most, with every thread's stack in the log, to tell what hung.
     """
 
-    def __init__(self, *, end_workers: Callable[[], None], end_all: Callable[[], None]) -> None:
+    def __init__(
+        self, *, end_all: Callable[[], None], end_workers: Callable[[], None] = interrupt_command
+    ) -> None:
         self._end_workers: Final = end_workers
         self._end_all: Final = end_all
         self._workers_ended = threading.Event()

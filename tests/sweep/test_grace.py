@@ -131,9 +131,7 @@ def test_what_is_due_ends_it_as_a_signal_does_and_the_first_signal_then_changes_
 def test_grace_ends_workers_that_hang_after_what_was_due(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its one signal is the first that comes."""
     monkeypatch.setattr(grace, "WORKERS_SECONDS", 0.2)
-    watch = grace.Grace(
-        end_workers=lambda: os.kill(os.getpid(), signal.SIGINT), end_all=lambda: None
-    )
+    watch = grace.Grace(end_all=lambda: None)
     interrupts = Interrupts(watch.begin, lambda: True)
     try:
         with interrupts.listening():
