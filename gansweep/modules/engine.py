@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import final
 
 from gansweep.data.batch import Batch
@@ -31,6 +31,16 @@ class Engine(ABC):
         """One generator step of each module that has a batch, by slot; the others rest."""
 
 
+def _in_turns(batches: Mapping[int, Batch], step: Callable[[int, Batch], object]) -> Failures:
+    failures: Failures = {}
+    for slot, batch in batches.items():
+        try:
+            step(slot, batch)
+        except Exception as error:
+            failures[slot] = error
+    return failures
+
+
 @final
 class InTurns(Engine):
     """One module after the other, each by its own `training_step`: as if it trained alone."""
@@ -45,13 +55,7 @@ class InTurns(Engine):
         del self._modules[slot]
 
     def step(self, batches: Mapping[int, Batch]) -> Failures:
-        failures: Failures = {}
-        for slot, batch in batches.items():
-            try:
-                self._modules[slot].training_step(batch, 0)
-            except Exception as error:
-                failures[slot] = error
-        return failures
+        return _in_turns(batches, lambda slot, batch: self._modules[slot].training_step(batch, 0))
 
 
 @final
@@ -71,13 +75,7 @@ class CompiledInTurns(Engine):
         self._stacks[slot].drop(0)
 
     def step(self, batches: Mapping[int, Batch]) -> Failures:
-        failures: Failures = {}
-        for slot, batch in batches.items():
-            try:
-                self._stacks[slot].step({0: batch})
-            except Exception as error:
-                failures[slot] = error
-        return failures
+        return _in_turns(batches, lambda slot, batch: self._stacks[slot].step({0: batch}))
 
 
 @final
