@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks.stacked import REPLICAS
@@ -83,13 +82,13 @@ def train(width: int, engine: str, seconds: float, report: Path | None) -> float
     return gone / steps / REPLICAS * 1e3
 
 
-def main(words: Iterable[str] | None = None) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--engine", choices=["stacked", "interleaved"], default="stacked")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--beside", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args(None if words is None else list(words))
+    given = parser.parse_args()
     as_a_worker()
     if given.beside:
         train(given.width, given.engine, given.seconds, None)

@@ -12,8 +12,9 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -119,18 +120,9 @@ def _once(config: TrialConfig) -> float:
         return seconds(lambda: evaluation.floors)
 
 
-@contextmanager
-def _cache(folder: str) -> Iterator[None]:
+def _cache(folder: str) -> AbstractContextManager[Any]:
     """The cache folder for a while."""
-    before = os.environ.get("GANSWEEP_CACHE")
-    os.environ["GANSWEEP_CACHE"] = folder
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["GANSWEEP_CACHE"]
-        else:
-            os.environ["GANSWEEP_CACHE"] = before
+    return patch.dict(os.environ, GANSWEEP_CACHE=folder)
 
 
 def seconds(work: Callable[[], object]) -> float:
