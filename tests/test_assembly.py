@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from trees import resolved, small
+from trees import small
 
 from gansweep.assembly import (
     build_module,
@@ -16,7 +16,7 @@ from gansweep.assembly import (
     modes_of,
     on_classes,
 )
-from gansweep.config import resolve
+from gansweep.config import resolve, resolved
 from gansweep.data.base import Samples
 from gansweep.dataspec import Condition, DataSpec
 from gansweep.errors import ConfigError

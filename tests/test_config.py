@@ -6,9 +6,9 @@ import json
 from copy import deepcopy
 
 import pytest
-from trees import refused, resolved
+from trees import refused
 
-from gansweep.config import SECTIONS
+from gansweep.config import SECTIONS, resolved
 from gansweep.modules.catalogue import VARIANTS
 
 

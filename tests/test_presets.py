@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from trees import refused, resolved
+from trees import refused
 
 from gansweep.assembly import check_fit
+from gansweep.config import resolved
 from gansweep.dataspec import Condition, DataSpec
 from gansweep.errors import ConfigError
 from gansweep.modules.catalogue import VARIANTS

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from gansweep.config import TrialConfig, resolve
+from gansweep.config import TrialConfig, resolve, resolved
 from gansweep.errors import Problem
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -62,15 +62,6 @@ def tree(model: str, network: str, data: str, /, **sections: Any) -> dict[str, A
 
 def small(model: str, network: str, data: str, /, **sections: Any) -> TrialConfig:
     return resolved(tree(model, network, data, **sections))
-
-
-def resolved(settings: Mapping[str, Any]) -> TrialConfig:
-    """A trial's settings, which have no mistake."""
-    problems: list[Problem] = []
-    config = resolve(settings, problems)
-    assert config is not None, problems
-    assert not problems, problems
-    return config
 
 
 def refused(settings: Mapping[str, Any]) -> list[Problem]:

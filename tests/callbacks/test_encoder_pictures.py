@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from trees import resolved, small
+from trees import small
 
 from gansweep.assembly import load_held_out, load_samples
 from gansweep.callbacks.encoder_picture import EncoderPicture, exhibit
 from gansweep.callbacks.inpainted import ROUNDS, Inpainted, inpaint, middle
 from gansweep.callbacks.reconstructions import Reconstructions
-from gansweep.config import TrialConfig
+from gansweep.config import TrialConfig, resolved
 from gansweep.data.base import Samples, to_float
 from gansweep.images import to_uint8
 from gansweep.networks.encoding import EncodingGenerator

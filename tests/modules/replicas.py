@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from trees import resolved
 
 from gansweep.assembly import build_module
+from gansweep.config import resolved
 from gansweep.data.base import Samples
 from gansweep.data.batch import Batch
 from gansweep.data.stream import BatchOrder

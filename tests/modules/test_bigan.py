@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
-from trees import resolved
 
 from gansweep.assembly import build_module
+from gansweep.config import resolved
 from gansweep.data.base import Samples
 from gansweep.data.batch import Batch
 from gansweep.data.stream import BatchOrder

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch.nn.utils import parametrizations
-from trees import resolved
 
+from gansweep.config import resolved
 from gansweep.modules.alternating import AlternatingModule
 from gansweep.modules.catalogue import VARIANTS
 from gansweep.modules.compiled import Compiled, _kind
