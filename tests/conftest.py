@@ -110,6 +110,12 @@ def gs(gcs_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
+def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each generator step is reported."""
+    monkeypatch.setattr("gansweep.pack.REPORT_SECONDS", 0.0)
+
+
+@pytest.fixture
 def shared_mnist() -> Path:
     if not SHARED_MNIST.is_dir():
         pytest.skip(f"needs the IDX files of MNIST in {SHARED_MNIST}")

@@ -12,7 +12,6 @@ from test_pack import pack
 from test_trial import RESUMED, at, trained
 from trees import small
 
-import gansweep.pack
 from gansweep.checkpoint import read_checkpoint
 from gansweep.progress import Continue, Exploit, Interrupt
 from gansweep.replica import Common, Job, Replica
@@ -22,11 +21,6 @@ from gansweep.tracking.memory import MemoryTracker
 DOOMED = "own_parts:Doomed"
 TOLERANT = {"no_progress": {"distance": 1e9}, "mode_collapse": {"diversity": 0.0, "classes": 0.0}}
 """Thresholds at which none of the built-in rules holds in a few steps of a tiny network."""
-
-
-@pytest.fixture
-def every_step(monkeypatch):
-    monkeypatch.setattr(gansweep.pack, "REPORT_SECONDS", 0.0)
 
 
 def doomed(*, stop=("doomed",), below=9.0, **changed: Any):

@@ -30,12 +30,6 @@ ENGINES = ["interleaved", "stacked"]
 
 
 @pytest.fixture
-def every_step(monkeypatch):
-    """Each generator step is reported."""
-    monkeypatch.setattr(gansweep.pack, "REPORT_SECONDS", 0.0)
-
-
-@pytest.fixture
 def float64():
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)

@@ -14,7 +14,6 @@ import torch
 from records import equal, record, state, steady
 from trees import small
 
-import gansweep.pack
 from gansweep.callbacks.best import Best
 from gansweep.callbacks.diagnosis import Diagnosis
 from gansweep.callbacks.scores import Scores
@@ -26,12 +25,6 @@ from gansweep.progress import Continue, Interrupt, Stop
 from gansweep.sampling import Sampler
 from gansweep.tracking.memory import MemoryTracker
 from gansweep.trial import run_trial
-
-
-@pytest.fixture
-def every_step(monkeypatch):
-    """`report` is called after every generator step."""
-    monkeypatch.setattr(gansweep.pack, "REPORT_SECONDS", 0.0)
 
 
 def trained(config, folder, report=None):

@@ -48,11 +48,6 @@ def trackers(monkeypatch: pytest.MonkeyPatch) -> dict[str, MemoryTracker]:
     return made
 
 
-@pytest.fixture
-def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gansweep.pack, "REPORT_SECONDS", 0.0)
-
-
 def configs(count: int, **sections: Any) -> list[TrialConfig]:
     return [small("gan", "mlp", "ring8", seed=seed, **sections) for seed in range(count)]
 
