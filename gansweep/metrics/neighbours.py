@@ -8,8 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from gansweep.metrics.base import Score, Subject
-from gansweep.metrics.extractors.base import Extractor
+from gansweep.metrics.base import Score
 from gansweep.metrics.features import Features
 
 NEAREST = 5
@@ -33,10 +32,6 @@ class NeighbourScore(Score, ABC):
     version = "2"
     column: ClassVar[int]
     """Its column in `neighbour_scores`."""
-
-    @final
-    def __init__(self, subject: Subject, extractor: Extractor) -> None:
-        super().__init__(subject, extractor)
 
     @final
     def statistics(self, real: Features) -> dict[str, Tensor]:
