@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from gansweep.diagnosis.batch import FixedBatch, spread
 from gansweep.diagnosis.layers import activations, descends
-from gansweep.diagnosis.untouched import untouched
-from gansweep.modules.alternating import AlternatingModule
+from gansweep.modules.alternating import AlternatingModule, global_state
 from gansweep.penalties import input_gradient
 
 NAMES = (
@@ -47,7 +47,7 @@ def measure(module: AlternatingModule, batch: FixedBatch) -> dict[str, Tensor]:
     Both networks are in train mode, and G is the generator in training, not its average. The module
     is left as it was, to the last bit; its streams of randomness are not used.
     """
-    with untouched(module, batch.stream("dropout")), torch.enable_grad():
+    with _untouched(module, batch.stream("dropout")), torch.enable_grad():
         play, D, D_pure = module.players(batch.labels)
         sides = play(batch.real, batch.z)
         real, fake = (side.detach() for side in sides)
@@ -64,6 +64,24 @@ def measure(module: AlternatingModule, batch: FixedBatch) -> dict[str, Tensor]:
         samples = fake.flatten(1)[:, : batch.real[0].numel()]  # of pairs with z, too
         values.update(_variety(samples.reshape(batch.real.shape), batch))
     return {name: value.detach() for name, value in values.items()}
+
+
+@contextmanager
+def _untouched(module: AlternatingModule, rng: torch.Generator) -> Iterator[None]:
+    """Both networks' buffers and torch's global generator are afterwards what they were before.
+
+    Within, what networks draw (dropout) comes from the stream `rng`. Weights, optimizers and the
+    trial's own streams are not reached by a forward pass at all.
+    """
+    buffers = [*module.generator.buffers(), *module.discriminator.buffers()]
+    kept = [buffer.clone() for buffer in buffers]
+    try:
+        with global_state(rng.get_state(), module.device):
+            yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in zip(buffers, kept, strict=True):
+                buffer.copy_(value)
 
 
 def _discriminator(
