@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")  # what a machine calls itself
 
 
 def spare_loopback() -> None:

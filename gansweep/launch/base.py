@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from gansweep.counting import counted
 from gansweep.errors import AwayError, ConfigError, Problem
+from gansweep.proxies import LOOPBACK
 from gansweep.settings import setting
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ Phase = Literal["waiting", "running", "done", "failed", "cancelled", "forgotten"
 """forgotten: the cluster knows it no more, nor how it ended; unknown: it does not tell now."""
 
 OVER: tuple[Phase, ...] = ("done", "failed", "cancelled", "forgotten")
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""Names of a machine to itself, which mean another one in a job elsewhere."""
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from gansweep.addresses import is_http_address
 from gansweep.counting import counted
 from gansweep.errors import AwayError, ConfigError, Problem
 from gansweep.excerpt import beginning
-from gansweep.launch.base import LOOPBACK, Job, JobState, Launcher, Phase, Profile, Submitted
+from gansweep.launch.base import Job, JobState, Launcher, Phase, Profile, Submitted
 from gansweep.launch.bundle import Bundle, sweep_bundle, with_code, with_files
+from gansweep.proxies import LOOPBACK
 from gansweep.redaction import has_credentials
 from gansweep.settings import setting
 
