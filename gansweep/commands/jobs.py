@@ -13,7 +13,7 @@ from rich.console import Console
 from gansweep.errors import AwayError, ConfigError
 from gansweep.launch.base import JobState, Launcher
 from gansweep.launch.profile import make_launcher
-from gansweep.launch.record import JobRecord, all_jobs, find_job, find_jobs
+from gansweep.launch.record import JobRecord, all_jobs, find_jobs
 from gansweep.report.columns import Column, Fitted, texts
 from gansweep.report.table import LEAST_NAME
 
@@ -52,7 +52,7 @@ def jobs_command(*, as_json: bool) -> int:
 
 def logs_command(name: str, *, follow: bool) -> int:
     """Print a job's output; with `follow` to its end, and the exit code is 1 unless all is well."""
-    record = find_job(name)
+    record, *_ = find_jobs(name)
     console = Console(soft_wrap=True, stderr=True)
     heard: list[JobState] = []
     silent, told = True, ""

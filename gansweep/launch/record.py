@@ -101,13 +101,8 @@ def all_jobs() -> list[JobRecord]:
     return sorted(found, key=lambda record: (record.submitted, record.id))
 
 
-def find_job(name: str) -> JobRecord:
-    """The job of that id, or the latest of the sweep of that name; ConfigError where none is."""
-    return find_jobs(name)[0]
-
-
 def find_jobs(name: str) -> list[JobRecord]:
-    """The job of that id, or all of the sweep of that name, the latest first; as `find_job`."""
+    """The job of that id, or all of the sweep of that name, the latest first; else ConfigError."""
     records = all_jobs()[::-1]
     for record in records:
         number = record.id.partition("@")[0]  # of one of several Slurm clusters

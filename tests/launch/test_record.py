@@ -7,7 +7,7 @@ import pytest
 from gansweep.commands.jobs import _noted
 from gansweep.errors import ConfigError
 from gansweep.launch.base import JobState
-from gansweep.launch.record import JobRecord, all_jobs, find_job, find_jobs, jobs_folder
+from gansweep.launch.record import JobRecord, all_jobs, find_jobs, jobs_folder
 
 pytestmark = pytest.mark.usefixtures("work")
 
@@ -24,8 +24,8 @@ def test_records_are_read_back_in_order() -> None:
     late.save()
     early.save()
     assert all_jobs() == [early, late]
-    assert find_job("10") == early
-    assert find_job("small") == late  # the latest of the sweep
+    assert find_jobs("10") == [early]
+    assert find_jobs("small")[0] == late  # the latest of the sweep
 
 
 def test_a_state_is_kept_and_nothing_else_lies_around() -> None:
@@ -48,10 +48,10 @@ def test_a_damaged_record_hides_no_other() -> None:
 
 def test_unknown_jobs() -> None:
     with pytest.raises(ConfigError, match=r"1: no such job \(submit one first\)"):
-        find_job("1")
+        find_jobs("1")
     record("12345").save()
     with pytest.raises(ConfigError, match="did you mean '12345'"):
-        find_job("1234")
+        find_jobs("1234")
 
 
 def test_an_id_names_a_file_in_the_folder_alone() -> None:
@@ -72,6 +72,6 @@ def test_how_a_job_ended_is_not_overwritten_by_who_looked_before() -> None:
     (mine,), (anothers,) = all_jobs(), all_jobs()
     mine.note(JobState("cancelled"))
     assert _noted(anothers, JobState("forgotten", "Slurm knows it no more")).phase == "cancelled"
-    assert find_job("7").phase == "cancelled"
+    assert find_jobs("7")[0].phase == "cancelled"
     assert _noted(anothers, JobState("done", "", 0)).phase == "done"  # accounts may come late
-    assert find_job("7").phase == "done"
+    assert find_jobs("7")[0].phase == "done"
