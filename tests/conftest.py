@@ -116,6 +116,14 @@ def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def float64() -> Iterator[None]:
+    """Everything in double precision."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
 def shared_mnist() -> Path:
     if not SHARED_MNIST.is_dir():
         pytest.skip(f"needs the IDX files of MNIST in {SHARED_MNIST}")

@@ -29,14 +29,6 @@ from gansweep.trial import run_trial
 ENGINES = ["interleaved", "stacked"]
 
 
-@pytest.fixture
-def float64():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
-
-
 class Ran:
     """A pack that was trained: trials by their place in `configs`, refills last."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import pytest
 import torch
 
 from gansweep.assembly import build_module
@@ -153,11 +152,3 @@ def identical(one: AlternatingModule, other: AlternatingModule) -> bool:
         torch.equal(value, found[name]) if torch.is_tensor(value) else value == found[name]
         for name, value in expected.items()
     )
-
-
-@pytest.fixture
-def float64() -> Iterator[None]:
-    """Everything in double precision."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)

@@ -7,9 +7,7 @@ from copy import deepcopy
 import pytest
 import torch
 
-from .replicas import Trial, assert_close, float64, run, stacked, tree, trials
-
-__all__ = ["float64"]  # a fixture
+from .replicas import Trial, assert_close, run, stacked, tree, trials
 
 STEPS = 6
 

@@ -14,20 +14,7 @@ from gansweep.modules.stack import Stack
 from gansweep.modules.stacked_step import StackedStep
 from gansweep.optimizers import OPTIMIZERS
 
-from .replicas import (
-    Trial,
-    assert_close,
-    float64,
-    identical,
-    leaves,
-    run,
-    stacked,
-    together,
-    tree,
-    trials,
-)
-
-__all__ = ["float64"]  # a fixture
+from .replicas import Trial, assert_close, identical, leaves, run, stacked, together, tree, trials
 
 BATCH_NORM = {"generator_norm": "batch", "discriminator_norm": "batch"}
 LAYER_NORM = {"discriminator_norm": "layer"}

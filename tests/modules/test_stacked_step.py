@@ -27,9 +27,7 @@ from gansweep.networks.catalogue import ARCHITECTURES
 from gansweep.optimizers import OPTIMIZERS
 
 from .game import Log, Spy
-from .replicas import Trial, assert_close, float64, run, stacked, together, tree, trials
-
-__all__ = ["float64"]  # a fixture
+from .replicas import Trial, assert_close, run, stacked, together, tree, trials
 
 ADAM = {"name": "adam", "lr": 1e-3}
 
