@@ -116,6 +116,13 @@ def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Owners of a folder soon count as gone."""
+    monkeypatch.setattr("gansweep.ownership.BEAT_SECONDS", 0.05)
+    monkeypatch.setattr("gansweep.ownership.SILENT_SECONDS", 0.5)
+
+
+@pytest.fixture
 def float64() -> Iterator[None]:
     """Everything in double precision."""
     torch.set_default_dtype(torch.float64)

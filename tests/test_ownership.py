@@ -48,12 +48,6 @@ except ConfigError:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ownership, "BEAT_SECONDS", 0.05)
-    monkeypatch.setattr(ownership, "SILENT_SECONDS", 0.5)
-
-
-@pytest.fixture
 def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that owns the folder."""
     process = subprocess.Popen(

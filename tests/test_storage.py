@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gansweep import ownership, storage
+from gansweep import storage
 from gansweep.checkpoint import keep_previous, previous, read_newest, write_checkpoint
 from gansweep.errors import ConfigError
 from gansweep.ownership import FOLDER, sole_use
@@ -419,12 +419,6 @@ def test_keys_that_are_missing(s3: str, monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 # Its owner
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ownership, "BEAT_SECONDS", 0.05)
-    monkeypatch.setattr(ownership, "SILENT_SECONDS", 0.5)
 
 
 def test_one_owner_of_a_bucket_at_a_time(url: str) -> None:
