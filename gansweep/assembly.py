@@ -9,12 +9,14 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from gansweep.components import Part, answering, is_own, place
 from gansweep.config import TrialConfig
 from gansweep.data.base import Dataset, Samples
 from gansweep.data.prepare import prepare
 from gansweep.dataspec import Condition, DataSpec, Modes
+from gansweep.diagnosis.layers import descends
 from gansweep.errors import ConfigError, OwnCodeError, Problem, noting
 from gansweep.formulation import Formulation
 from gansweep.metrics.base import Score, Subject
@@ -219,7 +221,7 @@ def _try_rules(config: TrialConfig) -> None:
 
 
 def _try_optimizer(part: Part[OptimizerSpec]) -> None:
-    """ConfigError where a person's own optimizer cannot be built."""
+    """ConfigError where a person's own optimizer cannot be built, or makes no step."""
     if not is_own(part.cls):
         return
     with answering(part.cls, at="trial.optimizer.name"):
@@ -228,6 +230,9 @@ def _try_optimizer(part: Part[OptimizerSpec]) -> None:
         optimizer = spec.build(parameters)
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise TypeError(f"build gives {type(optimizer).__name__}, must give an Optimizer")
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()  # as training does, without a closure
         if not isinstance(spec.momentum, (int, float)):
             raise TypeError(f"momentum is {spec.momentum!r}, must be a number")
 
@@ -325,14 +330,31 @@ def _passed(
                 raise TypeError(f"its {role} is {type(network).__name__}, must be a nn.Module")
             if not any(parameter.requires_grad for parameter in network.parameters()):
                 raise ValueError(f"its {role} has no parameter to train")
+            for name, parameter in network.named_parameters():
+                if is_lazy(parameter):
+                    what = f"the size of its {role}'s {name} is not known before it is called"
+                    raise ValueError(
+                        f"{what}: give the layer its size, lazy ones cannot be trained"
+                    )
         labels = _example_labels(condition_of(config, spec), n)
         z = torch.randn(n, config.latent.dim)
         fake = generator(z, labels)
         _, judged = config.model.cls.play(generator, fake, z, labels)
         packs = judged[:judged_at_once].repeat_interleave(formulation.pac, 0)
         logits = discriminator(formulation.packed(packs), labels)
+        for network, what in (
+            (discriminator, "its discriminator's output has no gradient in its own weights"),
+            (generator, "its discriminator's output has no gradient in its generator's weights"),
+        ):
+            if isinstance(logits, Tensor) and not _learns(network, logits):
+                raise ValueError(f"{what}: is there a detach() or no_grad() in a forward?")
         codes = generator.encoder(fake) if isinstance(generator, EncodingGenerator) else z
     return discriminator, (fake, codes, logits)
+
+
+def _learns(network: nn.Module, logits: Tensor) -> bool:
+    """Whether `logits` were computed from a weight of `network` that autograd sees."""
+    return any(descends(logits, p) for p in network.parameters() if p.requires_grad)
 
 
 def _fits_two(config: TrialConfig, spec: DataSpec) -> bool:

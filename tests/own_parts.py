@@ -226,8 +226,28 @@ class Other(Small):
                 assert x.abs().max() <= 1
                 return self.inner(x, labels)
 
+        class Graphless(Looking):
+            def forward(self, x, labels=None):
+                with torch.no_grad():
+                    return self.inner(x, labels)
+
+        class Detaching(Looking):
+            def forward(self, x, labels=None):
+                return self.inner(x.detach(), labels)
+
+        class Lazy(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.LazyLinear(1)
+
+            def forward(self, x, labels=None):
+                return self.layer(x.flatten(1)).squeeze(1)
+
         return {
             "function": lambda: lambda x, labels: x.flatten(1).sum(1),
+            "detached": Detaching,
+            "graphless": Graphless,
+            "lazy": Lazy,
             "frozen": lambda: inner.requires_grad_(False),
             "nothing": lambda: None,
             "looks": Looking,
@@ -486,6 +506,8 @@ class Built(OptimizerSpec):
     def build(self, parameters):
         if self.settings.kind == "nothing":
             return None
+        if self.settings.kind == "closure":
+            return torch.optim.LBFGS(parameters)
         return torch.optim.SGD(parameters, lr=0.1, **{self.settings.kind: 0.5})
 
 
@@ -550,6 +572,8 @@ class Played(GAN.__bases__[0]):
     def formulate(cls, settings):
         if settings.kind == "formulate":
             raise KeyError("margin")
+        if settings.kind == "objective":
+            return NonSaturating()
         return Formulation(Detached() if settings.kind == "loss" else NonSaturating())
 
     @classmethod

@@ -119,7 +119,11 @@ class AlternatingModule(pl.LightningModule, ABC):
     @classmethod
     def mathematics(cls, settings: Any) -> Formulation:
         """`formulate`, with what holds for every variant."""
-        return replace(cls.formulate(settings), pac=settings.pac)
+        formulation = cls.formulate(settings)
+        if not isinstance(formulation, Formulation):
+            kind = type(formulation).__name__
+            raise TypeError(f"formulate gives {kind}, must give a Formulation")
+        return replace(formulation, pac=settings.pac)
 
     @classmethod
     def d_steps(cls, settings: Any, g_step: int) -> int:
