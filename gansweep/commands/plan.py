@@ -101,10 +101,12 @@ def plan_command(
         what = f"{counted(total, 'trial')} that TPE will choose; {EXAMPLES}"
     elif not is_listed(sweep):
         what = f"{counted(trial_count(sweep), 'trial')} at most; {EXAMPLES}"
-    console.print(
-        f"{sweep.name}: {what}, in packs of {resources.pack or 'what fits'}, "
-        f"each pack with {counted(resources.cpu, 'core')} and {_gpus(resources)}"
-    )
+    takes = f"{counted(resources.cpu, 'core')} and {_gpus(resources)}"
+    if resources.processes > 1:
+        how = f"each by {resources.processes} processes, each process with {takes}"
+    else:
+        how = f"in packs of {resources.pack or 'what fits'}, each pack with {takes}"
+    console.print(f"{sweep.name}: {what}, {how}")
     for text in outlook.lines(path):
         console.print(text, markup=False)
     notes = sorted({line for lines in advice.values() for line in lines})

@@ -59,6 +59,13 @@ def test_one_of_a_thing_has_no_plural(gansweep: Gansweep, tmp_path: Path) -> Non
     assert "time: unknown of 1 trial, since nothing of the same shape has finished" in out
 
 
+def test_several_processes_train_a_trial_without_packs(gansweep: Gansweep, tmp_path: Path) -> None:
+    load(tmp_path, text(resources={"gpu": 2}))
+    code, out, err = gansweep("plan", tmp_path / "file.yaml")
+    assert (code, err) == (0, "")
+    assert "small: 2 trials, each by 2 processes, each process with 1 core and 1 GPU\n" in out
+
+
 def test_a_trial_has_a_line_for_who_reads_no_screen(
     gansweep: Gansweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
