@@ -558,6 +558,11 @@ class Unpublished(GAN.__bases__[0]):
     formulate = GAN.formulate
 
 
+class Silent(GAN.__bases__[0]):
+    Settings = GAN.Settings
+    formulate = GAN.formulate
+
+
 @dataclass(frozen=True)
 class PlayedSettings(VariantSettings):
     kind: str = setting("", "what is wrong")

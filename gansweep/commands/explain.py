@@ -119,7 +119,7 @@ def _reference(name: str) -> Reference:
     }
     if preset:
         return Reference(name, preset.source, preset.deviations, settings)
-    document = inspect.getdoc(VARIANTS.load(name, at="")) or ""
+    document = inspect.cleandoc(VARIANTS.load(name, at="").__doc__ or "")  # none that it inherits
     presets = ", ".join(p for p, v in PRESETS.items() if v.trial["model"]["name"] == name)
     source = document.partition("\n\n")[0].replace("\n", " ")
     if presets:
@@ -209,7 +209,8 @@ def _print(
     advice: Mapping[str, list[str]],
 ) -> None:
     count = counted(len(trials), "trial")
-    console.print(f"[bold]{escape(reference.name)}[/bold], {count}: {escape(reference.source)}")
+    source = f": {escape(reference.source)}" if reference.source else ""
+    console.print(f"[bold]{escape(reference.name)}[/bold], {count}{source}")
     rows = compare(reference, trials)
 
     def cells(word: Callable[[Setting], str]) -> list[Text]:

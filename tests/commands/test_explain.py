@@ -149,6 +149,17 @@ def test_a_variant_of_ones_own(gansweep: Gansweep, tmp_path: Path) -> None:
     assert rows["optimizer.name"] == (["sgd"], "adam", True)
 
 
+def test_a_variant_without_a_docstring_has_none(gansweep: Gansweep, tmp_path: Path) -> None:
+    """Not that of the class that all variants extend."""
+    model = {"name": "own_parts:Silent"}
+    trial = {"model": model, "network": {"name": "mlp"}, "optimizer": {"name": "sgd"}}
+    load(tmp_path, text(trial={**trial, "data": DIGITS}, space=None))
+    (group,) = explained(gansweep, tmp_path / "file.yaml")
+    assert group["source"] == ""
+    code, out, _ = gansweep("explain", tmp_path / "file.yaml")
+    assert (code, out.splitlines()[0]) == (0, "own_parts:Silent, 1 trial")
+
+
 def test_a_single_trial(gansweep: Gansweep, tmp_path: Path) -> None:
     """A file for `gansweep train`, with a seed of its own and no space."""
     load(tmp_path, text(trial={"preset": "gan/paper", "data": DIGITS}, space=None))
