@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from gansweep.dataspec import Condition, DataSpec
 from gansweep.errors import ConfigError
 
+SLACK = 0.01
+"""How far from 1 probabilities may sum, which may have been computed in 16 bits."""
+
 
 @final
 @dataclass(frozen=True)
@@ -106,6 +109,11 @@ class Extractor(nn.Module, ABC):
             given = None if seen.probabilities is None else tuple(seen.probabilities.shape)
             if given != (None if self.classes is None else (2, self.classes)):
                 raise ValueError(f"probabilities of two samples are {given}, of {self.classes}")
+            if seen.probabilities is not None:
+                _check_probabilities(seen.probabilities)
+            if self.class_names and len(self.class_names) != self.classes:
+                what = f"class_names has {len(self.class_names)} names"
+                raise ValueError(f"{what}, of {self.classes} classes")
         except ConfigError:
             raise
         except Exception as error:  # a user's module may raise anything
@@ -116,3 +124,11 @@ class Extractor(nn.Module, ABC):
                 "name another extractor",
             ) from error
         return self
+
+
+def _check_probabilities(given: Tensor) -> None:
+    """ValueError where a row [B, C] is no distribution, as logits are none."""
+    least, sums = given.float().amin(), given.float().sum(1)
+    if least < 0 or (sums - 1).abs().amax() > SLACK:
+        what = f"are from {float(least):.3g}, and sum to {float(sums[0]):.3g}"
+        raise ValueError(f"probabilities of a sample {what}: logits want a softmax")

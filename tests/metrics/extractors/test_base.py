@@ -50,6 +50,23 @@ def test_what_it_gives_is_checked(give, what):
         Mine(SPEC, give).tried()
 
 
+@pytest.mark.parametrize(
+    ("give", "names", "what"),
+    [
+        (lambda x: x - 1, (), "probabilities of a sample are from -1, and sum to -4: .*softmax"),
+        (lambda x: x.sigmoid(), (), "probabilities of a sample are from 0.5, and sum to 2: .*soft"),
+        (lambda x: x.softmax(1), tuple("abc"), "class_names has 3 names, of 4 classes"),
+    ],
+)
+def test_what_are_no_probabilities_is_told(give, names, what):
+    class Classifying(Mine):
+        classes = 4
+        class_names = names
+
+    with pytest.raises(ConfigError, match=f"the extractor mine cannot see.*{what}"):
+        Classifying(SPEC, lambda x: Seen(x, give(x))).tried()
+
+
 def test_the_likeliest_class():
     class Two(Mine):
         classes = 4
