@@ -77,7 +77,13 @@ class Formulation:
         return *d.metrics, *g.metrics
 
     def tried(self, shape: tuple[int, ...], *, batch: int) -> None:
-        """Raises where a round on `batch` samples of `shape` gives no losses to descend."""
+        """Raises where a round on `batch` samples of `shape` gives no losses to descend.
+
+        Or where the constraint is to run at no time that there is.
+        """
+        timing = self.constraint.timing if self.constraint else "before"
+        if timing not in ("before", "after"):
+            raise ValueError(f"the constraint's timing is {timing!r}, must be before or after")
         for role, loss in zip("DG", self._round(shape, batch=batch), strict=True):
             if not loss.total.requires_grad:
                 raise ValueError(f"the loss of {role} has no gradient to descend")

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from gansweep.constraints import WeightClip
 from gansweep.data.base import Dataset, Samples
 from gansweep.data.settings import DataSettings
 from gansweep.dataspec import Modes
@@ -577,6 +578,8 @@ class Played(GAN.__bases__[0]):
     def formulate(cls, settings):
         if settings.kind == "formulate":
             raise KeyError("margin")
+        if settings.kind == "timing":
+            return Formulation(NonSaturating(), constraint=WeightClip(0.1, timing="afterwards"))
         if settings.kind == "objective":
             return NonSaturating()
         return Formulation(Detached() if settings.kind == "loss" else NonSaturating())
