@@ -21,6 +21,7 @@ from gansweep.assembly import (
 from gansweep.config import NOT_IDENTITY, ROLES, TrialConfig, resolve
 from gansweep.counting import counted
 from gansweep.errors import ConfigError, Problem, nearest, noting
+from gansweep.presets import PRESETS
 from gansweep.reference import try_scores
 from gansweep.sweep.file import Sweep
 from gansweep.sweep.logged import GROUPS, logged
@@ -246,7 +247,14 @@ def scored_data(config: TrialConfig) -> dict[str, Any]:
 def compared_across(sweep: Sweep) -> list[str]:
     """The keys of fingerprints that the sweep's own space varies: it asks how these compare."""
     swept = {key.partition(".")[0] for axis in sweep.space.axes for key in axis.keys}
-    return sorted(swept & {"ema"})
+    averaged = {
+        "ema" in PRESETS[name].trial
+        for axis in sweep.space.axes
+        if "preset" in axis.keys and "ema" not in sweep.trial
+        for value in axis.domain.probes()
+        if (name := axis.assign(value).get("preset", sweep.trial.get("preset"))) in PRESETS
+    }
+    return ["ema"] if "ema" in swept or len(averaged) > 1 else []
 
 
 def idle_scheduler(sweep: Sweep, trials: Iterable[Trial]) -> list[str]:

@@ -205,6 +205,21 @@ def test_what_a_sweep_varies_itself_is_compared(tmp_path: Path) -> None:
         assert compared_across(load(tmp_path, text(space=space))) == across
 
 
+def test_presets_with_and_without_an_average_are_compared(tmp_path: Path) -> None:
+    for presets, ema, across in (
+        (["r1gan/paper", "dcgan/paper"], {}, ["ema"]),
+        (["r1gan/paper", "r1gan/official"], {}, []),
+        (["wgan/paper", "dcgan/paper"], {}, []),
+        (["r1gan/paper", "dcgan/paper"], {"ema": {"decay": 0.9}}, []),
+    ):
+        trial = {"data": {"name": "digits", "size": 16}, **ema}
+        space = {"preset": {"grid": presets}}
+        assert compared_across(load(tmp_path, text(trial=trial, space=space))) == across
+    label = {"grid": [{"preset": "r1gan/paper"}, {"latent.dim": 4}]}
+    trial = {"preset": "dcgan/paper", "data": {"name": "digits", "size": 16}}
+    assert compared_across(load(tmp_path, text(trial=trial, space={"which": label}))) == ["ema"]
+
+
 @pytest.mark.parametrize(
     ("search", "every", "idle"),
     [
