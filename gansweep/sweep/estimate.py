@@ -54,10 +54,7 @@ def estimate(
     total: how many trials the sweep has, where `trials` are but examples of them; then `entries`
     are of no others.
     """
-    left = [(pace_of(t.config, on_gpu=on_gpu), n) for t in trials if (n := _to_go(t, entries))]
-    known = [(paces[name], n) for name, n in left if name in paces]
-    used = {name: paces[name] for name, _ in left if name in paces}
-    seconds = [pace.seconds_per_g_step * n for pace, n in known]
+    left = [(t, n) for t in trials if (n := _to_go(t, entries))]
     scale, count = 1.0, len(left)
     if total is not None:
         budgets = {trial.config.budget.g_steps for trial in trials}
@@ -68,7 +65,13 @@ def estimate(
             for entry in entries.values()
         )
         count = max(0, total - done)
+        if not left:  # the other trials are like these, though these are finished
+            left = [(trial, trial.config.budget.g_steps) for trial in trials]
         scale = count / len(left) if left else 0.0
+    named = [(pace_of(trial.config, on_gpu=on_gpu), n) for trial, n in left if count]
+    known = [(paces[name], n) for name, n in named if name in paces]
+    used = {name: paces[name] for name, _ in named if name in paces}
+    seconds = [pace.seconds_per_g_step * n for pace, n in known]
     return Estimate(
         trials=count,
         unknown=count - round(scale * len(known)),

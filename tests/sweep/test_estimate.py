@@ -76,6 +76,17 @@ def test_examples_stand_for_all_trials(trials: list[Trial]) -> None:
     assert (half.trials, half.unknown) == (60, 30)
 
 
+def test_examples_that_are_finished_stand_for_the_others_too(trials: list[Trial]) -> None:
+    """As where `search.samples` of a TPE search over a small space was raised."""
+    done = {trial.key: entry(trial, "completed", 100) for trial in trials}
+    paces = {name(trials[0]): Pace(1, 100, 50.0), name(trials[3]): Pace(1, 100, 100.0)}
+    found = estimate(trials, done, paces, on_gpu=False, total=10)
+    assert (found.trials, found.unknown, found.finished) == (4, 0, 2)
+    assert found.seconds == pytest.approx(2 * 50 + 2 * 100, rel=1e-12)
+    over = estimate(trials, done, paces, on_gpu=False, total=6)
+    assert (over.trials, over.unknown, over.seconds) == (0, 0, 0.0)
+
+
 def test_the_plan_itself_tells_of_trials_that_ended(trials: list[Trial]) -> None:
     entries = {
         trial.key: entry(trial, state, 80, 4.0)
