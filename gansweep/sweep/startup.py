@@ -106,6 +106,7 @@ class RayStart:
         whatever thread, its C++ would end this process with the exit code 1: they stay for good.
         """
         gc.freeze()
+        _hear_no_more_lines()
         self._over.set()
         if not self.is_local:
             self._thread.join()
@@ -314,6 +315,21 @@ def _keep_secrets() -> None:
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
         [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]
     )
+
+
+def _hear_no_more_lines() -> None:
+    """Have Ray print no lines of workers that come while it ends: the terminal would have them.
+
+    The driver's log is closed by then. What Ray holds back so far, since others wrote the same, is
+    printed. Where Ray has changed, such lines may be seen.
+    """
+    from ray._private import ray_logging, worker
+
+    with contextlib.suppress(AttributeError, TypeError):
+        ray_logging.global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
+        for held in (ray_logging.stdout_deduplicator, ray_logging.stderr_deduplicator):
+            for batch in held.flush():
+                worker.print_worker_logs(batch, sys.stderr, False)
 
 
 def fork_server(resources: Resources) -> ForkServer | None:

@@ -308,3 +308,27 @@ def test_nothing_of_tunes_is_collected_while_ray_ends(
         assert seen() is None
     finally:
         gc.enable()
+
+
+def test_lines_of_workers_that_come_while_ray_ends_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The driver's log is closed then; those that Ray holds back come before."""
+    from ray._private import ray_logging, worker
+
+    shown: list[str] = []
+    dispatcher = ray_logging.WorkerStandardStreamDispatcher()
+    dispatcher.add_handler("ray_print_logs", shown.append)
+    monkeypatch.setattr(ray_logging, "global_worker_stdstream_dispatcher", dispatcher)
+    held_back = SimpleNamespace(flush=lambda: ["held back"])
+    for name in ("stdout_deduplicator", "stderr_deduplicator"):
+        monkeypatch.setattr(ray_logging, name, held_back)
+    monkeypatch.setattr(worker, "print_worker_logs", lambda batch, file, plain: shown.append(batch))
+    monkeypatch.setattr(startup, "fork_server", lambda resources: None)
+    monkeypatch.setattr(startup.RayStart, "_live", lambda self: self._over.wait(30))
+    own = startup.RayStart(None, Resources())
+    dispatcher.emit("early")
+    own.stop()
+    dispatcher.emit("late")
+    gc.unfreeze()
+    assert shown == ["early", "held back", "held back"]
