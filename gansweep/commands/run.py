@@ -25,7 +25,7 @@ from gansweep.ownership import cannot_be_written
 from gansweep.provenance import environment_text, version_tags
 from gansweep.report.contact_sheet import write_contact_sheet
 from gansweep.report.ranking import PointResult, by_point, rank
-from gansweep.report.table import ranked_table
+from gansweep.report.table import OF_A_POPULATION, ranked_table
 from gansweep.storage import StorageError, is_url
 from gansweep.sweep.board import Board
 from gansweep.sweep.cards import Room
@@ -549,6 +549,8 @@ class _Run:
             console.print(
                 f"best    [bold]{escape(best.name)}[/] ({metric} {best.mean:.4g}{so_far})"
             )
+        if any(entry.lineage for entry in entries):
+            console.print(f"[yellow]note[/]: {OF_A_POPULATION}")
         console.print(f"{counted(len(entries), 'trial')}, {clock(seconds)} of training in all")
         return results
 

@@ -25,7 +25,7 @@ from gansweep.report.ranking import (
     rank,
     value_of,
 )
-from gansweep.report.table import group_table, ranked_table
+from gansweep.report.table import OF_A_POPULATION, group_table, ranked_table
 from gansweep.tracking.mlflow import MlflowStore, TrialRecord, tracking_uri
 
 
@@ -223,6 +223,8 @@ def show_command(
             f"[yellow]note[/]: ranked as if {better} values of {escape(metric)} were better: "
             f"--mode {other} says otherwise"
         )
+    if any(trial.record.tags.get("lineage") for trial in trials):
+        console.print(f"[yellow]note[/]: {OF_A_POPULATION}")
     if not trials:
         console.print("[yellow]note[/]: no trial of it has a run in this store")
     if rows := _of_several_files(results):

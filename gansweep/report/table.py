@@ -22,6 +22,12 @@ STYLES = {
 LEAST_NAME = 24
 """Characters of a point's name in a line, while another column can go."""
 
+OF_A_POPULATION = (
+    "a point is named by the settings that its trials began with: where one is a member of a "
+    "population, what it took over since is the tag gansweep.lineage of its run"
+)
+"""A word below the table, where any trial has a lineage."""
+
 
 def ranked_table(
     results: Sequence[PointResult],

@@ -139,6 +139,20 @@ def test_points_that_have_not_trained_to_the_end(filled: MlflowStore, gansweep: 
     assert [group["unfinished"] for group in groups] == [1, 0, 0, 0]
 
 
+def test_that_members_of_a_population_have_other_settings_is_said(
+    store: MlflowStore, gansweep: Gansweep
+) -> None:
+    """A point is named by what its trials began with."""
+    run_id = record(store, {"clip": 0.1}, 3.0)
+    words = ("show", "s", "--tracking-uri", store.uri)
+    said = "what it took over since is the tag gansweep.lineage"
+    for options in ([], ["--by", "clip"]):
+        assert said not in gansweep(*words, *options)[1]
+    store.set_tags(run_id, {"lineage": json.dumps([{"g_step": 10, "from": "k", "settings": {}}])})
+    for options in ([], ["--by", "clip"]):
+        assert said in gansweep(*words, *options)[1]
+
+
 def test_json_is_strict(filled: MlflowStore, gansweep: Gansweep) -> None:
     code, out, _ = gansweep("show", "s", "--tracking-uri", filled.uri, "--json")
     assert code == 0
