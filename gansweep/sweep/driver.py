@@ -16,6 +16,7 @@ from gansweep.engines import Choice
 from gansweep.errors import in_one_line
 from gansweep.excerpt import beginning
 from gansweep.memory import GB, OUT_OF_MEMORY, Ceiling
+from gansweep.metrics.fingerprint import from_tags
 from gansweep.progress import Exploit, Interrupt, TrialResult, Verdict
 from gansweep.sweep.board import Board
 from gansweep.sweep.cards import Anywhere, Room
@@ -35,7 +36,14 @@ from gansweep.sweep.spending import SPENT_FILE, Spending
 from gansweep.sweep.trials import Trial
 from gansweep.sweep.tune import Driver
 from gansweep.sweep.worker import Answer, Assigned, Broken, Ended, Message, PackAssigned, Report
-from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore, is_refusal, reason
+from gansweep.tracking.mlflow import (
+    Backlog,
+    Courier,
+    MlflowStore,
+    TrialRecord,
+    is_refusal,
+    reason,
+)
 from gansweep.tracking.spool import spools
 
 log = logging.getLogger("gansweep")
@@ -632,8 +640,12 @@ class SweepDriver(Driver):
         for key in self._begun:
             entry = self._plan.entries[key]
             if entry.state == "running":
-                told_steps = int(told.get(key, {}).get("g_steps", 0))
-                entry.g_steps = max(entry.g_steps, told_steps)  # it went on after its last report
+                record = told.get(key)
+                told_steps = int(record.tags.get("g_steps", 0)) if record else 0
+                if record and told_steps > entry.g_steps:  # it went on after its last report
+                    entry.g_steps = told_steps
+                    entry.metrics.update(_storable(record.metrics))
+                    entry.fingerprints.update(from_tags(record.tags))
                 entry.state = "interrupted"
                 entry.reason = f"{self._stop_reason} at g_step {entry.g_steps}"
             if reachable:
@@ -654,10 +666,10 @@ class SweepDriver(Driver):
         except OSError as error:
             log.warning("the plan is not on the disk: %s", error)
 
-    def _told(self) -> dict[str, Mapping[str, str]]:
+    def _told(self) -> dict[str, TrialRecord]:
         """What the workers themselves recorded of their trials last, by trial key."""
         try:
-            return {record.key: record.tags for record in self._store.trials(self._sweep.name)}
+            return {record.key: record for record in self._store.trials(self._sweep.name)}
         except Exception:
             log.exception("the trials' own record could not be read")
             return {}

@@ -19,6 +19,7 @@ from benchmarks.simulation import run_simulated
 from gansweep.config import resolve
 from gansweep.engines import Choice
 from gansweep.memory import Ceiling
+from gansweep.metrics.fingerprint import TAG
 from gansweep.progress import Continue, Exploit, Interrupt, Progress, Stop, TrialResult
 from gansweep.sweep import driver
 from gansweep.sweep.board import Board
@@ -658,10 +659,14 @@ def test_an_interrupt_begins_nothing_and_counts_no_death(state: str, tmp_path: P
     one.driver.put_aside("interrupted")
     assert one.begin("q") == []
     assert one.driver.over("p", "") == {}
-    one.store.told = [SimpleNamespace(key=key, tags={"state": state, "g_steps": "30"})]
+    tags = {"state": state, "g_steps": "30", f"{TAG}swd": '{"seed": "0"}'}
+    metrics = {"score/swd": 0.25, "loss/d": math.nan}
+    one.store.told = [SimpleNamespace(key=key, tags=tags, metrics=metrics)]
     one.driver.settle()
     entry = one.plan.entries[key]
     assert (entry.state, entry.reason) == ("interrupted", "interrupted at g_step 30")
+    assert entry.metrics == {"score/swd": 0.25, "loss/d": None}  # as `gansweep show` has them
+    assert entry.fingerprints == {"swd": {"seed": "0"}}
     assert one.store.statuses[f"run {key}"][-1] == "KILLED"
     assert one.store.tags[f"run {key}"]["state"] == "interrupted"
 
@@ -840,7 +845,7 @@ def test_all_is_delivered_before_anything_is_settled(tmp_path: Path) -> None:
     def deliver() -> None:
         assert one.store.statuses == {f"run {key}": ["RUNNING"] for key in (a, b)}
         tags = {"state": "interrupted", "g_steps": "9"}
-        one.store.told = [SimpleNamespace(key=b, tags=tags)]
+        one.store.told = [SimpleNamespace(key=b, tags=tags, metrics={})]
 
     one.courier.meanwhile = deliver
     one.driver.settle()
