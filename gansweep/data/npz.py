@@ -116,7 +116,7 @@ def _samples(file: Path, x: NDArray[Any]) -> Tensor:
         raise ConfigError.single(str(file), f"array x is empty, its shape is {x.shape}")
     if x.dtype.kind == "f":
         _check_finite(file, "x", x)
-        return _float32(file, "x", x) if x.ndim == 2 else _as_images(file, _to_bytes(file, x))
+        return _float32(file, "x", x) if x.ndim == 2 else _as_images(file, x)
     if x.dtype == np.uint8:
         return _as_images(file, x)
     raise ConfigError.single(
@@ -127,7 +127,7 @@ def _samples(file: Path, x: NDArray[Any]) -> Tensor:
 
 
 def _as_images(file: Path, x: NDArray[Any]) -> Tensor:
-    """uint8 [N, C, H, W] from [N, H, W], NHWC or NCHW."""
+    """uint8 [N, C, H, W] from bytes or floats [N, H, W], NHWC or NCHW."""
     last, second = x.ndim == 4 and x.shape[3] in (1, 3), x.ndim == 4 and x.shape[1] in (1, 3)
     if last and second:
         raise ConfigError.single(
@@ -142,6 +142,7 @@ def _as_images(file: Path, x: NDArray[Any]) -> Tensor:
             "images are [N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3; "
             "vectors are floats [N, D]",
         )
+    x = _to_bytes(file, x) if x.dtype.kind == "f" else x
     images = x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2) if last else x
     return torch.from_numpy(np.ascontiguousarray(images))
 
@@ -152,7 +153,7 @@ def _to_bytes(file: Path, x: NDArray[Any]) -> NDArray[np.uint8]:
     if low < -1 or high > 1:
         raise ConfigError.single(
             str(file),
-            f"array x holds float images from {low:g} to {high:g}",
+            f"array x holds float images from {low:.9g} to {high:.9g}",
             "scale them to [0, 1] or [-1, 1], or save 0..255 as uint8",
         )
     least, scale = (0, 255) if low >= 0 else (-1, 127.5)
