@@ -138,7 +138,12 @@ def read_idx(file: Path, *, item_shape: tuple[int, ...]) -> NDArray[np.uint8]:
                 expected = f"{0x0800 + dimensions:#010x}"
                 raise _damaged(file, f"its magic number is {magic:#010x}, not {expected}")
             if tuple(shape) != item_shape:
-                raise _damaged(file, f"its items are {tuple(shape)}, not {item_shape}")
+                found, wanted = (" x ".join(map(str, sides)) for sides in (shape, item_shape))
+                raise ConfigError.single(
+                    str(file),
+                    f"has items of {found}, not {wanted}",
+                    "use the image_folder or npz data set for images of another size",
+                )
             if not 1 <= count <= _MOST_IMAGES:
                 raise _damaged(file, f"its header declares {count} items")
             declared = count * int(np.prod(item_shape, dtype=np.int64))

@@ -101,7 +101,7 @@ FALSE_IMAGES = {
     "labels in place of images": (images(magic=0x801), "magic number is 0x00000801"),
     "floats": (images(magic=0xD03), "magic number"),
     "little-endian": (struct.pack("<4I", 0x803, 3, 28, 28) + bytes(2352), "magic number"),
-    "other side": (images(side=32), r"items are \(32, 32\)"),
+    "other side": (images(side=32), "items of 32 x 32, not 28 x 28 .*npz"),
     "none": (images(0), "declares 0 items"),
     "huge count": (images(declared=2**32 - 1), "declares 4294967295 items"),
     "large count": (images(declared=1_000_000), "declares 784000000 bytes, it holds 2352"),
