@@ -198,6 +198,8 @@ def _opaque(image: Image, channels: int, black: int, white: int) -> Image:
     if image.has_transparency_data:
         front = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", front.size, "white"), front)
+    if image.mode == "LAB":  # which PIL converts to RGB alone
+        image = image.convert("RGB")
     return image.convert({1: "L", 3: "RGB"}[channels])
 
 

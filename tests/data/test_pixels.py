@@ -190,6 +190,13 @@ def test_grey_and_colour_convert() -> None:
     assert cases == 5
 
 
+def test_the_grey_of_a_lab_picture_is_that_of_its_colour() -> None:
+    lab = encoded(Image.new("LAB", (8, 8), (150, 10, 20)), "tiff")
+    colour = decode(Picture("a", lab), size=8, channels=3)
+    expected = Image.fromarray(colour.transpose(1, 2, 0)).convert("L")
+    np.testing.assert_array_equal(decode(Picture("a", lab), size=8, channels=1)[0], expected)
+
+
 @pytest.mark.parametrize("cut", [0, 10, 40, 100])
 def test_damaged_pictures_are_named(cut: int) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8))
