@@ -56,6 +56,9 @@ def sample_command(
         remedy = "name the sweep, with --dir URL and --trial KEY"
         raise ConfigError.single(what, named, remedy)
     if what.endswith(SUFFIX):
+        if trial is not None:
+            of_one = f"{what} is a checkpoint, of one trial"
+            raise ConfigError.single("--trial", of_one, "leave it out, or name the sweep")
         place, generator = what, TrainedGenerator.load(what, device=device)
     else:
         with _checkpoint(what, trial, uri=uri, root=root) as (place, path):

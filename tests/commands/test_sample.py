@@ -120,6 +120,11 @@ def test_vectors_are_an_array(gansweep: Gansweep, tmp_path: Path) -> None:
     assert "vectors are no pictures (name a file .npz)" in err
     code, _, err = gansweep("sample", path, "--out", out, "--label", 1)
     assert "--label: the generator is not conditional" in err
+    code, _, err = gansweep("sample", path, "--out", tmp_path / "y.npz", "--trial", "ab0")
+    assert (code, f"--trial: {path} is a checkpoint, of one trial (leave it out" in err) == (
+        2,
+        True,
+    )
     assert [p.name for p in out.parent.iterdir()] == ["x.npz"]
 
 
