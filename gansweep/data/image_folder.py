@@ -122,8 +122,11 @@ class ImageFolder(Dataset):
             if name and name not in classes:
                 lacking.setdefault(folder / name, []).append(file)
         if lacking:
-            read = f"convert them to one of {', '.join(sorted(SUFFIXES))}"
-            remedy = f"{read}; where it is no class, move it out of data.path" if found else read
+            remedy = f"convert them to one of {', '.join(sorted(SUFFIXES))}"
+            if found:
+                remedy += "; where it is no class, move it out of data.path"
+            elif not others:
+                remedy = "give the folder of the pictures"
             raise ConfigError(
                 [Problem(str(at), _none_in(files), remedy) for at, files in lacking.items()]
             )

@@ -136,8 +136,12 @@ def test_all_damaged_files_are_named(tmp_path: Path) -> None:
 
 
 def test_empty_and_missing_folders_are_named(tmp_path: Path) -> None:
+    (tmp_path / ".hidden.png").write_text("passed over")
+    with pytest.raises(ConfigError, match=r"holds no pictures \(give the folder") as caught:
+        dataset(tmp_path).load()
+    assert caught.value.problems[0].where == str(tmp_path)
     (tmp_path / "notes.txt").write_text("no picture")
-    with pytest.raises(ConfigError, match="holds no pictures") as caught:
+    with pytest.raises(ConfigError, match=r"holds no pictures, but .* \(convert them") as caught:
         dataset(tmp_path).load()
     assert caught.value.problems[0].where == str(tmp_path)
     with pytest.raises(ConfigError, match=r"^data\.path: .*nowhere is no folder"):
