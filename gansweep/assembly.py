@@ -86,9 +86,9 @@ def condition_of(config: TrialConfig, spec: DataSpec) -> Condition | None:
         raise ConfigError.single("trial.model.conditional", what, remedy)
     if spec.condition is None:
         raise ConfigError.single(
-            "trial.model.name",
+            "trial.model.conditional",
             f"{config.model.name} is conditional, and the data {config.data.name!r} have no labels",
-            "name labelled data, or another model",
+            "name labelled data, or set it to false",
         )
     return spec.condition
 

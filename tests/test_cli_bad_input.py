@@ -241,7 +241,10 @@ CASES: list[tuple[str, str, list[str]]] = [
         "cgan without labels",
         text(trial={**TRIAL, "model": {"name": "cgan"}, "data": {"name": "swiss_roll"}},
              space={"optimizer.lr": {"grid": [0.1, 0.2]}}),
-        ["trial.model.name: cgan is conditional, and the data 'swiss_roll' have no labels"],
+        [
+            "trial.model.conditional: cgan is conditional, and the data 'swiss_roll' have no "
+            "labels (name labelled data, or set it to false)"
+        ],
     ),
     (
         "network that does not fit",
