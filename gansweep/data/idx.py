@@ -24,6 +24,7 @@ from gansweep.settings import REQUIRED, setting
 
 SIDE = 28
 _MOST_IMAGES = 1_000_000  # a header that declares more is taken for damaged
+_MOST_SIDE = 2**16  # nor are images as wide
 _PIECE_BYTES = 1 << 20
 _STEMS = {"train": "train", "test": "t10k"}
 
@@ -139,6 +140,8 @@ def read_idx(file: Path, *, item_shape: tuple[int, ...]) -> NDArray[np.uint8]:
                 raise _damaged(file, f"its magic number is {magic:#010x}, not {expected}")
             if tuple(shape) != item_shape:
                 found, wanted = (" x ".join(map(str, sides)) for sides in (shape, item_shape))
+                if not 1 <= min(shape) <= max(shape) <= _MOST_SIDE:
+                    raise _damaged(file, f"its header declares items of {found}")
                 raise ConfigError.single(
                     str(file),
                     f"has items of {found}, not {wanted}",
