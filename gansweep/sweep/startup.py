@@ -323,9 +323,9 @@ def _hear_no_more_lines() -> None:
     The driver's log is closed by then. What Ray holds back so far, since others wrote the same, is
     printed. Where Ray has changed, such lines may be seen.
     """
-    from ray._private import ray_logging, worker
+    with contextlib.suppress(ImportError, AttributeError, TypeError):
+        from ray._private import ray_logging, worker
 
-    with contextlib.suppress(AttributeError, TypeError):
         ray_logging.global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
         for held in (ray_logging.stdout_deduplicator, ray_logging.stderr_deduplicator):
             for batch in held.flush():

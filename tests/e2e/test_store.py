@@ -84,7 +84,7 @@ def test_a_lost_machine_costs_nothing_that_was_stored(
     }
     assert all(found and found["module"]["g_step"] < LONGER for found in midway.values())
     planned = json.loads(far.run("plan", *COMMAND[1:], "--dir", url, "--json").text)["trials"]
-    assert [trial["state"] for trial in planned] == ["running", "running"]
+    assert [trial["state"] for trial in planned] == ["interrupted", "interrupted"]
     synced = far.run("sync", NAME, "--dir", url).text
     assert synced.startswith(NAME), synced
     shutil.rmtree(scratch)
