@@ -116,9 +116,7 @@ def _name_ports(node: Any) -> bool:
 
 def _free_port() -> int:
     """Of loopback, by chance, below those that Linux gives to whoever asks for any."""
-    ports = list(range(10_000, 32_768))
-    random.SystemRandom().shuffle(ports)
-    for port in ports:
+    for port in random.SystemRandom().sample(range(10_000, 32_768), 100):
         with socket.socket() as one, contextlib.suppress(OSError):
             one.bind(("127.0.0.1", port))
             return port
