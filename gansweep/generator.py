@@ -99,14 +99,17 @@ class TrainedGenerator:
         without them each class in turn.
 
         Raises:
-            ValueError: it is conditioned on numbers, and there are none.
+            ValueError: no samples are asked for, labels are none of `condition`, or it is
+            conditioned on numbers, and there are no labels.
         """
+        if count < 1:
+            raise ValueError(f"count is {count}, must be at least 1")
+        if labels is not None:
+            self._check(labels, count)
+        elif self.condition is not None:
+            labels = self.classes(count)
         device = next(self.network.parameters()).device
         z = self.config.latent.draw(count, rng=stream(seed, "samples"))
-        if self.condition is None:
-            labels = None
-        elif labels is None:
-            labels = self.classes(count)
         parts = []
         noise = stream(seed, "samples", "noise", device=device).get_state()
         with evaluating(self.network), global_state(noise, device):
@@ -120,8 +123,24 @@ class TrainedGenerator:
         """`count` labels, each class in turn: int64 [count]."""
         condition = self.condition
         if condition is None or condition.kind != "class":
-            raise ValueError("without classes there are no labels to choose from: give them")
+            raise ValueError("without classes there are none to take in turn: give labels")
         return torch.arange(count) % condition.size
+
+    def _check(self, labels: Tensor, count: int) -> None:
+        """ValueError where `labels` are none for `count` samples."""
+        condition = self.condition
+        if condition is None:
+            raise ValueError("labels: the generator is not conditional: leave them out")
+        of_classes = condition.kind == "class"
+        shape = [count] if of_classes else [count, condition.size]
+        if list(labels.shape) != shape or (of_classes and labels.dtype != torch.int64):
+            given = f"{str(labels.dtype).removeprefix('torch.')} {list(labels.shape)}"
+            wanted = f"{'int64' if of_classes else 'float'} {shape}"
+            raise ValueError(f"labels are {given}, must be {wanted}: one for each sample")
+        low, high = torch.aminmax(labels)
+        if of_classes and not 0 <= low <= high < condition.size:
+            must = f"must be classes from 0 to {condition.size - 1}"
+            raise ValueError(f"labels are from {low} to {high}, {must}")
 
 
 def _spec(saved: Mapping[str, Any]) -> DataSpec:

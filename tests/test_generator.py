@@ -81,6 +81,25 @@ def test_a_conditional_one_is_asked_for_each_class_in_turn(tmp_path: Path, monke
     assert not torch.allclose(threes[4], x[4], atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("model", "data", "count", "labels", "told"),
+    [
+        ("gan", "ring8", 0, None, r"^count is 0, must be at least 1$"),
+        ("gan", "ring8", 2, torch.tensor([0, 1]), "^labels: .* not conditional: leave them out$"),
+        ("cgan", "digits", 3, torch.tensor([0, 1]), r"^labels are int64 \[2\], .* int64 \[3\]"),
+        ("cgan", "digits", 1, torch.ones(1), r"^labels are float32 \[1\], must be int64 \[1\]"),
+        ("cgan", "digits", 2, torch.tensor([3, 10]), "^labels are from 3 to 10, must .* 0 to 9$"),
+        ("cgan", "digits", 2, torch.tensor([-1, 9]), "^labels are from -1 to 9, must .* 0 to 9$"),
+        ("cgan", "own_parts:Attributes", 2, torch.tensor([0, 1]), r"must be float \[2, 3\]"),
+        ("cgan", "own_parts:Attributes", 2, None, "^without classes .*: give labels$"),
+    ],
+)
+def test_what_it_cannot_be_asked_for(tmp_path: Path, model, data, count, labels, told) -> None:
+    generator = TrainedGenerator.load(trained(tmp_path, model, "mlp", data))
+    with pytest.raises(ValueError, match=told):
+        generator.sample(count, labels=labels)
+
+
 def test_what_is_no_checkpoint_of_a_trial(tmp_path: Path) -> None:
     path = trained(tmp_path, "gan", "mlp", "ring8")
     with pytest.raises(ConfigError, match="there is no such checkpoint"):

@@ -66,7 +66,7 @@ def sample_command(
     as_array = out.suffix == ".npz"
     if not as_array and not generator.spec.is_image:
         raise ConfigError.single("--out", f"{out}: vectors are no pictures", "name a file .npz")
-    labels = _labels(generator, count, label)
+    labels = _labels(generator, count, label, place=place)
     if as_array and out.exists():
         raise ConfigError.single("--out", f"{out} is there already", "name another file")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -130,16 +130,18 @@ def _key(start: str, home: Home, name: str) -> str:
     raise ConfigError.single("--trial", f"{len(found)} keys begin with {start!r}", which)
 
 
-def _labels(generator: TrainedGenerator, count: int, label: int | None) -> Tensor | None:
+def _labels(
+    generator: TrainedGenerator, count: int, label: int | None, *, place: str
+) -> Tensor | None:
     condition = generator.condition
     if condition is None:
         if label is not None:
             raise ConfigError.single("--label", "the generator is not conditional", "leave it out")
         return None
     if condition.kind != "class":
-        what = f"the generator is conditioned on {counted(condition.size, 'number')}"
-        remedy = "gansweep.generator.TrainedGenerator in Python takes them"
-        raise ConfigError.single("--label", what, remedy)
+        what = f"its generator is conditioned on {counted(condition.size, 'number')}"
+        remedy = "gansweep.generator.TrainedGenerator in Python takes them, as sample(labels=...)"
+        raise ConfigError.single(place, what, remedy)
     if label is None:
         return generator.classes(count)
     if not 0 <= label < condition.size:

@@ -68,6 +68,17 @@ def test_pictures_by_class_and_of_one(gansweep: Gansweep, tmp_path: Path) -> Non
     assert "--label: is 10 (0 to 9)" in err
 
 
+def test_one_that_is_conditioned_on_numbers_is_of_python(
+    gansweep: Gansweep, tmp_path: Path
+) -> None:
+    path = trained(tmp_path, "cgan", "own_parts:Attributes")
+    for words in ((), ("--label", 1)):
+        code, _, err = gansweep("sample", path, "--out", tmp_path / "x.npz", *words)
+        assert code == 2
+        assert f"  {path}: its generator is conditioned on 3 numbers" in err
+        assert "--label" not in err
+
+
 def test_names_of_classes_lead_nowhere_else() -> None:
     """They come with the data, and with a checkpoint, whoever wrote it."""
     names = ("T-shirt", "a b", "../up", "/root", ".", "", "a/b", "x" * 300)
