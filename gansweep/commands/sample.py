@@ -186,10 +186,12 @@ def _folder_names(names: Sequence[str], size: int) -> list[str]:
 
     Where two would share a folder, by their numbers alone.
     """
+    digits = len(str(size - 1))
+    numbers = [f"{label:0{digits}}" for label in range(size)]
     padded = [*names, *[""] * (size - len(names))]
     found = [
-        name if re.fullmatch(r"\w[\w .+-]{0,99}", name) else str(label)
-        for label, name in enumerate(padded)
+        name if re.fullmatch(r"\w[\w .+-]{0,99}", name) else number
+        for name, number in zip(padded, numbers, strict=True)
     ]
     distinct = len({name.casefold() for name in found}) == size
-    return found if distinct else [f"class {label}" for label in range(size)]
+    return found if distinct else [f"class {number}" for number in numbers]

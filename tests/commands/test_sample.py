@@ -94,10 +94,12 @@ def test_names_of_classes_lead_nowhere_else() -> None:
         (("a", "a"), ["class 0", "class 1"]),
         (("Cat", "cat"), ["class 0", "class 1"]),
         ((), ["0", "1", "2"]),
+        (("a/b", "cat"), ["00", "cat", *(f"{i:02}" for i in range(2, 11))]),
+        (("a",) * 11, [f"class {i:02}" for i in range(11)]),
     ],
 )
 def test_no_two_classes_share_a_folder(names: tuple[str, ...], expected: list[str]) -> None:
-    """A name may be the number of a class whose own cannot be a folder's."""
+    """A name may be the number of a class whose own cannot be a folder's. Numbers sort as such."""
     assert _folder_names(names, len(expected)) == expected
 
 
