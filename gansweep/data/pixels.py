@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -96,6 +97,8 @@ def decode(picture: Picture, *, size: int, channels: int) -> NDArray[np.uint8]:
 
     content = picture.content
     try:
+        if isinstance(content, Path) and not S_ISREG(content.stat().st_mode):
+            raise OSError("is no regular file")  # a pipe would be waited for
         with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")

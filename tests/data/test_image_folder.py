@@ -135,6 +135,14 @@ def test_all_damaged_files_are_named(tmp_path: Path) -> None:
     assert names == ["half.png", "text.jpg"]
 
 
+@pytest.mark.timeout(20, method="thread")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    paint(tmp_path / "a.png", 1)
+    os.mkfifo(tmp_path / "b.png")
+    with pytest.raises(ConfigError, match=r"b\.png: .* no regular file .*remove it\)$"):
+        dataset(tmp_path).load()
+
+
 def test_empty_and_missing_folders_are_named(tmp_path: Path) -> None:
     (tmp_path / ".hidden.png").write_text("passed over")
     with pytest.raises(ConfigError, match=r"holds no pictures \(give the folder") as caught:
