@@ -469,11 +469,13 @@ def main() -> None:
     """The console script: a person's mistake is one screen on stderr and exit code 2."""
     from gansweep.counting import counted
     from gansweep.errors import ConfigError, is_full_disk
+    from gansweep.notes import tell_notes
     from gansweep.proxies import spare_loopback
     from gansweep.redaction import guard_log, redact
     from gansweep.storage import StorageError
 
     guard_log()
+    tell_notes()
     spare_loopback()
     pressed = _noted_interrupts()
     sys.path.insert(0, os.getcwd())  # import paths in a sweep file may name modules in this folder

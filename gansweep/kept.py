@@ -17,6 +17,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from gansweep.cache import cache_folder
+from gansweep.notes import Note
 
 Tensors = dict[str, Tensor]
 
@@ -29,7 +30,7 @@ def kept(identity: str, make: Callable[[], Tensors], *, within: str = "") -> Ten
 
     The files lie in the folder `within` of the cache: npz archives of plain arrays, each with its
     checksum. Of several processes one makes it and the others wait. A damaged file is made anew;
-    a folder that cannot be used costs a warning and the time of `make`. Raises what `make` raises.
+    a folder that cannot be used costs a Note and the time of `make`. Raises what `make` raises.
     """
     name = hashlib.sha256(f"{FORMAT}\n{identity}".encode()).hexdigest()[:32]
     file = cache_folder() / within / f"{name}.npz"
@@ -87,12 +88,13 @@ def _write(file: Path, tensors: Tensors) -> None:
 
 
 def _warn_damaged(file: Path, error: Exception) -> None:
-    warnings.warn(f"cache file {file} is damaged, making it anew: {error}", stacklevel=4)
+    warnings.warn(f"cache file {file} is damaged, making it anew: {error}", Note, stacklevel=4)
 
 
 def _warn_unusable(folder: Path, error: Exception) -> None:
     warnings.warn(
         f"cannot use the cache folder {folder}, so that every trial loads its data and computes "
         f"their statistics itself: {error} (set GANSWEEP_CACHE to a folder that can be written)",
+        Note,
         stacklevel=3,
     )

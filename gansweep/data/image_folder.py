@@ -16,6 +16,7 @@ from gansweep.data.fingerprint import fingerprint
 from gansweep.data.pixels import Picture, decode_all
 from gansweep.data.settings import DataSettings
 from gansweep.errors import ConfigError, Problem
+from gansweep.notes import Note
 from gansweep.settings import REQUIRED, setting
 
 SUFFIXES = frozenset(
@@ -29,7 +30,7 @@ UNREAD = frozenset(
 """Of pictures that are passed over."""
 
 MOST_ENDINGS = 5
-"""Of files that are no pictures, listed in an error."""
+"""Of files that are no pictures, listed in an error or a note."""
 
 
 @final
@@ -38,7 +39,7 @@ class ImageFolder(Dataset):
 
     x: uint8 [N, channels, size, size]; the shorter side is resized to `size` with PIL's Lanczos
     (antialiased), the centre is kept. Files of other endings, and names that begin with a dot, with
-    `__MACOSX` or with `lost+found`, are passed over, with a warning where they are pictures. Links
+    `__MACOSX` or with `lost+found`, are passed over, with a Note where they are pictures. Links
     are followed; a folder with two names is taken once, and of two classes it is a ConfigError, as
     are a broken link and a folder that cannot be read.
 
@@ -132,11 +133,9 @@ class ImageFolder(Dataset):
             )
         pictures = sorted(file for file in others if file.suffix.lower() in UNREAD)
         if pictures:
-            warnings.warn(
-                f"{folder}: {len(pictures)} {_files_that_end(pictures)} are passed over, the first "
-                f"is {pictures[0]}: convert them to PNG to have them among the samples",
-                stacklevel=2,
-            )
+            what = f"{counted(len(pictures), 'picture')} passed over ({_endings(pictures)})"
+            remedy = "convert to PNG what is to be among the samples"
+            warnings.warn(f"{folder}: {what}, as {pictures[0]}: {remedy}", Note, stacklevel=2)
 
     def _class(self, folder: Path, below: Path) -> str:
         """The name of the class that a folder is of; without labels, and of `folder` itself, ""."""
@@ -168,11 +167,15 @@ def _none_in(files: list[Path]) -> str:
 
 def _files_that_end(files: list[Path]) -> str:
     """`files that end in .avif, .txt or have no ending`."""
-    endings = sorted({file.suffix.lower() for file in files} - {""})
-    words = [f"end in {', '.join(endings[:MOST_ENDINGS])}"] if endings else []
+    endings = _endings(files)
+    words = [f"end in {endings}"] if endings else []
     if not all(file.suffix for file in files):
         words.append("have no ending")
     return f"files that {' or '.join(words)}"
+
+
+def _endings(files: list[Path]) -> str:
+    return ", ".join(sorted({file.suffix.lower() for file in files} - {""})[:MOST_ENDINGS])
 
 
 def _hidden(name: str) -> bool:
