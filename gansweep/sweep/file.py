@@ -51,7 +51,9 @@ class Search:
         1, "draws per grid combination; points of random and tpe", ge=1, le=MOST_TRIALS
     )
     metric: str = setting("score/swd", "metric that ranks the trials")
-    mode: Literal["min", "max"] = setting("min", "whether smaller or larger is better")
+    mode: Literal["min", "max"] = setting(
+        "min", "whether smaller or larger is better; of a metric that is no score, you say it"
+    )
     scheduler: Literal["none", "asha", "median", "pbt"] = setting(
         "none", "asha and median stop bad trials early; pbt puts them on copies of good ones"
     )

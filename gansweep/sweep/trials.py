@@ -205,7 +205,7 @@ def _metric_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:
     metric = sweep.search.metric
     group, _, _ = metric.partition("/")
     if group in GROUPS and sweep.search.scheduler == "none":
-        return _logged_problems(metric, trials)
+        return _logged_problems(metric, trials) + _unsaid_mode(sweep)
     for trial in trials:
         modes = {f"score/{score.name}": score.mode for score in trial.config.scores}
         score = metric.removeprefix("best/")
@@ -223,6 +223,14 @@ def _metric_problems(sweep: Sweep, trials: Sequence[Trial]) -> list[Problem]:
         what = f"values of {metric} on several data sets cannot be compared, as the search would"
         return [Problem("search.metric", what, "make a sweep of each data set")]
     return []
+
+
+def _unsaid_mode(sweep: Sweep) -> list[Problem]:
+    """That a metric which is no score ranks by the default: nothing says that it is right."""
+    if "mode" in sweep.tree["search"]:
+        return []
+    what = f"whether smaller or larger values of {sweep.search.metric} are better is not known"
+    return [Problem("search.mode", what, "set it: min or max")]
 
 
 def _logged_problems(metric: str, trials: Sequence[Trial]) -> list[Problem]:

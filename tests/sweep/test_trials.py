@@ -148,10 +148,11 @@ def test_empty_space_with_one_seed(tmp_path: Path) -> None:
     [
         ({"metric": "score/sdw"}, r"'score/sdw' is no score of the trials \(one of score/swd\)"),
         ({"metric": "loss/d", "scheduler": "asha"}, "cannot drive a scheduler"),
-        ({"metric": "loss/d"}, None),
-        ({"metric": "d/wasserstein"}, None),
-        ({"metric": "time/g_steps_per_s"}, None),
-        ({"metric": "diagnosis/clip_pinned"}, None),
+        ({"metric": "loss/d", "mode": "max"}, None),
+        ({"metric": "d/wasserstein", "mode": "max"}, None),
+        ({"metric": "time/g_steps_per_s", "mode": "max"}, None),
+        ({"metric": "diagnosis/clip_pinned", "mode": "max"}, None),
+        ({"metric": "loss/d"}, r"search\.mode: .* loss/d .* is not known \(set it: min or max\)"),
         ({"metric": "loss/typo"}, r"'loss/typo' is logged by no trial \(did you mean 'loss/"),
         ({"metric": "loss/penalty"}, "'loss/penalty' is logged by no trial"),  # of wgan
         ({"metric": "d/accuracy"}, r"\(valid: d/fake, d/real, d/wasserstein\)"),
