@@ -66,6 +66,15 @@ class Recorded:
         return self.record.tags.get("diagnosis", "")
 
     @property
+    def lineage(self) -> list[dict[str, Any]] | None:
+        """From whom it took over, as a member of a population; None where MLflow has cut it."""
+        try:
+            steps: list[dict[str, Any]] = json.loads(self.record.tags.get("lineage", "[]"))
+        except ValueError:
+            return None
+        return steps
+
+    @property
     def g_steps(self) -> int:
         return int(self.record.tags.get("g_steps", "0"))
 
@@ -186,6 +195,7 @@ def show_command(
                 "reason": trial.record.tags.get("reason", ""),
                 "diagnosis": trial.diagnosis,
                 "g_steps": trial.g_steps,
+                "lineage": trial.lineage,
                 "fingerprints": {name: dict(each) for name, each in trial.fingerprints.items()},
                 "metrics": {  # JSON has no NaN
                     name: value if math.isfinite(value) else None

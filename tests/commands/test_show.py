@@ -148,7 +148,12 @@ def test_that_members_of_a_population_have_other_settings_is_said(
     said = "what it took over since is the tag gansweep.lineage"
     for options in ([], ["--by", "clip"]):
         assert said not in gansweep(*words, *options)[1]
-    store.set_tags(run_id, {"lineage": json.dumps([{"g_step": 10, "from": "k", "settings": {}}])})
+    step = {"g_step": 10, "from": "k", "settings": {}}
+    for lineage, shown in (None, []), ([step], [step]), (200 * [step], None):  # cut by MLflow
+        if lineage:
+            store.set_tags(run_id, {"lineage": json.dumps(lineage)})
+        (trial,) = json.loads(gansweep(*words, "--json")[1])["trials"]
+        assert trial["lineage"] == shown
     for options in ([], ["--by", "clip"]):
         assert said in gansweep(*words, *options)[1]
 
