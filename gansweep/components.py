@@ -169,8 +169,18 @@ def answering(cls: type[Any], *, at: str) -> Iterator[None]:
 
 
 def place(error: Exception, cls: type[Any]) -> str:
-    """Where in a person's own code of `cls` it was raised; "" where that is unknown."""
-    return raised_at(error, _package(cls.__module__)) if is_own(cls) else ""
+    """Where in a person's own code of `cls` it was raised, or else where `cls` is; "" where that
+    is unknown."""
+    if not is_own(cls):
+        return ""
+    return raised_at(error, _package(cls.__module__)) or _defined_at(cls)
+
+
+def _defined_at(cls: type[Any]) -> str:
+    try:
+        return f"in {cls.__name__}, {inspect.getsourcefile(cls)}:{inspect.getsourcelines(cls)[1]}"
+    except (OSError, TypeError):  # a notebook's, say
+        return ""
 
 
 def _package(path: str) -> str:

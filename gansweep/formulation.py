@@ -6,7 +6,7 @@ object serves one trial, a pack of replicas under `vmap`, and a float64 test.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -81,6 +81,7 @@ class Formulation:
 
         Or where the constraint is to run at no time that there is.
         """
+        self._check_objective(torch.ones(batch // self.pac))
         timing = self.constraint.timing if self.constraint else "before"
         if timing not in ("before", "after"):
             raise ValueError(f"the constraint's timing is {timing!r}, must be before or after")
@@ -91,6 +92,19 @@ class Formulation:
                 if not isinstance(value, Tensor) or value.ndim:
                     kind = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
                     raise ValueError(f"{name} is {kind}, must be a tensor of no dimension: a mean")
+
+    def _check_objective(self, logits: Tensor) -> None:
+        """TypeError where what the objective makes of D's logits [N] is no loss, or no mapping."""
+        objective, kind = self.objective, type(self.objective).__qualname__
+        real = logits if objective.needs_real else None
+        for name, given, wanted in (
+            ("discriminator", objective.discriminator(logits, logits), Tensor),
+            ("generator", objective.generator(logits, real), Tensor),
+            ("diagnostics", objective.diagnostics(logits, logits), Mapping),
+        ):
+            if not isinstance(given, wanted):
+                gives = f"gives {type(given).__name__}, must give a {wanted.__name__}"
+                raise TypeError(f"{kind}.{name} {gives}")
 
     def _round(self, shape: tuple[int, ...], *, batch: int) -> tuple[Loss, Loss]:
         """D's and G's loss on `batch` samples of `shape`, which a D judges by their sums."""

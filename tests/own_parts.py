@@ -582,7 +582,8 @@ class Played(GAN.__bases__[0]):
             return Formulation(NonSaturating(), constraint=WeightClip(0.1, timing="afterwards"))
         if settings.kind == "objective":
             return NonSaturating()
-        return Formulation(Detached() if settings.kind == "loss" else NonSaturating())
+        wrong = settings.kind in ("loss", "float")
+        return Formulation(Detached(settings.kind) if wrong else NonSaturating())
 
     @classmethod
     def d_steps(cls, settings, g_step):
@@ -593,11 +594,15 @@ class Played(GAN.__bases__[0]):
         return "do not" if settings.kind == "advice" else []
 
 
+@dataclass(frozen=True)
 class Detached(NonSaturating.__bases__[0]):
-    """G's loss has no gradient."""
+    """G's loss has no gradient, or is no tensor."""
+
+    kind: str
 
     def generator(self, fake, real=None):
-        return fake.detach().mean()
+        loss = fake.detach().mean()
+        return float(loss) if self.kind == "float" else loss
 
 
 class TwoTimescale(GAN.__bases__[0]):

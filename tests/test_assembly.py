@@ -234,6 +234,7 @@ def test_what_a_data_set_of_ones_own_raises_is_a_mistake(where):
         ({"model": "objective"}, "Played raises TypeError: formulate gives NonSaturating, must"),
         ({"model": "timing"}, "the constraint's timing is 'afterwards', must be before or after"),
         ({"model": "loss"}, "model.name: own_parts:Played raises ValueError: the loss of G has"),
+        ({"model": "float"}, r"generator gives float, .*\(in Played, .*own_parts\.py:\d+\)$"),
         ({"model": "d_steps"}, "Played raises ValueError: d_steps gives 0 at g_step 11"),
         ({"model": "advice"}, "Played raises TypeError: advice gives str, must give a list"),
         ({"optimizer": "nothing"}, "optimizer.name: own_parts:Built raises TypeError: build gives"),

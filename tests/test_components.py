@@ -87,7 +87,7 @@ def test_what_own_code_raises_is_a_mistake():
             raise error
 
     own, full = own_parts.Attributes, OSError(errno.ENOSPC, "no space")
-    with pytest.raises(OwnCodeError, match=r"^here: own_parts:Attributes raises KeyError: 'x'$"):
+    with pytest.raises(OwnCodeError, match=r"^here: own_parts:Attributes raises KeyError: 'x' \("):
         answer(own, KeyError("x"))
     mistake = ConfigError.single("there", "is wrong")
     for cls, error in ((Adam, KeyError("x")), (own, full), (own, mistake)):

@@ -208,7 +208,8 @@ class Played(NonSaturating):
         return self.g(fake)
 
     def diagnostics(self, real, fake):
-        return {"d/own": self.watched(real)}
+        given = self.watched(real)
+        return given if given is None else {"d/own": given}
 
 
 @pytest.mark.parametrize(
@@ -220,13 +221,15 @@ class Played(NonSaturating):
         ("g", lambda x: x.mean().detach(), "the loss of G has no gradient"),
         ("watched", lambda x: float(x.mean()), "d/own is float, must be a tensor"),
         ("watched", lambda x: x[:1], r"d/own is \[1\], must be a tensor"),
-        ("g", lambda x: None, "'NoneType' object has no attribute 'detach'"),
+        ("d", lambda x: float(x.mean()), "Played.discriminator gives float, must give a Tensor"),
+        ("g", lambda x: None, "Played.generator gives NoneType, must give a Tensor"),
+        ("watched", lambda x: None, "Played.diagnostics gives NoneType, must give a Mapping"),
     ],
 )
 def test_a_round_is_tried(monkeypatch, part, gives, told):
     Formulation(Played()).tried((1, 4, 4), batch=6)
     monkeypatch.setattr(Played, part, staticmethod(gives))
-    with pytest.raises((ValueError, TypeError, AttributeError), match=told):
+    with pytest.raises((ValueError, TypeError), match=told):
         Formulation(Played()).tried((1, 4, 4), batch=6)
 
 
