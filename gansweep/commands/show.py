@@ -76,7 +76,7 @@ class Recorded:
 
     @property
     def g_steps(self) -> int:
-        return int(self.record.tags.get("g_steps", "0"))
+        return self.record.g_steps
 
     @property
     def metrics(self) -> dict[str, float]:

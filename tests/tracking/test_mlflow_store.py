@@ -175,6 +175,24 @@ def test_a_completed_trial_has_no_values_of_steps_beyond_its_end(
     assert found("completed", 39) == {"score/swd": 0.7}
 
 
+def test_a_trial_that_never_told_its_g_steps_has_those_of_its_last_values(
+    uri: str, experiment: str, run_id: str
+) -> None:
+    """It was killed before its first score."""
+    store, client = MlflowStore(uri), MlflowClient(uri)
+
+    def g_steps() -> int:
+        (record,) = store.trials("sweep")
+        return record.g_steps
+
+    assert g_steps() == 0
+    for name, step in (("loss/d", 30), ("loss/g", 20)):
+        client.log_metric(run_id, name, 0.5, step=step)
+    assert g_steps() == 30
+    store.set_tags(run_id, {"g_steps": "25"})
+    assert g_steps() == 25
+
+
 def test_runs_are_read_without_a_search_for_cycles(
     uri: str, experiment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

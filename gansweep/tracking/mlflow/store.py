@@ -42,7 +42,8 @@ class TrialRecord:
     """One trial as MLflow has it. `tags` are gansweep's, unprefixed.
 
     `metrics` are the last values; of one that completed, the last up to its g_steps. It may have
-    been killed beyond its last checkpoint, and its budget shortened since.
+    been killed beyond its last checkpoint, and its budget shortened since. `g_steps` are those of
+    its last score or of its end; of one that was killed before its first score, of its last values.
     """
 
     run_id: str
@@ -52,6 +53,7 @@ class TrialRecord:
     tags: Mapping[str, str]
     params: Mapping[str, str]
     metrics: Mapping[str, float]
+    g_steps: int
 
 
 @final
@@ -220,6 +222,7 @@ class MlflowStore:
 
     def _record(self, run: Any) -> TrialRecord:
         tags = tag_names.own(run.data.tags)
+        steps = (last.step for last in run.data._metric_objs)
         return TrialRecord(
             run_id=run.info.run_id,
             key=run.data.tags[tag_names.KEY],
@@ -228,6 +231,7 @@ class MlflowStore:
             tags=tags,
             params=dict(run.data.params),
             metrics=self._metrics(run, tags),
+            g_steps=int(tags["g_steps"]) if "g_steps" in tags else max(steps, default=0),
         )
 
     def _metrics(self, run: Any, tags: Mapping[str, str]) -> dict[str, float]:
