@@ -11,6 +11,7 @@ own, so that whatever slows the machine for a while falls on both alike.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import statistics
 import subprocess
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 from typing import final
 
+from benchmarks.inside import allocator
 from benchmarks.measure import ROOT
 
 TURN_SECONDS = 0.6
@@ -33,7 +35,7 @@ class Contender:
         self._process = subprocess.Popen(
             [sys.executable, "-P", __file__, "--serve", str(checkout), *words],
             cwd=checkout,
-            env={**os.environ, "PYTHONPATH": str(checkout)},
+            env={**os.environ, **allocator(), "PYTHONPATH": str(checkout)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -71,6 +73,8 @@ def serve(width: int, engine: str, *, eager: bool) -> None:
     choice = Choice(engine == "stacked", not eager, "")
     pack = stacked.Timed(workloads.wgan(width), choice, replicas=stacked.REPLICAS, device="cpu")
     pack.steps(3)
+    gc.collect()
+    gc.freeze()  # as a worker's
     print("ready", flush=True)
     for _ in sys.stdin:
         began, cpu, count = time.perf_counter(), time.thread_time(), 0

@@ -26,7 +26,7 @@ from benchmarks.stacked import REPLICAS
 from gansweep.sweep.startup import worker_environment
 
 KINDS = {
-    "matrix products": r"mkl_|gemm|dnnl",
+    "matrix products": r"mkl_|gemm|dnnl|JIT|transpose_mxn",
     "random numbers": r"normal_kernel|NormalFill|CPUGeneratorImpl|randperm|random_from_to",
     "compiled, but products": r"\.main\.so|Sleef_",
     "Python": r"libpython|libtorch_python",
@@ -47,9 +47,14 @@ def by_kind(report: str) -> dict[str, float]:
     return {kind: share / total for kind, share in shares.items()}
 
 
+def allocator() -> dict[str, str]:
+    """The settings of a worker's memory allocator, which it reads as it begins."""
+    return {k: v for k, v in worker_environment().items() if k.startswith("MALLOC_")}
+
+
 def as_a_worker() -> None:
-    """Begin again with the memory allocator's settings of a worker, which it reads as it begins."""
-    own = {k: v for k, v in worker_environment().items() if k.startswith("MALLOC_")}
+    """Begin again with a worker's memory allocator."""
+    own = allocator()
     if not own.items() <= os.environ.items():
         os.execve(sys.executable, sys.orig_argv, {**os.environ, **own})
 

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import json
 import logging
+import operator
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -140,10 +141,15 @@ def _kind(value: Any) -> str:
     return repr(value)
 
 
+_WAYS: Final = ("compiled", "products")
+"""The modules that decide how something is compiled, not what."""
+
+
 def _surroundings() -> dict[str, Any]:
     """What compiling depends on outside of the function."""
     return {
         "torch": torch.__version__,
+        "ways": [Path(__file__).with_name(f"{each}.py").read_text() for each in _WAYS],
         "python": platform.python_version(),
         "cpu": [torch.backends.cpu.get_cpu_capability(), torch.cpu.get_capabilities()],
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -257,7 +263,7 @@ def _load(path: Path, names: _Names) -> Callable[..., Any] | None:
         with path.open("rb") as file:
             loaded: Any = torch.compiler.load_compiled_function(file)
             made: AOTCompiledFunction = loaded
-        made.disable_guard_check()  # its name on disk, sources and values stand in for guards
+        _ready(made)  # its name on disk, sources and values stand in for guards
     except FileNotFoundError:
         return None
     except Exception as error:
@@ -313,6 +319,65 @@ class _Vectors:
 _vectors: Final = _Vectors()
 
 
+def _ready(made: AOTCompiledFunction) -> AOTCompiledFunction:
+    """Without guards, and on a CPU without what torch does around the program at each call."""
+    made.disable_guard_check()
+    artifacts = made._artifacts
+    if artifacts.device_type == "cpu":
+        _shorten(made.fn.__globals__, artifacts.backend_id)
+    return made
+
+
+def _shorten(names: dict[str, Any], name: str) -> None:
+    """Have what calls `names[name]`, which AOTAutograd made, call Inductor's program itself.
+
+    It does so from the second call on, if the first one shows that what is in between does nothing:
+    that the program was given just these inputs, once, and that its outputs were all that came out.
+    """
+    from torch._inductor.output_code import CompiledFxGraph
+
+    whole, call = names[name], CompiledFxGraph.__call__
+    calls: list[tuple[Callable[..., Any], list[Any], Any]] = []
+
+    def watched(graph: CompiledFxGraph, inputs: Sequence[Any]) -> Any:
+        given = list(inputs)  # the program empties what it is given
+        outputs = call(graph, inputs)
+        assert graph.current_callable is not None
+        calls.append((graph.current_callable, given, outputs))
+        return outputs
+
+    def first(*inputs: Any) -> Any:
+        names[name] = whole
+        # setattr, for a type checker sees a method in `__call__ = ...`
+        setattr(CompiledFxGraph, "__call__", watched)  # noqa: B010
+        try:
+            outputs = whole(*inputs)
+        finally:
+            setattr(CompiledFxGraph, "__call__", call)  # noqa: B010
+        if len(calls) == 1:
+            program, given, told = calls[0]
+            if _are_same(given, inputs) and _are_same(told, outputs):
+                names[name] = lambda *inputs: program(list(inputs))
+        calls.clear()
+        return outputs
+
+    names[name] = first
+
+
+def _are_same(these: Sequence[Any], those: Sequence[Any]) -> bool:
+    return len(these) == len(those) and all(map(operator.is_, these, those))
+
+
+def _faster_products() -> dict[str, Any]:
+    """Options of torch.compile, where they are of use and this torch has what they need."""
+    try:
+        from gansweep.modules import products
+    except Exception as error:
+        log.info("matrix products are left to torch: %s: %.300s", type(error).__name__, error)
+        return {}
+    return {"post_grad_custom_post_pass": products.Products()} if products.apply_here() else {}
+
+
 def _compile(
     function: Callable[..., Any], arguments: tuple[Any, ...], relied_on: list[str] | None = None
 ) -> AOTCompiledFunction:
@@ -334,11 +399,15 @@ def _compile(
             function,
             fullgraph=True,
             dynamic=False,
-            options={"guard_filter_fn": no_guards, "cpp_wrapper": in_cpp},
+            options={
+                "guard_filter_fn": no_guards,
+                "cpp_wrapper": in_cpp,
+                **(_faster_products() if in_cpp else {}),
+            },
         )
-        whole: AOTCompiledFunction = compiled.aot_compile((arguments, {}))
-        whole.disable_guard_check()
-        return whole
+        with torch._dynamo.config.patch(record_runtime_overhead=False):  # for profilers, a call
+            whole: AOTCompiledFunction = compiled.aot_compile((arguments, {}))
+        return _ready(whole)
 
     on_cpu = "cuda" not in _kind(arguments)
     _vectors.trust()

@@ -267,6 +267,60 @@ def test_a_compiler_that_knows_less(
         vectors.doubt()  # forget what was found of the old one
 
 
+class Counter:
+    """One method gives new tensors alone, another what it was given, too."""
+
+    def step(self, total: torch.Tensor, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        total.add_(x)
+        return {"y": total * 2}
+
+    def step_and_view(self, total: torch.Tensor, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        total.add_(x)
+        return {"y": total * 2, "total": total.view(2, 2)}
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize(("name", "direct"), [("step", True), ("step_and_view", False)])
+def test_a_call_goes_straight_to_the_program(
+    name: str, direct: bool, again: bool, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing is done around it: a view of what came in is made there."""
+    from torch._inductor.output_code import CompiledFxGraph
+
+    if again:
+        Compiled(getattr(Counter, name), Counter(), about="it").prepare((X + 0, X), wait=True)
+        in_another_process()
+    step = Compiled(getattr(Counter, name), Counter(), about="it")
+    calls = []
+    call = CompiledFxGraph.__call__
+
+    def counted(graph: Any, inputs: Any) -> Any:
+        calls.append(inputs)
+        return call(graph, inputs)
+
+    total, other = X + 0, X + 1  # the first call's tensors are not the others'
+    step(other, X)
+    monkeypatch.setattr(CompiledFxGraph, "__call__", counted)
+    for times in (1, 2, 3):
+        out = step(total, X)
+        assert torch.equal(total, X * (times + 1))
+        assert torch.equal(out["y"], total * 2)
+        if "total" in out:
+            assert out["total"].data_ptr() == total.data_ptr()
+    assert torch.equal(other, X * 2 + 1)
+    assert len(calls) == (0 if direct else 3)
+
+
+def test_another_way_of_compiling_is_compiled_anew(
+    kept: Path, subjects: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for ways in (compiled._WAYS, compiled._WAYS[:1], compiled._WAYS):
+        monkeypatch.setattr(compiled, "_WAYS", ways)
+        in_another_process()
+        Compiled(subjects.Subject.step, subjects.Subject(3.0), about="3")(X)
+    assert len(files(kept)) == 2
+
+
 class Branching:
     def step(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"y": x + 1} if x.sum() > 0 else {"y": x - 1}
