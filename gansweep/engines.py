@@ -89,12 +89,12 @@ PACES = {
     "cpu": Pace(
         operation_s=13e-6,
         stacked_overhead=2.4,
-        compiled_overhead=0.25,
+        compiled_overhead=0.1,
         flop_per_s={
             "in turns": 61e9,
             "stacked": 41e9,
-            "in turns, compiled": 61e9,
-            "stacked, compiled": 52e9,
+            "in turns, compiled": 95e9,
+            "stacked, compiled": 80e9,
         },
         compile_s=15.0,
         convolutions_alone=True,

@@ -163,8 +163,8 @@ def test_paces() -> None:
 
     assert seconds(False, False, 4) == pytest.approx(1000 * 13e-6 + 1 / 61)
     assert seconds(True, False, 4) == pytest.approx(2000 * 13e-6 * 2.4 / 4 + 1 / 41)
-    assert seconds(False, True, 4) == pytest.approx(2000 * 13e-6 * 0.25 + 1 / 61)
-    assert seconds(True, True, 4) == pytest.approx(2000 * 13e-6 * 0.25 / 4 + 1 / 52)
+    assert seconds(False, True, 4) == pytest.approx(2000 * 13e-6 * 0.1 + 1 / 95)
+    assert seconds(True, True, 4) == pytest.approx(2000 * 13e-6 * 0.1 / 4 + 1 / 80)
 
 
 def test_a_network_that_raises_is_left_to_its_trial() -> None:

@@ -878,6 +878,21 @@ def test_pictures_that_the_run_may_have_are_not_sent_before_that_is_known(
     assert _history(uri, run_id, "a/b") == [(s, float(s)) for s in range(8)]
 
 
+def test_a_run_without_pictures_is_not_searched_for_them(
+    uri: str, run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search takes as long as a picture."""
+    tracker = SpoolTracker(trial)
+    _log(tracker, range(8))
+    tracker.flush()
+    listings = _fails_first(monkeypatch, "list_artifacts", 0)
+    courier = make()
+    courier.add(run_id, trial)
+    assert courier.drain() == NOTHING
+    assert listings == []
+    assert _pictures(uri, run_id) == [("samples~ema", 0), ("samples~ema", 4)]
+
+
 @pytest.mark.parametrize("gone", ["deleted", "unknown"])
 def test_a_run_that_is_gone_holds_up_no_other(
     gone: str,

@@ -200,7 +200,9 @@ class RunWriter:
             return is_refusal(error)
 
     def _last_steps(self, client: Any) -> dict[str, int]:
-        """The last step of each metric in the run."""
+        """The last step of each metric in the run, which says also whether it has pictures."""
+        from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
+
         try:
             run = client.get_run(self.run_id)
         except Exception as error:
@@ -209,6 +211,8 @@ class RunWriter:
             raise
         steps = {metric.key: metric.step for metric in run.data._metric_objs}
         self._latest = max((metric.timestamp for metric in run.data._metric_objs), default=0)
+        if MLFLOW_LOGGED_IMAGES not in run.data.tags:
+            self._series = {}
         return steps
 
     def _last_pictures(self, client: Any) -> dict[str, int]:
