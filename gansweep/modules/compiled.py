@@ -12,16 +12,18 @@ import importlib
 import inspect
 import json
 import logging
-import operator
 import os
 import platform
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, final
 
 import torch
 from torch import Tensor, nn
+
+from gansweep.modules.program import Program, program_of
 
 if TYPE_CHECKING:
     from torch._dynamo.aot_compile import AOTCompiledFunction
@@ -68,7 +70,9 @@ class Compiled:
         whole = (self._subject, *arguments)
         try:
             if self._about is None:
-                return _compile(self._function, whole)
+                made = _compile(self._function, whole)
+                program = program_of(made, whole)
+                return program.load() if program else made
             about = f"{self._function.__qualname__}\n{self._about}\n{_kind(arguments)}"
             return _kept(self._function, about, whole, wait=wait)
         except Exception as error:  # as a branch on the value of a tensor in a network
@@ -141,7 +145,7 @@ def _kind(value: Any) -> str:
     return repr(value)
 
 
-_WAYS: Final = ("compiled", "products")
+_WAYS: Final = ("compiled", "products", "program")
 """The modules that decide how something is compiled, not what."""
 
 
@@ -241,13 +245,23 @@ def _make(
     sources = {name: _digest(name) for name in sorted(modules)}
     values = {name: names.value(name) for name in relied_on}
     values = {name: value for name, value in values.items() if value is not None}
+    program = program_of(made, arguments)
     if None not in sources.values():
-        made.save_compiled_function(str(path))
-        draft = path.with_suffix(".draft")
         beside = {"sources": sources, "values": values, "vectors": _vectors.trusted}
+        draft = path.with_suffix(".draft")
+        if program:
+            for old in path.parent.glob(f"{path.name}.*.so"):
+                old.unlink()  # not written to: a process may have it loaded
+            content = program.library.read_bytes()
+            draft.write_bytes(content)
+            program = replace(program, library=draft.replace(_library(path, content)))
+            told = {"inputs": program.inputs, "outputs": program.outputs}
+            beside["program"] = {"library": program.library.name, **told}
+        else:
+            made.save_compiled_function(str(path))
         draft.write_text(json.dumps(beside))
         draft.replace(path.with_suffix(".json"))
-    return made
+    return program.load() if program else made
 
 
 def _load(path: Path, names: _Names) -> Callable[..., Any] | None:
@@ -258,18 +272,28 @@ def _load(path: Path, names: _Names) -> Callable[..., Any] | None:
             return None
         if any(names.value(name) != value for name, value in beside["values"].items()):
             return None
+        if told := beside.get("program"):
+            library = path.with_name(told["library"])
+            if library != _library(path, library.read_bytes()):
+                return None  # it is damaged, and to load it might end the process
+            return Program(library, told["inputs"], told["outputs"]).load()
         if beside["vectors"]:
             _vectors.trust()
         with path.open("rb") as file:
             loaded: Any = torch.compiler.load_compiled_function(file)
             made: AOTCompiledFunction = loaded
-        _ready(made)  # its name on disk, sources and values stand in for guards
+        made.disable_guard_check()  # its name on disk, sources and values stand in for guards
     except FileNotFoundError:
         return None
     except Exception as error:
         log.info("compiled anew: what was kept in %s cannot be used: %s", path, error)
         return None
     return made
+
+
+def _library(path: Path, content: bytes) -> Path:
+    """Where a library of this content is kept: a process loads no other one of the same name."""
+    return path.with_name(f"{path.name}.{hashlib.sha256(content).hexdigest()[:16]}.so")
 
 
 def _digest(module: str) -> str | None:
@@ -319,55 +343,6 @@ class _Vectors:
 _vectors: Final = _Vectors()
 
 
-def _ready(made: AOTCompiledFunction) -> AOTCompiledFunction:
-    """Without guards, and on a CPU without what torch does around the program at each call."""
-    made.disable_guard_check()
-    artifacts = made._artifacts
-    if artifacts.device_type == "cpu":
-        _shorten(made.fn.__globals__, artifacts.backend_id)
-    return made
-
-
-def _shorten(names: dict[str, Any], name: str) -> None:
-    """Have what calls `names[name]`, which AOTAutograd made, call Inductor's program itself.
-
-    It does so from the second call on, if the first one shows that what is in between does nothing:
-    that the program was given just these inputs, once, and that its outputs were all that came out.
-    """
-    from torch._inductor.output_code import CompiledFxGraph
-
-    whole, call = names[name], CompiledFxGraph.__call__
-    calls: list[tuple[Callable[..., Any], list[Any], Any]] = []
-
-    def watched(graph: CompiledFxGraph, inputs: Sequence[Any]) -> Any:
-        given = list(inputs)  # the program empties what it is given
-        outputs = call(graph, inputs)
-        assert graph.current_callable is not None
-        calls.append((graph.current_callable, given, outputs))
-        return outputs
-
-    def first(*inputs: Any) -> Any:
-        names[name] = whole
-        # setattr, for a type checker sees a method in `__call__ = ...`
-        setattr(CompiledFxGraph, "__call__", watched)  # noqa: B010
-        try:
-            outputs = whole(*inputs)
-        finally:
-            setattr(CompiledFxGraph, "__call__", call)  # noqa: B010
-        if len(calls) == 1:
-            program, given, told = calls[0]
-            if _are_same(given, inputs) and _are_same(told, outputs):
-                names[name] = lambda *inputs: program(list(inputs))
-        calls.clear()
-        return outputs
-
-    names[name] = first
-
-
-def _are_same(these: Sequence[Any], those: Sequence[Any]) -> bool:
-    return len(these) == len(those) and all(map(operator.is_, these, those))
-
-
 def _faster_products() -> dict[str, Any]:
     """Options of torch.compile, where they are of use and this torch has what they need."""
     try:
@@ -405,9 +380,9 @@ def _compile(
                 **(_faster_products() if in_cpp else {}),
             },
         )
-        with torch._dynamo.config.patch(record_runtime_overhead=False):  # for profilers, a call
-            whole: AOTCompiledFunction = compiled.aot_compile((arguments, {}))
-        return _ready(whole)
+        whole: AOTCompiledFunction = compiled.aot_compile((arguments, {}))
+        whole.disable_guard_check()
+        return whole
 
     on_cpu = "cuda" not in _kind(arguments)
     _vectors.trust()
