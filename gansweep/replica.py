@@ -14,17 +14,20 @@ from statistics import mode
 from typing import Any, final
 
 import torch
+from torch import nn
 
 from gansweep.assembly import (
+    advise,
     build_module,
     build_trial_scores,
-    check_fit,
     condition_of,
+    fitting,
     load_held_out,
     load_samples,
     modes_of,
     on_classes,
     real_samples,
+    try_parts,
 )
 from gansweep.callbacks.base import TrialCallback
 from gansweep.callbacks.clip_histogram import ClipHistogram
@@ -120,6 +123,7 @@ class Common:
     def __init__(self, config: TrialConfig, device: torch.device) -> None:
         on_host = load_samples(config)
         self.device = device
+        self._discriminators: dict[str, nn.Module] = {}  # without memory, by the trials' shape
         self.samples: Samples = resident(on_host, device)
         self.sampler = Sampler(
             latent=config.latent,
@@ -167,6 +171,14 @@ class Common:
             device=device,
         )
 
+    def advice(self, config: TrialConfig) -> list[str]:
+        """As `check_fit`; whether networks and data fit is tried once for trials of one shape."""
+        spec = self.samples.spec
+        try_parts(config, spec)
+        if config.shape not in self._discriminators:
+            self._discriminators[config.shape] = fitting(config, spec)
+        return advise(config, self._discriminators[config.shape])
+
 
 @final
 class Replica:
@@ -189,7 +201,7 @@ class Replica:
         self.saved = self._read()
         self._resumed = self.saved is not None
         self._about = about(config, common.samples.spec)
-        advice = check_fit(config, common.samples.spec)
+        advice = common.advice(config)
         if config.model.settings.conditional:
             advice += on_classes(common.samples)
         if advice:

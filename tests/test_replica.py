@@ -11,6 +11,7 @@ import torch
 from records import equal, state
 from trees import small
 
+from gansweep import replica as module
 from gansweep.checkpoint import read_checkpoint
 from gansweep.errors import ConfigError
 from gansweep.progress import Continue, Exploit, Interrupt, Stop
@@ -45,6 +46,25 @@ def test_a_pack_shares_data_latents_and_statistics() -> None:
     assert not equal(
         trials[0].module.generator.state_dict(), trials[1].module.generator.state_dict()
     )
+
+
+def test_whether_networks_and_data_fit_is_tried_once_for_a_shape(monkeypatch: Any) -> None:
+    tried: list[int] = []
+    fitting = module.fitting
+
+    def counted(config: Any, spec: Any) -> Any:
+        tried.append(config.run.seed)
+        return fitting(config, spec)
+
+    monkeypatch.setattr(module, "fitting", counted)
+    adam = {"name": "adam", "lr": 1e-4}
+    trials = [small("wgan", "mlp", "digits", seed=1), small("wgan", "mlp", "digits", seed=2)]
+    trials += [small("wgan", "mlp", "digits", seed=seed, optimizer=adam) for seed in (3, 4)]
+    common = Common(trials[0], CPU)
+    replicas = [Replica(Job(each, MemoryTracker()), common) for each in trials]
+    assert tried == [1, 3]
+    warned = ["gansweep.warning" in each.tracker.tags for each in replicas]  # type: ignore[attr-defined]
+    assert warned == [False, False, True, True]
 
 
 def test_a_batch_is_as_long_as_the_variants_schedule_says() -> None:
