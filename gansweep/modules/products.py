@@ -7,7 +7,6 @@ One that lies by columns is turned before. `python -m benchmarks.inside` tells w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final, final
 
 import torch
@@ -84,21 +83,16 @@ def _lies_dense(matrices: Any) -> bool:
 class _Product(CppTemplate):
     """C++ of one product, for its shapes and strides alone."""
 
-    def render(  # type: ignore[override]
-        self,
-        kernel: Any,
-        template_buffer_node: ir.CppTemplateBuffer | None = None,
-        epilogue_nodes: Sequence[ir.IRNode] | None = None,
-        **kwargs: Any,
-    ) -> str:
-        assert not epilogue_nodes, "nothing is fused with it"
+    def render(self, **kwargs: Any) -> str:
+        kernel, out = kwargs["kernel"], kwargs.get("template_buffer_node") or self.output_node
+        assert not kwargs.get("epilogue_nodes"), "nothing is fused with it"
         a, b = self.input_nodes
         source: str = self._template_from_string(_SOURCE).render(
             template=self,
             kernel=kernel,
             a=a,
             b=b,
-            c=template_buffer_node or self.output_node,
+            c=out,
             shape=", ".join(map(str, [*a.get_size()[1:], b.get_size()[2]])),
             apart=", ".join(str(max(x.get_stride()[1:])) for x in (a, b)),
             turned=", ".join(str(x.get_stride()[2] != 1).lower() for x in (a, b)),

@@ -48,8 +48,8 @@ class Program:
 
     def load(self) -> Callable[..., dict[str, Tensor]]:
         """The function; ImportError where there is no such library."""
-        guards = torch._C._dynamo.guards
-        os.environ[_ADDRESS] = str(guards._torchinductor_pyobject_tensor_data_ptr)  # type: ignore[attr-defined]
+        guards: Any = torch._C._dynamo.guards
+        os.environ[_ADDRESS] = str(guards._torchinductor_pyobject_tensor_data_ptr)
         name = f"{self.library.stem}.{ENTRY}"
         loader = ExtensionFileLoader(name, str(self.library))
         module = module_from_spec(ModuleSpec(name, loader, origin=str(self.library)))
@@ -113,7 +113,8 @@ def _graphs_called() -> Iterator[list[tuple[CompiledFxGraph, list[Any], Sequence
     """Inductor's graphs that are called meanwhile, with what goes in and what comes out."""
     from torch._inductor.output_code import CompiledFxGraph
 
-    call = CompiledFxGraph.__call__
+    graphs: Any = CompiledFxGraph
+    call = graphs.__call__
     calls: list[tuple[CompiledFxGraph, list[Any], Sequence[Any]]] = []
 
     def noted(graph: CompiledFxGraph, inputs: Sequence[Any]) -> Any:
@@ -122,12 +123,11 @@ def _graphs_called() -> Iterator[list[tuple[CompiledFxGraph, list[Any], Sequence
         calls.append((graph, given, outputs))
         return outputs
 
-    # setattr, for a type checker sees a method in `__call__ = ...`
-    setattr(CompiledFxGraph, "__call__", noted)  # noqa: B010
+    graphs.__call__ = noted
     try:
         yield calls
     finally:
-        setattr(CompiledFxGraph, "__call__", call)  # noqa: B010
+        graphs.__call__ = call
 
 
 def _tensors(arguments: tuple[Any, ...]) -> Iterator[tuple[str, Tensor]]:
