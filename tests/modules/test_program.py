@@ -137,12 +137,19 @@ def test_of_a_tensor_in_two_places_neither_can_be_told() -> None:
     assert made(added, None, x, x) is None
 
 
-def test_a_constant_is_part_of_it_or_it_is_none() -> None:
-    """Inductor may hand a tensor that it found to its program after the inputs."""
-    x = torch.arange(4.0)
-    found = made(with_a_constant, None, x)
-    if found is not None:
-        assert torch.equal(found.load()(None, x)["y"], with_a_constant(None, x)["y"])
+def test_a_small_constant_is_part_of_it() -> None:
+    found = made(with_a_constant, None, torch.arange(4.0))
+    assert found is not None
+    x = torch.arange(4.0) * 3
+    assert torch.equal(found.load()(None, x)["y"], with_a_constant(None, x)["y"])
+
+
+def with_a_large_constant(_: None, x: Tensor) -> dict[str, Tensor]:
+    return {"y": x + torch.tensor([float(i * 7 % 13) for i in range(160)])}
+
+
+def test_a_large_constant_is_handed_over_after_the_inputs() -> None:
+    assert made(with_a_large_constant, None, torch.ones(160)) is None
 
 
 def test_another_torch_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
