@@ -62,14 +62,18 @@ class Formulation:
     ) -> Tensor | None:
         """The penalty's noise for `steps` losses of D on batches of `batch` samples of `shape`.
 
-        [steps, ...]; None without a penalty.
+        [steps, ...]; None without a penalty. TypeError where the penalty gives other noise.
         """
         if self.penalty is None:
             return None
         seen = (self.pac * shape[0], *shape[1:])
-        return self.penalty.draw(
+        noise = self.penalty.draw(
             steps, batch // self.pac, shape=seen, rng=rng, device=device, dtype=dtype
         )
+        if not isinstance(noise, Tensor) or noise.shape[:1] != (steps,):
+            gives = f"gives {_kind(noise)}, must give a tensor [{steps}, ...]"
+            raise TypeError(f"{type(self.penalty).__qualname__}.draw {gives}")
+        return noise
 
     def metrics(self) -> tuple[str, ...]:
         """The names of the scalars to watch: of one round on samples of one number each."""
@@ -89,9 +93,9 @@ class Formulation:
             if not loss.total.requires_grad:
                 raise ValueError(f"the loss of {role} has no gradient to descend")
             for name, value in loss.metrics.items():
-                if not isinstance(value, Tensor) or value.ndim:
-                    kind = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-                    raise ValueError(f"{name} is {kind}, must be a tensor of no dimension: a mean")
+                if not _is_scalar(value):
+                    must = "must be a tensor of no dimension: a mean"
+                    raise ValueError(f"{name} is {_kind(value)}, {must}")
 
     def _check_objective(self, logits: Tensor) -> None:
         """TypeError where what the objective makes of D's logits [N] is no loss, or no mapping."""
@@ -133,7 +137,7 @@ class Formulation:
         Real and generated samples pass through D as separate batches, so that BatchNorm sees
         each alone; where that makes no difference, `D_both` may pass them as one. `noise` is what
         `draw` gave for this step. `D_pure` is D without side effects on its buffers, for the
-        penalty's derivative; D itself where None.
+        penalty's derivative; D itself where None. TypeError where the penalty gives no scalar.
         """
         real, fake = self.packed(real), self.packed(fake)
         real_logits, fake_logits = D_both(real, fake) if D_both else (D(real), D(fake))
@@ -144,6 +148,9 @@ class Formulation:
         if noise is None:
             raise ValueError("a formulation with a penalty needs the noise that it drew")
         penalty = self.penalty(D_pure or D, real, fake, noise)
+        if not _is_scalar(penalty):
+            gives = f"gives {_kind(penalty)}, must give a scalar tensor"
+            raise TypeError(f"{type(self.penalty).__qualname__}.__call__ {gives}")
         total = game + penalty
         metrics = {"loss/d": total.detach(), "loss/penalty": penalty.detach(), **watch}
         return Loss(total, metrics)
@@ -170,3 +177,12 @@ class Formulation:
             fake_logits = D(fake)
         total = self.objective.generator(fake_logits, real_logits)
         return Loss(total, {"loss/g": total.detach()})
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 0
+
+
+def _kind(value: object) -> str:
+    """A tensor's shape; what else it is."""
+    return str(list(value.shape)) if isinstance(value, Tensor) else type(value).__name__

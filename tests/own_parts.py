@@ -6,6 +6,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -24,6 +25,7 @@ from gansweep.networks.base import Architecture
 from gansweep.networks.mlp import MLP, MLPSettings
 from gansweep.objectives import NonSaturating
 from gansweep.optimizers import OptimizerSpec
+from gansweep.penalties import Penalty
 from gansweep.settings import setting
 
 
@@ -582,6 +584,8 @@ class Played(GAN.__bases__[0]):
             return Formulation(NonSaturating(), constraint=WeightClip(0.1, timing="afterwards"))
         if settings.kind == "objective":
             return NonSaturating()
+        if settings.kind in Heavy.GIVES:
+            return Formulation(NonSaturating(), Heavy(settings.kind))
         wrong = settings.kind in ("loss", "float")
         return Formulation(Detached(settings.kind) if wrong else NonSaturating())
 
@@ -603,6 +607,29 @@ class Detached(NonSaturating.__bases__[0]):
     def generator(self, fake, real=None):
         loss = fake.detach().mean()
         return float(loss) if self.kind == "float" else loss
+
+
+@dataclass(frozen=True)
+class Heavy(Penalty):
+    """D's mean square on real samples, or what is none, or from noise that is none."""
+
+    GIVES: ClassVar = {
+        "a penalty": lambda square: square.mean(),
+        "a number": lambda square: 0.5,
+        "a number a sample": lambda square: square,
+        "no noise": lambda square: square.mean(),
+        "noise of one step": lambda square: square.mean(),
+    }
+
+    kind: str
+
+    def draw(self, steps, batch, *, shape, rng, device, dtype):
+        if self.kind == "no noise":
+            return None
+        return torch.zeros(() if self.kind == "noise of one step" else (steps, batch))
+
+    def __call__(self, D, real, fake, noise):
+        return self.GIVES[self.kind](D(real).square())
 
 
 class TwoTimescale(GAN.__bases__[0]):

@@ -235,6 +235,10 @@ def test_what_a_data_set_of_ones_own_raises_is_a_mistake(where):
         ({"model": "timing"}, "the constraint's timing is 'afterwards', must be before or after"),
         ({"model": "loss"}, "model.name: own_parts:Played raises ValueError: the loss of G has"),
         ({"model": "float"}, r"generator gives float, .*\(in Played, .*own_parts\.py:\d+\)$"),
+        ({"model": "a number"}, r"Heavy.__call__ gives float, must .*own_parts\.py:\d+\)$"),
+        ({"model": "a number a sample"}, r"Heavy.__call__ gives \[64\], must give a scalar"),
+        ({"model": "no noise"}, r"Heavy.draw gives NoneType, must give a tensor \[1, \.\.\.\]"),
+        ({"model": "noise of one step"}, r"Heavy.draw gives \[\], must give a tensor \[1, \."),
         ({"model": "d_steps"}, "Played raises ValueError: d_steps gives 0 at g_step 11"),
         ({"model": "advice"}, "Played raises TypeError: advice gives str, must give a list"),
         ({"optimizer": "nothing"}, "optimizer.name: own_parts:Built raises TypeError: build gives"),
@@ -267,6 +271,12 @@ def test_parts_of_ones_own_are_tried_before_anything_trains(sections, told):
     check_fit(config({name: good[name] for name in sections if name in good}), DataSpec((2,)))
     with pytest.raises(ConfigError, match=told):
         check_fit(config(sections), DataSpec((2,)))
+
+
+def test_a_variant_with_a_penalty_of_ones_own_fits():
+    model = {"name": "own_parts:Played", "kind": "a penalty"}
+    config = small("gan", "mlp", "ring8", model=model, optimizer={"name": "adam"})
+    assert check_fit(config, DataSpec((2,))) == []
 
 
 def test_trying_networks_that_look_at_values_leaves_the_global_stream_alone():
