@@ -167,10 +167,12 @@ def read_idx(file: Path, *, item_shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def _find(folder: Path, stem: str, kind: str) -> Path:
-    for name in (f"{stem}-{kind}-ubyte", f"{stem}.{kind}-ubyte"):
-        for ending in ("", ".gz"):
-            if os.path.isfile(file := folder / (name + ending)):
-                return file
+    names = (f"{stem}-{kind}-ubyte", f"{stem}.{kind}-ubyte")
+    places = [folder / (name + ending) for name in names for ending in ("", ".gz")]
+    if file := next(filter(os.path.isfile, places), None):  # a pipe would be waited for
+        return file
+    if other := next(filter(os.path.exists, places), None):
+        raise ConfigError.single(str(other), "is no regular file", "put the IDX file in its place")
     raise ConfigError.single(
         str(folder),
         f"has no file {stem}-{kind}-ubyte or {stem}-{kind}-ubyte.gz",

@@ -68,7 +68,8 @@ class Npz(Dataset):
 def _read(file: Path) -> dict[str, NDArray[Any]]:
     """The arrays x and y, and of others only the names (as empty arrays)."""
     if not os.path.isfile(file):  # Path's own may raise
-        raise ConfigError.single("data.path", f"{file} is no file", "give an existing .npz file")
+        kind = "no regular file" if os.path.exists(file) else "no file"
+        raise ConfigError.single("data.path", f"{file} is {kind}", "give an existing .npz file")
     name = ""
     try:
         if not zipfile.is_zipfile(file):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 import tracemalloc
 from pathlib import Path
@@ -166,6 +167,19 @@ def test_missing_files_and_folder_are_named(folder: Path) -> None:
         dataset.load()
     with pytest.raises(ConfigError, match=r"^data\.path: .*nowhere is no folder"):
         mnist(folder / "nowhere").cache_key()
+
+
+@pytest.mark.timeout(20, method="thread")
+def test_a_pipe_is_not_waited_for(folder: Path) -> None:
+    """Nor is it said to be missing, unless the file is there under another name."""
+    file = folder / "train-labels-idx1-ubyte"
+    content = file.read_bytes()
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(ConfigError, match=r"train-labels-idx1-ubyte: is no regular file"):
+        mnist(folder).load()
+    (folder / "train-labels.idx1-ubyte").write_bytes(content)
+    assert len(mnist(folder).load()) == 3
 
 
 def test_more_than_one_piece_is_read_whole(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import tracemalloc
 from pathlib import Path
@@ -169,6 +170,13 @@ def test_floats_take_little_more_memory_than_they_have(tmp_path: Path) -> None:
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^data\.path: .*none\.npz is no file"):
         Npz(Npz.Settings(path=str(tmp_path / "none.npz"))).load()
+
+
+@pytest.mark.timeout(20, method="thread")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.npz")
+    with pytest.raises(ConfigError, match=r"^data\.path: .*a\.npz is no regular file"):
+        Npz(Npz.Settings(path=str(tmp_path / "a.npz"))).load()
 
 
 @pytest.mark.parametrize("path", ["x" * 300, "~nobody.of.this.name/x"])
