@@ -61,14 +61,15 @@ class Viewed:
         return Features(x, torch.cat(given) if given else None, labels)
 
 
-def try_scores(config: TrialConfig, samples: Samples) -> None:
+def try_scores(config: TrialConfig, samples: Samples) -> list[str]:
     """Builds the trial's scores; ConfigError where one does not fit its data, or gives no number.
 
-    Those of a person's own compare real samples, as many as in training.
+    Those of a person's own compare real samples, as many as in training. A line of advice on each
+    whose value is not finite.
     """
     scores, of = build_trial_scores(config, samples.spec), config.score
     cpu = torch.device("cpu")
-    Reference(samples, count=of.samples, seed=of.seed, device=cpu).try_out(scores.values())
+    return Reference(samples, count=of.samples, seed=of.seed, device=cpu).try_out(scores.values())
 
 
 @final
@@ -159,17 +160,19 @@ class Reference:
         for name, score in scores.items():
             if not score.has_floor:
                 continue
-            found = self._kept(score, FLOOR, partial(floor, score), self.held_out)
+            with answering(type(score), at="trial.score.names"):
+                found = self._kept(score, FLOOR, partial(floor, score), self.held_out)
             value, error = float(found["value"]), float(found["error"])
             if math.isfinite(value) and math.isfinite(error):
                 floors[name] = Floor(value, error)
         return floors
 
-    def try_out(self, scores: Iterable[Score]) -> None:
+    def try_out(self, scores: Iterable[Score]) -> list[str]:
         """Has those of a person's own, for which real samples may stand in, compare some.
 
-        ConfigError where one raises, or gives no number.
+        A line on each whose value is not finite. ConfigError where one raises, or gives no number.
         """
+        told = []
         for score in scores:
             if not (is_own(type(score)) and score.has_floor):
                 continue
@@ -177,12 +180,15 @@ class Reference:
                 real, other = self.of(score), self._view(score.extractor, self.held_out)
                 labels = other.labels if score.subject.conditional else None
                 stands_in = Features(other.x, other.probabilities, labels)
-                given = [
-                    score(stands_in, real),
-                    *score.resampled(other, real, self._counts[:1]),
-                ]
-            for value in given:
-                score.number(value)
+                value = score.number(score(stands_in, real))
+                for each in score.resampled(other, real, self._counts[:1]):
+                    score.number(each)
+            if not math.isfinite(value):
+                told.append(
+                    f"the score {score.name} is {value} on real samples in the place of generated "
+                    "ones: a trial ends as diverged at its first score that is not finite"
+                )
+        return told
 
     @cached_property
     def _counts(self) -> Tensor:

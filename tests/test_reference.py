@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -178,7 +180,10 @@ def test_held_out_samples_that_are_drawn_again_have_the_neighbours_of_the_first(
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (None, "mean gives NoneType \\(a score is one number"),
+        (
+            None,
+            r"mean gives NoneType, must give one .*\(in Own, .*test_reference\.py:\d+\)$",
+        ),
         ("0.5", "mean gives str"),
         ({"a": 1.0}, "mean gives dict"),
         (torch.zeros(2), r"mean gives Tensor \[2\]"),
@@ -203,15 +208,35 @@ def test_a_score_of_ones_own_is_tried_on_real_samples(given, told):
     made().try_out([Mean(subject, raw), Silent(subject, raw)])
 
 
-@pytest.mark.parametrize("given", [1.5, 3, True, float("nan"), torch.tensor([1.5]), np.float32(2)])
+@pytest.mark.parametrize("given", [1.5, 3, True, torch.tensor([1.5]), np.float32(2)])
 def test_whatever_is_one_number_is_a_score(given):
     class Own(Mean):
         def __call__(self, fake, real):
             return given
 
     score = Own(Subject(SPEC), Raw(SPEC))
-    made().try_out([score])
-    assert score.number(given) == pytest.approx(float(given), nan_ok=True)
+    assert made().try_out([score]) == []
+    assert score.number(given) == pytest.approx(float(given))
+
+
+@pytest.mark.parametrize("given", [float("nan"), -math.inf, torch.tensor(math.nan)])
+def test_a_score_that_is_not_finite_on_real_samples_is_told(given):
+    class Own(Mean):
+        def __call__(self, fake, real):
+            return given
+
+    subject, raw = Subject(SPEC), Raw(SPEC)
+    (line,) = made().try_out([Mean(subject, raw), Own(subject, raw)])
+    assert line.startswith(f"the score mean is {float(given)} on real samples in the place")
+
+
+def test_a_floor_that_goes_wrong_is_told_by_name():
+    class Own(Mean):
+        def resampled(self, fake, real, counts):
+            return [None]
+
+    with pytest.raises(ConfigError, match=r"Own raises TypeError: mean gives NoneType, must"):
+        made().floors({"m": Own(Subject(SPEC), Raw(SPEC))})
 
 
 def test_a_score_of_ones_own_is_tried_with_the_labels_of_training():
@@ -239,7 +264,7 @@ def test_statistics_that_are_none(wrong):
 
 def test_a_trials_scores_are_tried_with_its_settings():
     score = {"names": ["swd", "own_parts:Later"], "samples": 30}
-    try_scores(small("gan", "mlp", "ring8", score=score), samples())
+    assert try_scores(small("gan", "mlp", "ring8", score=score), samples()) == []
     broken = {"names": ["swd", "own_parts:Nothing"], "samples": 30}
     with pytest.raises(ConfigError, match="nothing gives NoneType"):
         try_scores(small("gan", "mlp", "ring8", score=broken), samples())

@@ -103,7 +103,7 @@ def _train(
     advice = check_fit(config, samples.spec)
     if config.model.settings.conditional:
         advice += on_classes(samples)
-    try_scores(config, samples)
+    advice += try_scores(config, samples)
     del samples  # the trial loads its own
     for line in advice:
         console.print(f"[yellow]note[/]: {escape(line)}")

@@ -72,7 +72,7 @@ class Score(ABC):
 
     @final
     def number(self, value: Any) -> float:
-        """What a call gave, as a float; ConfigError where it is no number."""
+        """What a call gave, as a float; TypeError where it is no number."""
         try:
             if isinstance(value, (str, bytes)):
                 raise TypeError
@@ -80,7 +80,8 @@ class Score(ABC):
         except (TypeError, ValueError, RuntimeError) as error:
             shape = getattr(value, "shape", None)
             kind = type(value).__name__ + ("" if shape is None else f" {list(shape)}")
-            raise self.refuse(f"gives {kind}", "a score is one number: a float") from error
+            what = f"{self.name} gives {kind}, must give one number: a float"
+            raise TypeError(what) from error
 
     def refuse(self, what: str, remedy: str) -> ConfigError:
         """The error of a score that does not fit."""

@@ -408,7 +408,7 @@ def check_data(
             continue
         spec, classes = samples.spec, on_classes(samples)
         fits: dict[str, nn.Module | None] = {}  # what trials of one shape have in common
-        tried: set[str] = set()
+        tried: dict[str, list[str]] = {}
         verdicts: dict[str, list[str]] = {}
         for config in configs:
             conditional = config.model.settings.conditional
@@ -421,16 +421,17 @@ def check_data(
                     check_engine(config, spec, stacked=stacked)
             scores = str((config.scores, config.score, conditional))
             if scores not in tried:
-                tried.add(scores)
+                tried[scores] = []
                 with noting(problems):
-                    try_scores(config, samples)
+                    tried[scores] = try_scores(config, samples)
             discriminator = fits[config.shape]
             numbers = str((config.shape, config.model, config.d_optimizer))
             if numbers not in verdicts:
                 verdicts[numbers] = []
                 with noting(problems):
                     verdicts[numbers] = advise(config, discriminator) if discriminator else []
-            advice[config.key] = verdicts[numbers] + (classes if conditional else [])
+            labelled = classes if conditional else []
+            advice[config.key] = verdicts[numbers] + labelled + tried[scores]
     if problems:
         raise ConfigError(problems)
     return advice

@@ -445,6 +445,14 @@ def test_all_that_is_wrong_with_own_parts_is_told_at_once(tmp_path: Path) -> Non
     ]  # fmt: skip
 
 
+def test_a_score_that_is_not_finite_is_told_of_every_trial_that_has_it(tmp_path: Path) -> None:
+    never = {"names": ["swd", "own_parts:NaNScore"], "samples": 30}
+    own = text(trial={**TRIAL, "score": never})
+    advice = check_data(planned(load(tmp_path, own)))
+    assert len(advice) == 2
+    assert all("the score never is nan on real" in "; ".join(each) for each in advice.values())
+
+
 def test_networks_are_tried_on_what_each_process_has(tmp_path: Path) -> None:
     trial = {**TRIAL, "network": {"name": "mlp", "generator_norm": "batch"}}
     trials = planned(load(tmp_path, text(trial=trial), ["data.batch_size=4"]))
