@@ -17,6 +17,7 @@ from gansweep.data.base import Dataset, Samples
 from gansweep.data.prepare import prepare
 from gansweep.dataspec import Condition, DataSpec, Modes
 from gansweep.diagnosis.layers import descends
+from gansweep.diagnosis.measurement import example
 from gansweep.errors import ConfigError, OwnCodeError, Problem, noting
 from gansweep.formulation import Formulation
 from gansweep.metrics.base import Score, Subject
@@ -213,11 +214,17 @@ def _try_variant(config: TrialConfig, spec: DataSpec) -> None:
 
 
 def _try_rules(config: TrialConfig) -> None:
-    """ConfigError where a person's own rule cannot be built."""
+    """ConfigError where a person's own rule cannot be built, or goes wrong on a reading."""
+    formulation = _formulation(config)
     for rule in config.rules:
+        if not is_own(rule.cls):
+            continue
+        with answering(config.model.cls, at="trial.model.name"):
+            reading = example(formulation)
         with answering(rule.cls, at=f"trial.diagnosis.rules.{rule.name}"):
-            rule.cls(rule.settings)
-            rule.cls.concerns(_formulation(config).objective)
+            one = rule.cls(rule.settings)
+            if rule.cls.concerns(formulation.objective):
+                one.evidence(reading)
 
 
 def _try_optimizer(part: Part[OptimizerSpec]) -> None:

@@ -405,6 +405,27 @@ class Unruly(Doomed):
         raise KeyError("thresholds")
 
 
+@dataclass(frozen=True)
+class HeardSettings:
+    of: str = setting("separation", "diagnostic that it reads")
+    gives: str = setting("evidence", "evidence, or a truth value")
+
+
+class Heard(Rule):
+    """Reads one diagnostic of games whose loss saturates."""
+
+    name = "heard"
+    Settings = HeardSettings
+
+    @classmethod
+    def concerns(cls, objective):
+        return objective.saturates
+
+    def holds(self, reading):
+        low = reading[self.settings.of] < 0.1
+        return low if self.settings.gives != "evidence" else "it is low" if low else None
+
+
 class Nameless(Score):
     """It forgot its name."""
 

@@ -273,6 +273,32 @@ def test_parts_of_ones_own_are_tried_before_anything_trains(sections, told):
         check_fit(config(sections), DataSpec((2,)))
 
 
+@pytest.mark.parametrize(
+    ("model", "settings", "told"),
+    [
+        ("gan", {"of": "separation"}, None),
+        ("gan", {"of": "d_accuracy_real"}, None),
+        ("gan", {"of": "d_fake"}, None),
+        ("gan", {"of": "stalled"}, None),
+        ("gan", {"of": "seperation"}, r"KeyError: 'seperation' \(in holds, .*parts\.py:\d+\)$"),
+        ("gan", {"of": "clip_pinned"}, "Heard raises KeyError: 'clip_pinned'"),
+        ("gan", {"of": "d_wasserstein"}, "Heard raises KeyError: 'd_wasserstein'"),
+        ("gan", {"gives": "a truth value"}, r"holds gives bool, must give .* \(in Heard, .*\.py:"),
+        ("r3gan", {"of": "d_accuracy"}, None),
+        ("r3gan", {"of": "d_accuracy_real"}, "Heard raises KeyError: 'd_accuracy_real'"),
+        ("wgan", {"of": "seperation"}, None),  # does not concern it
+    ],
+)
+def test_a_rule_of_ones_own_is_tried_on_a_reading_of_such_a_trial(model, settings, told):
+    config = small(model, "mlp", "ring8", diagnosis={"rules": {"own_parts:Heard": settings}})
+    if told is None:
+        check_fit(config, DataSpec((2,)))
+        return
+    at = r"^trial\.diagnosis\.rules\.own_parts:Heard: own_parts:"
+    with pytest.raises(ConfigError, match=f"{at}.*{told}"):
+        check_fit(config, DataSpec((2,)))
+
+
 def test_a_variant_with_a_penalty_of_ones_own_fits():
     model = {"name": "own_parts:Played", "kind": "a penalty"}
     config = small("gan", "mlp", "ring8", model=model, optimizer={"name": "adam"})

@@ -43,7 +43,7 @@ class Court:
             return
         for rule in self._rules:
             with answering(type(rule), at="trial.diagnosis.rules"):
-                evidence = rule.holds(reading)
+                evidence = rule.evidence(reading)
             if evidence is None:
                 self._held.pop(rule.name, None)
                 continue

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gansweep.diagnosis.batch import FixedBatch, spread
 from gansweep.diagnosis.layers import activations, descends
+from gansweep.formulation import Formulation
 from gansweep.modules.alternating import AlternatingModule, global_state
 from gansweep.penalties import input_gradient
 
@@ -31,10 +32,25 @@ NAMES = (
 )
 """Of diagnostics, whether they apply to a trial or not, beside those of its objective."""
 
+_OF_DECISIONS = ("d_accuracy_real", "d_accuracy_fake", "from_equilibrium")
+_OF_CONSTRAINTS = ("clip_pinned", "d_gradient_layer_")
+
 
 def names_of(played: Iterable[str]) -> list[str]:
     """The diagnostics that a trial may have whose losses watch the scalars `played`."""
     return [*(_diagnostic(name) for name in played if name.startswith("d/")), *NAMES]
+
+
+def example(formulation: Formulation) -> dict[str, float]:
+    """A reading as a trial of this formulation may give it: what can apply to it, each 1/2."""
+    objective, logits = formulation.objective, torch.ones(2)
+    lacking: list[str] = []
+    if objective.undecided is None:
+        lacking += _OF_DECISIONS
+    if formulation.constraint is None:
+        lacking += _OF_CONSTRAINTS
+    names = names_of(objective.diagnostics(logits, logits))
+    return {name: 0.5 for name in names if not name.startswith(tuple(lacking))}
 
 
 def _diagnostic(name: str) -> str:

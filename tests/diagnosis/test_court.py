@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -106,6 +107,20 @@ def test_forgetting_begins_anew() -> None:
     one.forget()
     assert one.verdicts == []
     assert heard(one, [-2, -2], start=30) == [[], ["negative"]]
+
+
+class Truth(Negative):
+    name = "truth"
+
+    def holds(self, reading: Mapping[str, float]) -> Any:
+        return reading["x"] < 0
+
+
+def test_a_rule_that_gives_a_truth_value_does_not_hold_by_it() -> None:
+    """False is not None: it would hold where it says that it does not."""
+    for x in (1.0, -1.0):
+        with pytest.raises(ConfigError, match=r"test_court:Truth raises TypeError: holds gives bo"):
+            Court([Truth(Nothing())], grace=0, patience=1).hear({"x": x}, g_step=10)
 
 
 class Unread(Negative):

@@ -17,9 +17,10 @@ from gansweep.assembly import build_module, condition_of, load_samples
 from gansweep.config import TrialConfig
 from gansweep.data.base import Samples
 from gansweep.diagnosis.batch import FixedBatch, draw
-from gansweep.diagnosis.measurement import _variety, measure
+from gansweep.diagnosis.measurement import _variety, example, measure
 from gansweep.latent import Latent
 from gansweep.modules.alternating import AlternatingModule
+from gansweep.modules.catalogue import VARIANTS
 from tests.modules.game import make, nets
 
 CPU = torch.device("cpu")
@@ -334,3 +335,13 @@ def test_looking_works_without_gradients_around() -> None:
     with torch.no_grad():
         quiet = measure(module, on)
     assert equal(quiet, measure(module, on))
+
+
+@pytest.mark.parametrize("model", VARIANTS.names)
+def test_the_example_of_a_reading_has_what_a_trial_measures(model: str) -> None:
+    """And nothing else, but for what the data, or the length of training, decide."""
+    module, on = ready(small(model, "mlp", "digits"))
+    named, found = set(example(module.formulation)), set(measure(module, on))
+    assert found <= named
+    assert {name for name in named - found if "layer" not in name} == {"stalled", "classes_covered"}
+    assert any("layer" in name for name in named) == (model == "wgan")

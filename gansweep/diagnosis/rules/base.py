@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 from gansweep.objectives import Objective
 
@@ -36,3 +36,12 @@ class Rule(ABC):
         `reading` has the diagnostics by name, without `diagnosis/`; what does not apply to the
         trial is not among them.
         """
+
+    @final
+    def evidence(self, reading: Mapping[str, float]) -> str | None:
+        """What `holds` gives; TypeError where that is neither evidence nor None."""
+        given: Any = self.holds(reading)
+        if given is None or isinstance(given, str):
+            return given
+        what = f"holds gives {type(given).__name__}, must give the evidence, a str, or None"
+        raise TypeError(what)
