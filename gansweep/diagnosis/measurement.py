@@ -49,8 +49,9 @@ def example(formulation: Formulation) -> dict[str, float]:
         lacking += _OF_DECISIONS
     if formulation.constraint is None:
         lacking += _OF_CONSTRAINTS
-    names = names_of(objective.diagnostics(logits, logits))
-    return {name: 0.5 for name in names if not name.startswith(tuple(lacking))}
+    played = map(_diagnostic, objective.diagnostics(logits, logits))
+    common = (name for name in NAMES if not name.startswith(tuple(lacking)))
+    return dict.fromkeys([*played, *common], 0.5)
 
 
 def _diagnostic(name: str) -> str:
