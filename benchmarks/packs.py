@@ -1,11 +1,12 @@
 """Figure `quality`: a sweep trained in packs against the same trained one trial at a time.
 
-Points by their mean score over seeds: the ranking must be the same, and no mean may be further
-away than its standard error allows.
+Points by their mean score over seeds: two that either sweep tells apart must not be in the other
+order in the other sweep, and no mean may be further away than its standard error allows.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import tempfile
@@ -26,6 +27,10 @@ ALONE = "resources.pack=1"
 """The override under which every trial has a process of its own."""
 
 SEEDS = 4
+
+APART = 5
+"""Standard errors between two points that a sweep tells apart. With 4 seeds each, of 120 pairs that
+are alike less than one is so far apart by chance, and three by 3 (Student's t, 6 degrees)."""
 
 Scores = Mapping[str, Sequence[float]]
 """Of each point, by name: a score for each seed."""
@@ -67,8 +72,16 @@ def agreement(alone: Scores, packed: Scores) -> dict[str, Any]:
     places = {name: place for place, name in enumerate(orders[1])}
     moved = max(abs(place - places[name]) for place, name in enumerate(orders[0]))
     sigmas = {name: _sigmas(alone[name], packed[name]) for name in alone}
+    told_apart, turned = 0, 0
+    for one, other in itertools.combinations(alone, 2):
+        found = [_sigmas(each[one], each[other]) for each in (alone, packed)]
+        if max(map(abs, found)) > APART:
+            told_apart += 1
+            turned += found[0] * found[1] < 0
     return {
         "same ranking": orders[0] == orders[1],
+        f"pairs of points more than {APART} standard errors apart": told_apart,
+        "of these in the other order": turned,
         "same best point": orders[0][0] == orders[1][0],
         "most places moved": moved,
         "rank correlation": _spearman([places[name] for name in orders[0]]),

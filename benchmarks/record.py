@@ -1,9 +1,10 @@
-"""Figure `record`: what tracking, samples, scores and checkpoints add to a trial, seconds.
+"""Figure `record`: what tracking, samples, checkpoints and diagnoses add to a trial, seconds.
 
 The trials of two shipped sweeps with the files' budgets, whole `run_trial` calls in one process.
 With: MLflow on a SQLite store, until all has arrived, a folder for checkpoints, the file's own
-intervals. Without: a tracker in memory, no folder, and intervals beyond the budget, so that one
-grid, one score and one reading of the meters remain, at the last step.
+intervals. Without: a tracker in memory, no folder, no diagnoses, and intervals beyond the budget,
+so that one grid and one reading of the meters remain, at the last step. Both are scored at the
+file's intervals: what that takes is the figure `scores`.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ def measure(sweep: str, g_steps: int, plan: Plan) -> Case:
 
         def without(turn: int) -> float:
             bare: dict[str, Any] = {**tree, "seed": turn + 1}
-            config = workloads.unrecorded(bare, g_steps=g_steps, log_every=workloads.BEYOND)
+            config = workloads.unrecorded(
+                bare, g_steps=g_steps, log_every=workloads.BEYOND, scored=True
+            )
             return seconds(config, MemoryTracker(), folder=None)
 
         case.times = alternate(

@@ -81,14 +81,21 @@ def resolved(tree: Mapping[str, Any], **sections: Any) -> TrialConfig:
     return config
 
 
-def unrecorded(tree: Mapping[str, Any], *, g_steps: int, log_every: int = LOG_EVERY) -> TrialConfig:
-    """The trial without samples, scores and checkpoints before its last step, undiagnosed."""
-    return resolved(
-        tree,
-        budget={"g_steps": g_steps},
-        log={"every": log_every},
-        samples={"every": BEYOND},
-        score={"every": BEYOND},
-        checkpoint={"every": BEYOND},
-        diagnosis={"every": 0},
-    )
+def unrecorded(
+    tree: Mapping[str, Any], *, g_steps: int, log_every: int = LOG_EVERY, scored: bool = False
+) -> TrialConfig:
+    """The trial without samples and checkpoints before its last step, undiagnosed.
+
+    scored: with the scores that it has; else without, before its last step.
+    """
+    sections: dict[str, Any] = {
+        "budget": {"g_steps": g_steps},
+        "log": {"every": log_every},
+        "samples": {"every": BEYOND},
+        "checkpoint": {"every": BEYOND},
+        "diagnosis": {"every": 0},
+    }
+    if scored:
+        score_every = resolved(tree).score_every
+        return resolved(tree, **sections, score={**tree.get("score", {}), "every": score_every})
+    return resolved(tree, **sections, score={"every": BEYOND})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -41,9 +42,18 @@ def version_tags(folder: Path) -> dict[str, str]:
 
 def environment_text() -> str:
     """The machine and every installed package with its version, as in a requirements file."""
-    packages = sorted(
-        {f"{each.metadata['Name']}=={each.version}" for each in metadata.distributions()},
-        key=str.lower,
-    )
+    packages = sorted(set(filter(None, map(_named, metadata.distributions()))), key=str.lower)
     machine = f"# {platform.platform()}, {platform.processor() or platform.machine()}"
     return "\n".join([machine, f"# Python {platform.python_version()}", *packages, ""])
+
+
+def _named(package: metadata.Distribution) -> str | None:
+    """NAME==VERSION; None where a broken installation does not tell.
+
+    `metadata` would parse the whole of each package's description: a fifth of a second in all.
+    """
+    text = package.read_text("METADATA") or package.read_text("PKG-INFO") or ""
+    fields = dict(
+        re.findall(r"^(Name|Version): *(.*?) *$", text.partition("\n\n")[0], re.MULTILINE)
+    )
+    return f"{fields['Name']}=={fields['Version']}" if len(fields) == 2 else None

@@ -201,6 +201,11 @@ def test_agreement_of_two_rankings():
     assert same["same ranking"]
     assert same["rank correlation"] == 1.0
     assert same["points beyond 2 standard errors"] == 0
+    apart, turned = (
+        "pairs of points more than 5 standard errors apart",
+        "of these in the other order",
+    )
+    assert (same[apart], same[turned]) == (3, 0)  # 1 / sqrt(2 * 0.02 / 2) is 7
     swapped = packs.agreement(alone, {**alone, "p": alone["q"], "q": alone["p"]})
     assert not swapped["same ranking"]
     assert not swapped["same best point"]
@@ -209,6 +214,12 @@ def test_agreement_of_two_rankings():
     # |1.1 - 2.1| / sqrt(2 * 0.02 / 2)
     assert swapped["largest difference in standard errors"] == pytest.approx(1 / 0.02**0.5)
     assert swapped["points beyond 2 standard errors"] == 2
+    assert (swapped[apart], swapped[turned]) == (3, 1)
+    blurred = {"p": [1.0, 3.0], "q": [0.0, 3.9], "r": [3.0, 3.2]}
+    found = packs.agreement(alone, blurred)  # p and q turned, and told apart by one sweep alone
+    assert (found[apart], found[turned]) == (3, 1)
+    found = packs.agreement(blurred, {**blurred, "p": [0.5, 3.0]})
+    assert (found[apart], found[turned]) == (0, 0)
 
 
 def test_unknown_settings_are_told_from_known_ones():

@@ -62,3 +62,23 @@ def test_versions_and_environment(tmp_path: Path) -> None:
     packages = [line for line in lines if not line.startswith("#")]
     assert packages == sorted(packages, key=str.lower)
     assert len(packages) == len(set(packages)) > 20
+
+
+def test_every_package_is_named_as_it_names_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def installed() -> set[str]:
+        return {line for line in environment_text().splitlines() if not line.startswith("#")}
+
+    told = {f"{each.metadata['Name']}=={each.version}" for each in metadata.distributions()}
+    assert installed() == told
+    for name, file, text in (
+        ("one-1.dist-info", "METADATA", "Metadata-Version: 2.1\nName:  One.More \nVersion: 1\n"),
+        ("egg.egg-info", "PKG-INFO", "Name: egg\nVersion: 2\n\nName: of its description"),
+        ("half-3.dist-info", "METADATA", "Name: half\n\nVersion: of its description"),
+        ("empty-4.dist-info", "RECORD", ""),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert installed() == told | {"One.More==1", "egg==2"}

@@ -32,11 +32,10 @@ from gansweep.sweep.forked import DONE
 
 NEEDED: Final = (
     "gansweep.sweep.worker",
-    "torch._inductor.compile_fx",
     *("pandas", "pyarrow.compute", "pydantic.v1.fields", "requests"),
 )
-"""What a worker imports, but for Ray: the second one where it compiles, or loads what was, and the
-rest by way of Ray."""
+"""What a worker imports, but for Ray: the first by itself, the rest by way of Ray. The compiler, a
+second of imports, is left to one that compiles: what has been compiled is loaded without."""
 
 THREADLESS: Final = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
 """pyarrow's allocator would begin a thread as it is imported."""

@@ -19,8 +19,17 @@ from gansweep.sweep.forkserver import ForkServer
 LOCAL_START_SECONDS = 300.0
 """For a local Ray to be up, which takes seconds; Ray itself gives up on some parts sooner."""
 
-AGENT = "--dashboard_agent_command="
-"""The word of a raylet's command that says how its dashboard's agent is started."""
+AGENTS = ("--dashboard_agent_command=", "--runtime_env_agent_command=")
+"""The words of a raylet's command that say how its agents are started."""
+
+ENVIRONMENTS = (
+    "RAY_RUNTIME_ENV_HOOK", "RAY_ENABLE_UV_RUN_RUNTIME_ENV", "RAY_JOB_CONFIG_JSON_ENV_VAR",
+)  # fmt: skip
+"""Variables by which a user, or a job of Ray's, has workers get an environment of their own."""
+
+TRIED = "2.60."
+"""How the versions of Ray begin of which it is known that a sweep's workers need none: without the
+agent that makes them, one that Ray asked for would be waited for in vain."""
 
 PORTS = (
     "METRICS_AGENT_PORT_NAME", "METRICS_EXPORT_PORT_NAME", "DASHBOARD_AGENT_LISTEN_PORT_NAME",
@@ -71,30 +80,49 @@ def lean_node(forks: ForkServer | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _few_agents(node: Any) -> Iterator[None]:
-    """A raylet that is begun meanwhile has `cat` in the place of the dashboard's agent.
+    """A raylet that is begun meanwhile has `cat` in the place of its agents.
 
-    That would serve a dashboard, and takes a second of a core and 117 MB. One there must be, or the
+    One would serve a dashboard, the other make environments of their own for workers, which ours
+    have not. They take a second and a half of a core, and 200 MB. One of each there must be, or the
     raylet ends; `cat` lives as long as it, by a pipe. Nor does a raylet wait any more for the files
     in which agents name their ports, and end where a busy machine has not imported them after 15 s
     (ray-project/ray#65983). Where Ray has changed, all is as Ray has it.
     """
     import ray._private.services as services
+    import ray._private.utils as utils
 
     plain: Any = getattr(services, "start_ray_process", None)
+    asked: Any = getattr(utils, "get_dashboard_dependency_error", None)
     cat = shutil.which("cat")
     if not (plain and cat and _name_ports(node)):
         yield
         return
+    spared = AGENTS[:1] if _makes_environments() else AGENTS
 
     def start(command: Sequence[str], *arguments: Any, **options: Any) -> Any:
-        own = [f"{AGENT}{cat}" if word.startswith(AGENT) else word for word in command]
+        own = [
+            _in_place_of_agent(word, cat) if word.startswith(spared) else word for word in command
+        ]
         return plain(own, *arguments, **options)
 
     services.start_ray_process = start
+    # For a word of its agent's command the driver would import what the dashboard needs.
+    utils.get_dashboard_dependency_error = lambda: ImportError("there is no dashboard")
     try:
         yield
     finally:
         services.start_ray_process = plain
+        utils.get_dashboard_dependency_error = asked
+
+
+def _in_place_of_agent(word: str, program: str) -> str:
+    return f"{word.partition('=')[0]}={program}"
+
+
+def _makes_environments() -> bool:
+    """Whether Ray may be asked to make an environment for a worker."""
+    known = import_module("ray").__version__.startswith(TRIED)
+    return not known or any(os.environ.get(name) for name in ENVIRONMENTS)
 
 
 def _name_ports(node: Any) -> bool:

@@ -220,6 +220,7 @@ def start_ray(
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
         }
+    _keep_uv_apart()
     notes = logging.getLogger("ray")
     level = notes.level
     notes.setLevel(logging.ERROR)  # it warns that it runs in a thread, and of tokens
@@ -293,6 +294,18 @@ def _shut_the_doors() -> None:
     os.environ[ray._private.ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
     if not any(os.environ.get(f"RAY_AUTH_{name}") for name in ("MODE", "TOKEN", "TOKEN_PATH")):
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _keep_uv_apart() -> None:
+    """Have a command that `uv run` started train as any other does.
+
+    Ray would pack this folder, with the images in it, and have each worker unpack it and ask uv for
+    its environment, which is the driver's. Who sets the variable of Ray's decides.
+    """
+    import ray._private.ray_constants as constants
+
+    if "RAY_ENABLE_UV_RUN_RUNTIME_ENV" not in os.environ:
+        constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False
 
 
 def _spare_other_environments() -> None:

@@ -12,13 +12,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 import ray._private.node
 import ray._private.services
+import ray._private.utils
 from ray import _raylet
 
 from gansweep.sweep import forked
 from gansweep.sweep import lean_node as module
-from gansweep.sweep.lean_node import AGENT, PORTS, lean_node
+from gansweep.sweep.lean_node import AGENTS, ENVIRONMENTS, PORTS, lean_node
 
 FORKING = (
     forked.SERVER, forked.SCRIPT,
@@ -131,14 +133,17 @@ class Started(RaysNode):
         self._session_dir, self._node_id = str(folder), NODE
 
     def start_raylet(self, folder: str, *, profile: bool) -> None:
-        words = ["raylet", f"{AGENT}python agent.py", "--head"]
+        words = ["raylet", *(f"{agent}python agent.py" for agent in AGENTS), "--head"]
+        words += [str(ray._private.utils.get_dashboard_dependency_error())]
         self.started += ray._private.services.start_ray_process(words, "raylet", fate_share=True)
 
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Are returned by what would carry them out."""
+    """Are returned by what would carry them out, of a Ray that has no environments to make."""
     monkeypatch.setenv(PATIENCE, "")
+    for name in ENVIRONMENTS:
+        monkeypatch.delenv(name, raising=False)
 
     def start(command: list[str], kind: str, *, fate_share: bool) -> list[str]:
         return [*command, kind, str(fate_share)]
@@ -147,16 +152,18 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("commands")
-def test_a_raylet_neither_starts_the_dashboards_agent_nor_waits_for_it(
+def test_a_raylet_neither_starts_agents_nor_waits_for_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = ray._private.services.start_ray_process
+    asked = ray._private.utils.get_dashboard_dependency_error
     monkeypatch.setattr(ray._private.node, "Node", Started)
     with lean_node(None):
         node = ray._private.node.Node(tmp_path, 0)
         node.start_raylet("folder", profile=False)
-    first, agent, *others = node.started
-    assert (first, others) == ("raylet", ["--head", "raylet", "True"])
+    first, *agents, head, missing, kind, fate = node.started
+    assert (first, head, kind, fate) == ("raylet", "--head", "raylet", "True")
+    assert missing == "there is no dashboard"
     said = {getattr(_raylet, name): "-1" for name in PORTS}
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
         f"{name}_{NODE}": port for name, port in said.items()
@@ -167,7 +174,9 @@ def test_a_raylet_neither_starts_the_dashboards_agent_nor_waits_for_it(
         free.bind(("127.0.0.1", port))
     assert os.environ[PATIENCE] == "300000"
     assert ray._private.services.start_ray_process is plain
-    stand_in = subprocess.Popen([agent.removeprefix(AGENT)], stdin=subprocess.PIPE)
+    assert ray._private.utils.get_dashboard_dependency_error is asked
+    (program,) = {agent.removeprefix(own) for agent, own in zip(agents, AGENTS, strict=True)}
+    stand_in = subprocess.Popen([program], stdin=subprocess.PIPE)
     time.sleep(0.2)
     assert stand_in.poll() is None
     stand_in.communicate(timeout=60)  # its input ends as the raylet does
@@ -176,7 +185,7 @@ def test_a_raylet_neither_starts_the_dashboards_agent_nor_waits_for_it(
 
 @pytest.mark.usefixtures("commands")
 @pytest.mark.parametrize("without", ["cat", "names"])
-def test_where_something_is_missing_the_agent_is_rays(
+def test_where_something_is_missing_the_agents_are_rays(
     without: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if without == "cat":
@@ -187,5 +196,23 @@ def test_where_something_is_missing_the_agent_is_rays(
     with lean_node(None):
         node = ray._private.node.Node(tmp_path, 7)
         node.start_raylet("folder", profile=False)
-    assert node.started[1] == f"{AGENT}python agent.py"
+    assert node.started[1:3] == [f"{agent}python agent.py" for agent in AGENTS]
+    assert node.started[4] == "None"  # of the dashboard's packages none is missing
     assert node._ray_params.runtime_env_agent_port == 7
+
+
+@pytest.mark.usefixtures("commands")
+@pytest.mark.parametrize("why", [*ENVIRONMENTS, "another Ray"])
+def test_where_workers_may_get_an_environment_of_their_own_its_agent_is_rays(
+    why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if why in ENVIRONMENTS:
+        monkeypatch.setenv(why, "something")
+    else:
+        monkeypatch.setattr(ray, "__version__", "2.61.0")
+    monkeypatch.setattr(ray._private.node, "Node", Started)
+    with lean_node(None):
+        node = ray._private.node.Node(tmp_path, 0)
+        node.start_raylet("folder", profile=False)
+    assert node.started[1].endswith("/cat")
+    assert node.started[2] == f"{AGENTS[1]}python agent.py"

@@ -180,6 +180,33 @@ def test_a_local_ray_is_on_loopback_with_a_token_of_its_own_or_the_users(
     assert ended.stdout.split() == ["127.0.0.1", str(length)]
 
 
+UNDER_UV = """
+import ray._private.worker as worker
+from gansweep.sweep import startup
+startup._keep_uv_apart()
+print(sorted(worker._maybe_modify_runtime_env(None, False) or {}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "asked_for"),
+    [({}, []), ({"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "1"}, ["py_executable", "working_dir"])],
+)
+def test_under_uv_run_ray_packs_this_folder_only_where_it_is_told_to(
+    given: dict[str, str], asked_for: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "uv").symlink_to(sys.executable)
+    command = [sys.executable, "-c", UNDER_UV]
+    (tmp_path / "run").write_text(f"import subprocess; subprocess.run({command!r}, check=True)")
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    ended = subprocess.run(
+        [str(tmp_path / "uv"), "run", "--active", "gansweep"], cwd=tmp_path,
+        env={**clean, **given}, stdout=subprocess.PIPE, text=True,
+        timeout=250, check=True,
+    )  # fmt: skip
+    assert ended.stdout == f"{asked_for}\n"
+
+
 def test_an_exit_at_once_takes_every_process_below_with_it(tmp_path: Path) -> None:
     """Those of another session, too, as a raylet's."""
     below = "import os, subprocess, sys, time; os.setsid(); "
