@@ -474,6 +474,7 @@ def main() -> None:
     from gansweep.redaction import guard_log, redact
     from gansweep.storage import StorageError
 
+    _stand_in_for_closed_streams()
     guard_log()
     tell_notes()
     spare_loopback()
@@ -510,6 +511,19 @@ def main() -> None:
             _exit(INTERRUPTED)
         print(redact(traceback.format_exc()), file=sys.stderr, end="")
         _exit(1)
+
+
+def _stand_in_for_closed_streams() -> None:
+    """/dev/null, for what the shell has closed (`>&-`): a file would get its number, and output."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(0, closefd=False)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
 def _noted_interrupts() -> list[int]:

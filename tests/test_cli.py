@@ -175,3 +175,26 @@ def test_this_machine_is_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(SystemExit):
         cli.main()
     assert "127.0.0.1" in os.environ["no_proxy"]
+
+
+@pytest.mark.parametrize("closed", ["", ">&-", "<&- >&- 2>&-"])
+def test_streams_that_the_shell_has_closed_are_nobodys(tmp_path: Path, closed: str) -> None:
+    code = """
+import sys
+from pathlib import Path
+from gansweep import cli
+from gansweep.terminal import quiet
+def app():
+    with quiet(Path("said.log")) as console:
+        console.print("shown")
+        print("logged", flush=True)
+    Path("whole").write_text("yes")
+cli.app = app
+cli.main()
+"""
+    command = ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ("" if closed else "shown\n")
+    assert (tmp_path / "said.log").read_text() == "logged\n"
+    assert (tmp_path / "whole").read_text() == "yes"

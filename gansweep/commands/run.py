@@ -303,7 +303,7 @@ class _Run:
                 count = counted(self.proposals.total, "trial")
                 self.console.print(
                     f"[bold]{self.scope.title}[/]: {count} to train; "
-                    f"the log is {self.scope.folder / LOG_FILE}"
+                    f"the log is {escape(str(self.scope.folder / LOG_FILE))}"
                 )
                 for key in self.sweep.limits.given:
                     self.console.print(f"budget  {self._account(key)}")
@@ -583,7 +583,8 @@ class _Run:
             if write_contact_sheet(sheet, results, metric=metric, picture=self.store.last_image):
                 self.store.log_image_file(parent, sheet)
                 also = "and the series `samples` of each run in MLflow"
-                self.console.print(f"samples {self.home}/{SHEET_FILE}, {also}")
+                place = escape(f"{self.home}/{SHEET_FILE}")
+                self.console.print(f"samples {place}, {also}")
             self.store.settle(parent, status)
         except Exception as error:
             if is_refusal(error) or isinstance(error, ConfigError):

@@ -129,7 +129,8 @@ def _train(
         f"{result.state} at g_step {result.g_steps} after {clock(result.seconds)} "
         f"{' '.join(scores)} {escape(result.reason or result.diagnosis)}".rstrip()
     )
-    console.print(f"checkpoint {home.trial_place(alone(config.key))}/checkpoint.pt")
+    place = home.trial_place(alone(config.key))
+    console.print(f"checkpoint {place}/checkpoint.pt", markup=False)
     if record:
         console.print(f"compare    gansweep ui {sweep.name}")
     if result.state == "interrupted":

@@ -55,7 +55,7 @@ def ui_command(
     ):
         until_it_listens.enter_context(_sole_start(port))
         _check_is_free(host, port)
-        console.print(f"starting MLflow over {redact(store.uri)}")
+        console.print(f"starting MLflow over {redact(store.uri)}", markup=False)
         server = subprocess.Popen(
             server_command(store.uri, host=host, port=port, allowed_hosts=allowed_hosts),
             stdout=subprocess.DEVNULL,

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,6 +57,18 @@ def test_a_server_may_say_a_lot(
     monkeypatch.setattr(ui, "server_command", stand_in)
     assert ui.ui_command(None, uri=store.uri, host="127.0.0.1", port=_free_port()) == 0
     assert "compare http://127.0.0.1:" in capsys.readouterr().out
+
+
+def test_a_path_with_brackets_is_told_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ui, "server_command", stand_in)
+    for name in ("[x] 1", "[/x]"):
+        (tmp_path / name).mkdir(parents=True)
+        uri = f"sqlite:///{tmp_path / name / 'mlflow.db'}"
+        MlflowStore(uri).experiment("sweep")
+        assert ui.ui_command(None, uri=uri, host="127.0.0.1", port=_free_port()) == 0
+        assert f"starting MLflow over {uri}\n" in capsys.readouterr().out
 
 
 def test_whoever_has_the_port_is_not_taken_for_the_server(

@@ -74,6 +74,17 @@ def place(new_place: Callable[..., Place]) -> Place:
 
 
 @pytest.mark.long
+def test_a_path_with_brackets_is_told_as_it_is(new_place: Callable[..., Place]) -> None:
+    place = new_place("[x] train [")
+    (place.folder / "file.yaml").write_text(FILE)
+    said = place.run("train", "file.yaml", "budget.g_steps=20", "--no-record").text
+    assert f"checkpoint {place.folder}/runs/alone/trials/" in said
+    said = place.run("run", "file.yaml", "budget.g_steps=20").text
+    assert f"the log is {place.folder}/runs/alone/driver.log\n" in said
+    assert f"samples {place.folder}/runs/alone/samples.png, " in said
+
+
+@pytest.mark.long
 def test_a_signal_puts_the_trial_aside_where_it_is(place: Place) -> None:
     before = 0
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):

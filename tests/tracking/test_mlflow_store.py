@@ -10,10 +10,12 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from PIL import Image
 
 from gansweep.errors import ConfigError
 from gansweep.tracking.mlflow import MlflowStore, store, tracking_uri
@@ -32,6 +34,18 @@ def test_experiment_creates_database_and_folder_once(tmp_path: Path) -> None:
     experiment = MlflowClient(uri).get_experiment(number)
     assert experiment.artifact_location == str(tmp_path / "new folder" / "mlruns" / "wgan-clip")
     first.check()
+
+
+def test_pictures_lie_beside_the_database_whatever_its_folder_is_called(tmp_path: Path) -> None:
+    for name in ("plain", "a b", "50%", "a%20b", "#%41?é[x]"):
+        folder = tmp_path / name
+        folder.mkdir()
+        opened = MlflowStore(tracking_uri(f"sqlite:///{quote(str(folder))}/mlflow.db"))
+        run = opened.parent_run(opened.experiment("sweep"), "sweep")
+        MlflowClient(opened.uri).log_image(run, Image.new("L", (4, 4)), key="samples", step=1)
+        pictures = list((folder / "mlruns" / "sweep" / run / "artifacts" / "images").glob("*.png"))
+        assert len(pictures) == 1, name
+        assert opened.last_image(run) is not None, name
 
 
 def test_deleted_experiment_is_explained(uri: str, experiment: str) -> None:

@@ -115,7 +115,7 @@ class MlflowStore:
         if number := self.find_experiment(name):
             return number
         path = sqlite_file(self.uri)
-        location = str(path.parent / ARTIFACT_FOLDER / _folder_name(name)) if path else None
+        location = _location(path.parent / ARTIFACT_FOLDER / _folder_name(name)) if path else None
         try:
             return str(self._client.create_experiment(name, artifact_location=location))
         except MlflowException as error:
@@ -442,6 +442,12 @@ def _quoted(text: str) -> str:
         if quote not in text:
             return f"{quote}{text}{quote}"
     raise ConfigError.single(text, "has both kinds of quotes", "use neither in a name")
+
+
+def _location(folder: Path) -> str:
+    """As MLflow, which unquotes a plain path too, takes it for `folder`."""
+    text = str(folder)
+    return text if urllib.parse.unquote(text) == text else folder.as_uri()
 
 
 def _folder_name(experiment: str) -> str:
