@@ -83,7 +83,7 @@ def _few_agents(node: Any) -> Iterator[None]:
     """A raylet that is begun meanwhile has `cat` in the place of its agents.
 
     One would serve a dashboard, the other make environments of their own for workers, which ours
-    have not. They take a second and a half of a core, and 200 MB. One of each there must be, or the
+    have not. They take a second and a half of a core. One of each there must be, or the
     raylet ends; `cat` lives as long as it, by a pipe. Nor does a raylet wait any more for the files
     in which agents name their ports, and end where a busy machine has not imported them after 15 s
     (ray-project/ray#65983). Where Ray has changed, all is as Ray has it.
@@ -94,7 +94,7 @@ def _few_agents(node: Any) -> Iterator[None]:
     plain: Any = getattr(services, "start_ray_process", None)
     asked: Any = getattr(utils, "get_dashboard_dependency_error", None)
     cat = shutil.which("cat")
-    if not (plain and cat and _name_ports(node)):
+    if not (plain and asked and cat and _name_ports(node)):
         yield
         return
     spared = AGENTS[:1] if _makes_environments() else AGENTS

@@ -124,6 +124,8 @@ NODE = 28 * "ab"
 
 PATIENCE = "RAY_agent_register_timeout_ms"
 
+ASKED = "get_dashboard_dependency_error"
+
 
 class Started(RaysNode):
     """A node of this Ray, whose raylet's command is kept in the place of being carried out."""
@@ -134,7 +136,8 @@ class Started(RaysNode):
 
     def start_raylet(self, folder: str, *, profile: bool) -> None:
         words = ["raylet", *(f"{agent}python agent.py" for agent in AGENTS), "--head"]
-        words += [str(ray._private.utils.get_dashboard_dependency_error())]
+        missing = getattr(ray._private.utils, ASKED, lambda: None)
+        words += [str(missing())]
         self.started += ray._private.services.start_ray_process(words, "raylet", fate_share=True)
 
 
@@ -184,12 +187,14 @@ def test_a_raylet_neither_starts_agents_nor_waits_for_them(
 
 
 @pytest.mark.usefixtures("commands")
-@pytest.mark.parametrize("without", ["cat", "names"])
+@pytest.mark.parametrize("without", ["cat", "names", ASKED])
 def test_where_something_is_missing_the_agents_are_rays(
     without: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if without == "cat":
         monkeypatch.setattr(module.shutil, "which", lambda name: None)
+    elif without == ASKED:
+        monkeypatch.delattr(ray._private.utils, ASKED)
     else:
         monkeypatch.delattr(_raylet, PORTS[1])
     monkeypatch.setattr(ray._private.node, "Node", Started)
@@ -198,6 +203,7 @@ def test_where_something_is_missing_the_agents_are_rays(
         node.start_raylet("folder", profile=False)
     assert node.started[1:3] == [f"{agent}python agent.py" for agent in AGENTS]
     assert node.started[4] == "None"  # of the dashboard's packages none is missing
+    assert hasattr(ray._private.utils, ASKED) == (without != ASKED)
     assert node._ray_params.runtime_env_agent_port == 7
 
 
