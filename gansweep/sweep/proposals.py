@@ -19,7 +19,14 @@ from gansweep.sweep.file import Sweep
 from gansweep.sweep.params import flatten
 from gansweep.sweep.plan import FINAL, Entry, Plan
 from gansweep.sweep.space import Assignment
-from gansweep.sweep.trials import Trial, TrialMaker, make_trials, point_count, points_of, trial_count
+from gansweep.sweep.trials import (
+    Trial,
+    TrialMaker,
+    make_trials,
+    point_count,
+    points_of,
+    trial_count,
+)
 
 LOOKED_AT = 128
 """Trials of a large search that are made ahead of their turn, for packs of one shape."""
