@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -15,13 +16,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from gansweep.assembly import check_fit, load_samples, on_classes
-from gansweep.commands.home import find_home
+from gansweep.checkpoint import read_newest
+from gansweep.commands.home import Home, find_home
 from gansweep.commands.sync import what_is_left
 from gansweep.config import TrialConfig, resolve
 from gansweep.errors import ConfigError, Problem
 from gansweep.progress import Continue, Interrupt, Progress, Report, TrialResult, Verdict
 from gansweep.provenance import environment_text, version_tags
 from gansweep.reference import try_scores
+from gansweep.replica import CHECKPOINT
 from gansweep.sweep.file import load_sweep
 from gansweep.sweep.grace import Grace, Interrupts
 from gansweep.sweep.limits import LIMITS
@@ -30,7 +33,7 @@ from gansweep.sweep.plan import alone
 from gansweep.terminal import clock, hush_lightning
 from gansweep.tracking.memory import MemoryTracker
 from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore, tracking_uri
-from gansweep.tracking.spool import SpoolTracker
+from gansweep.tracking.spool import SpoolTracker, spools
 from gansweep.trial import run_trial
 
 LINE_SECONDS = 5.0
@@ -99,6 +102,11 @@ def _train(
     config = resolve(sweep.trial, problems)
     if config is None or problems:
         raise ConfigError(problems)
+    home = find_home(root, sweep.name)
+    home.check(write=True)
+    if _sweep_trained(home, sweep.name, config):
+        _nothing_to_train(console, config, home.trial_place(config.key), "its sweep trained it")
+        return OK
     samples = load_samples(config)
     advice = check_fit(config, samples.spec)
     if config.model.settings.conditional:
@@ -107,13 +115,15 @@ def _train(
     del samples  # the trial loads its own
     for line in advice:
         console.print(f"[yellow]note[/]: {escape(line)}")
-    home = find_home(root, sweep.name)
-    home.check(write=True)
     store = MlflowStore(tracking_uri(uri)) if record else None
     if store:
         store.check()
     left = Backlog()
+    place = home.trial_place(alone(config.key))
     with home.sole_use(_end_at_once), home.trial_alone(config.key) as own:
+        if _is_trained(own, config):
+            _nothing_to_train(console, config, place, "it is trained")
+            return OK
         report = _printer(console, interrupts)
         if store:
             result, left = _recorded(config, sweep.name, own, store, report, interrupts)
@@ -129,8 +139,7 @@ def _train(
         f"{result.state} at g_step {result.g_steps} after {clock(result.seconds)} "
         f"{' '.join(scores)} {escape(result.reason or result.diagnosis)}".rstrip()
     )
-    place = home.trial_place(alone(config.key))
-    console.print(f"checkpoint {place}/checkpoint.pt", markup=False)
+    console.print(f"checkpoint {place}/{CHECKPOINT}", markup=False)
     if record:
         console.print(f"compare    gansweep ui {sweep.name}")
     if result.state == "interrupted":
@@ -138,6 +147,31 @@ def _train(
     if result.state == "interrupted" or left.is_something:
         return INTERRUPTED
     return FAILED if result.state == "failed" else OK
+
+
+def _sweep_trained(home: Home, name: str, config: TrialConfig) -> bool:
+    """Whether the sweep trained its own trial to the end, from where nothing would go on here."""
+    if alone(config.key) in home.trials():
+        return False
+    with suppress(ConfigError):  # a plan that is damaged says nothing
+        entry = home.standing(name).entries.get(config.key)
+        budget = config.budget.g_steps
+        return entry is not None and entry.state == "completed" and entry.g_steps >= budget
+    return False
+
+
+def _is_trained(own: Path, config: TrialConfig) -> bool:
+    """Whether the trial in its `own` folder is at its end, and all that it recorded delivered."""
+    if own in spools(own.parent):
+        return False
+    state = read_newest(own / CHECKPOINT)
+    return state is not None and int(state["module"]["g_step"]) >= config.budget.g_steps
+
+
+def _nothing_to_train(console: Console, config: TrialConfig, place: str, why: str) -> None:
+    steps = config.budget.g_steps
+    console.print(f"finished already: {why} to g_step {steps}; a larger budget.g_steps goes on")
+    console.print(f"checkpoint {place}/{CHECKPOINT}", markup=False)
 
 
 def _end_at_once() -> None:

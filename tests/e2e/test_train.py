@@ -130,6 +130,12 @@ def test_it_leaves_the_sweep_of_its_file_as_it_is(place: Place) -> None:
     kept = {path.name: path.read_bytes() for path in own.glob("*.pt")}
     store = MlflowStore(place.uri)
     before = {run.key: run for run in store.trials(NAME)}
+    told = place.run("train", "file.yaml", "model.clip=0.01", "space=null", "budget.g_steps=600")
+    assert told.text.splitlines() == [
+        "finished already: its sweep trained it to g_step 600; a larger budget.g_steps goes on",
+        f"checkpoint {own}/checkpoint.pt",
+    ]
+    assert {run.key: run for run in store.trials(NAME)} == before
     text = place.run(
         "train", "file.yaml", "model.clip=0.01", "space=null", "budget.g_steps=1100"
     ).text
@@ -141,6 +147,11 @@ def test_it_leaves_the_sweep_of_its_file_as_it_is(place: Place) -> None:
     assert after == before
     curve = MlflowClient(place.uri).get_metric_history(own_run.run_id, "score/swd")
     assert [value.step for value in curve] == [1000, 1100]
+    told = place.run("train", "file.yaml", "model.clip=0.01", "space=null", "budget.g_steps=1100")
+    assert told.text.splitlines() == [
+        "finished already: it is trained to g_step 1100; a larger budget.g_steps goes on",
+        f"checkpoint {folder}/trials/{key}-alone/checkpoint.pt",
+    ]
     assert "every trial is finished already" in place.run("run", *words).text
     assert json.loads((folder / "plan.json").read_text())["trials"] == plan["trials"]
     assert place.run("sync", NAME).text == f"{NAME}: everything is in MLflow\n"
