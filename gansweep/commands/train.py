@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -54,23 +55,30 @@ def train_command(
     """Train the file's `trial:`; the space does not matter. Goes on from its checkpoint.
 
     Its folder and its run are its own, apart from those of a sweep of that file; it begins where
-    the sweep's trial stands. The first SIGINT, SIGTERM or SIGUSR1 puts it aside.
+    the sweep's trial stands. The first SIGINT, SIGTERM or SIGUSR1 puts it aside;
+    before its first step, which may take a minute to compile, it ends it at once.
     """
     console = Console(soft_wrap=True)
     hush_lightning()
     grace = Grace(end_all=_end_at_once)
+    begun = threading.Event()
 
     def note() -> None:
         grace.begin()
-        words = "stopping: the trial writes its checkpoint (again to end at once)"
-        print(words, file=sys.stderr, flush=True)
+        if begun.is_set():
+            words = "stopping: the trial writes its checkpoint (again to end at once)"
+            print(words, file=sys.stderr, flush=True)
 
-    interrupts = Interrupts(note)
+    interrupts = Interrupts(note, has_begun=begun.is_set)
+    report = _printer(console, interrupts, begun)
     try:
         with interrupts.listening():
-            return _train(path, overrides, interrupts, console, uri=uri, root=root, record=record)
+            return _train(
+                path, overrides, interrupts, report, console, uri=uri, root=root, record=record
+            )
     except KeyboardInterrupt:
-        console.print("[yellow]ended at once[/]: the same command goes on")
+        how = "ended at once" if begun.is_set() else "interrupted before the first step"
+        console.print(f"[yellow]{how}[/]: the same command goes on")
         return INTERRUPTED
     finally:
         grace.over()
@@ -91,6 +99,7 @@ def _train(
     path: Path,
     overrides: Sequence[str],
     interrupts: Interrupts,
+    report: Report,
     console: Console,
     *,
     uri: str | None,
@@ -124,7 +133,6 @@ def _train(
         if _is_trained(own, config):
             _nothing_to_train(console, config, place, "it is trained")
             return OK
-        report = _printer(console, interrupts)
         if store:
             result, left = _recorded(config, sweep.name, own, store, report, interrupts)
         else:
@@ -203,6 +211,10 @@ def _recorded(
         result = run_trial(config, SpoolTracker(own), report, folder=own)
         interrupts.nothing_is_left()
         return result, _delivered(courier, in_haste=interrupts.stopping)
+    except KeyboardInterrupt:
+        if not interrupts.has_begun():  # else someone has asked twice
+            _delivered(courier, in_haste=True)
+        raise
     finally:
         courier.close()
 
@@ -215,11 +227,12 @@ def _delivered(courier: Courier, *, in_haste: bool) -> Backlog:
         return courier.backlog()
 
 
-def _printer(console: Console, interrupts: Interrupts) -> Report:
-    """Prints progress, and puts the trial aside once that is asked for."""
+def _printer(console: Console, interrupts: Interrupts, begun: threading.Event) -> Report:
+    """Prints progress, and puts the trial aside once that is asked for; the first call is noted."""
     last = [time.monotonic() - LINE_SECONDS]
 
     def report(progress: Progress) -> Verdict:
+        begun.set()
         now = time.monotonic()
         if progress.scored or now - last[0] >= LINE_SECONDS:
             last[0] = now

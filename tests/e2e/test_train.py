@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 from gansweep.checkpoint import read_checkpoint
 from gansweep.tracking.mlflow import MlflowStore
 
-from .command import Place
+from .command import Place, wait_for
 from .record import Record
 
 NAME = "alone"
@@ -115,6 +115,29 @@ def test_a_signal_puts_the_trial_aside_where_it_is(place: Place) -> None:
 def test_a_second_one_ends_it_at_once(second: signal.Signals, record: str, place: Place) -> None:
     """From then on it goes on from the checkpoint before, or from the beginning."""
     interrupted(place, [signal.SIGINT, second], record)
+    assert place.left_after(5) == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_while_the_first_step_compiles_ends_it_soon(
+    number: signal.Signals, place: Place
+) -> None:
+    """There is nothing to put aside yet, and no step comes for long."""
+    compiler = place.folder / "inductor"
+    place.environment["GANSWEEP_CACHE"] = str(place.folder / "cache")
+    place.environment["TORCHINDUCTOR_CACHE_DIR"] = str(compiler)
+    driver = place.start(
+        "train", "file.yaml", "compile=true", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True,
+    )  # fmt: skip
+    wait_for(lambda: any(compiler.rglob("*.py")), seconds=100, what="compiling")
+    driver.send_signal(number)
+    text, _ = driver.communicate(timeout=15)
+    assert driver.returncode == 130, text
+    assert text == "interrupted before the first step: the same command goes on\n"
+    (run,) = Record(place.uri, NAME, parent=False).trials.values()
+    assert (run.status, run.tags["gansweep.state"]) == ("KILLED", "interrupted")
     assert place.left_after(5) == []
 
 
