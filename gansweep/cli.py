@@ -386,6 +386,7 @@ def show(
         Path | None,
         typer.Option(help="Write a contact sheet of the last sample grids to this PNG file."),
     ] = None,
+    root: Root = RUNS,
     json: AsJson = False,
 ) -> None:
     """List a sweep's trials from MLflow, the best first."""
@@ -398,6 +399,7 @@ def show(
         show_command(
             name,
             uri=tracking_uri,
+            root=root,
             metric=metric,
             mode=mode,
             scores=scores,

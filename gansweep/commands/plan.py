@@ -97,8 +97,7 @@ def plan_command(
     count = len(trials)
     what = counted(count, "trial")
     if sweep.search.method == "tpe":
-        total = sweep.search.samples * len(sweep.seeds)
-        what = f"{counted(total, 'trial')} that TPE will choose; {EXAMPLES}"
+        what = f"{counted(trial_count(sweep), 'trial')} that TPE will choose; {EXAMPLES}"
     elif not is_listed(sweep):
         what = f"{counted(trial_count(sweep), 'trial')} at most; {EXAMPLES}"
     takes = f"{counted(resources.cpu, 'core')} and {_gpus(resources)}"

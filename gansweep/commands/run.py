@@ -24,6 +24,7 @@ from gansweep.imports import importing
 from gansweep.ownership import cannot_be_written
 from gansweep.provenance import environment_text, version_tags
 from gansweep.report.contact_sheet import write_contact_sheet
+from gansweep.report.endings import reasons
 from gansweep.report.ranking import PointResult, by_point, rank
 from gansweep.report.table import OF_A_POPULATION, ranked_table
 from gansweep.storage import StorageError, is_url
@@ -511,8 +512,15 @@ class _Run:
         if self.proposals.shortfall:
             console.print(f"[yellow]note[/]: {self.proposals.shortfall}")
         console.print(f"compare gansweep ui {self.sweep.name}")
-        for entry in failed[:5]:
-            console.print(f"[red]failed[/]  {escape(entry.name)}: {escape(entry.reason)}")
+        diverged = [entry for entry in own if entry.state == "diverged"]
+        for line in reasons(diverged):
+            console.print(f"[red]diverged[/]  {escape(line)}")
+        if diverged:
+            console.print(
+                "        the run of each has its curves up to there, its tag gansweep.reason why"
+            )
+        for line in reasons(failed):
+            console.print(f"[red]failed[/]  {escape(line)}")
         if failed:
             console.print(
                 "        each traceback is the artifact traceback.txt of its run; "

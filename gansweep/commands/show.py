@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, final
@@ -13,6 +14,7 @@ from typing import Any, cast, final
 from rich.console import Console
 from rich.markup import escape
 
+from gansweep.commands.home import Home, find_home
 from gansweep.errors import ConfigError, is_full_disk, nearest
 from gansweep.metrics.fingerprint import Fingerprint, from_tags, score_of
 from gansweep.report.contact_sheet import write_contact_sheet
@@ -26,7 +28,8 @@ from gansweep.report.ranking import (
     value_of,
 )
 from gansweep.report.table import OF_A_POPULATION, group_table, ranked_table
-from gansweep.tracking.mlflow import MlflowStore, TrialRecord, tracking_uri
+from gansweep.sweep.plan import KILLED, Entry, trial_folder
+from gansweep.tracking.mlflow import MlflowStore, TrialRecord, noted_run, tracking_uri
 
 
 @final
@@ -35,6 +38,8 @@ class Recorded:
     """A trial from its run's tags and metrics."""
 
     record: TrialRecord
+    left_behind: str = ""
+    """Why nobody trains it any more, though its run says so; "" where it is as its run says."""
 
     @property
     def name(self) -> str:
@@ -59,7 +64,13 @@ class Recorded:
 
     @property
     def state(self) -> str:
+        if self.left_behind:
+            return "interrupted"
         return self.record.tags.get("state", self.record.status.lower())
+
+    @property
+    def reason(self) -> str:
+        return self.left_behind or self.record.tags.get("reason", "")
 
     @property
     def diagnosis(self) -> str:
@@ -144,10 +155,40 @@ def best_trial(store: MlflowStore, name: str) -> str:
     return min(valued, key=lambda each: sign * each[0])[1].record.key
 
 
+def _recorded(store: MlflowStore, home: Home, name: str) -> list[Recorded]:
+    """The sweep's trials; `home` knows which of those that say that they run were left behind."""
+    driven = home.is_driven()
+    records = store.trials(name)
+    running = [record for record in records if record.status == "RUNNING"]
+    left: dict[str, str] = {}
+    if running and not driven:
+        left = _left_behind(running, home, name)
+        if home.is_driven():  # since a moment ago
+            left = {}
+    return [Recorded(record, left.get(record.run_id, "")) for record in records]
+
+
+def _left_behind(records: Sequence[TrialRecord], home: Home, name: str) -> dict[str, str]:
+    """Which runs are of trials that nobody trains any more, as `home` has them, and why."""
+    entries: Mapping[str, Entry] = {}
+    with suppress(ConfigError):  # a plan that is damaged says nothing
+        entries = home.standing(name).entries
+    left: dict[str, str] = {}
+    for record in records:
+        entry = entries.get(record.key)
+        if entry is None:  # one that trained alone
+            if noted_run(trial_folder(home.folder, record.key)) == record.run_id:
+                left[record.run_id] = KILLED
+        elif entry.run_id == record.run_id and entry.state in ("running", "interrupted"):
+            left[record.run_id] = entry.reason or KILLED
+    return left
+
+
 def show_command(
     name: str,
     *,
     uri: str | None,
+    root: Path | str,
     metric: str | None,
     mode: str | None,
     scores: str | None = None,
@@ -166,7 +207,7 @@ def show_command(
         raise ConfigError.single("--mode", f"is {mode!r}", "min or max")
     store = MlflowStore(tracking_uri(uri))
     store.check()
-    trials = [Recorded(record) for record in store.trials(name)]
+    trials = _recorded(store, find_home(root, name), name)
     tags = store.sweep_tags(name)
     logged = sorted({name for trial in trials for name in trial.metrics})
     metric = _metric(metric, logged, at="--metric") if metric else tags.get("metric", "score/swd")
@@ -192,7 +233,7 @@ def show_command(
                 "point": trial.point,
                 "seed": trial.seed,
                 "state": trial.state,
-                "reason": trial.record.tags.get("reason", ""),
+                "reason": trial.reason,
                 "diagnosis": trial.diagnosis,
                 "g_steps": trial.g_steps,
                 "lineage": trial.lineage,

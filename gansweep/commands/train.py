@@ -6,8 +6,10 @@ import json
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -15,13 +17,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from gansweep.assembly import check_fit, load_samples, on_classes
-from gansweep.commands.home import find_home
+from gansweep.checkpoint import read_newest
+from gansweep.commands.home import Home, find_home
 from gansweep.commands.sync import what_is_left
 from gansweep.config import TrialConfig, resolve
 from gansweep.errors import ConfigError, Problem
 from gansweep.progress import Continue, Interrupt, Progress, Report, TrialResult, Verdict
 from gansweep.provenance import environment_text, version_tags
 from gansweep.reference import try_scores
+from gansweep.replica import CHECKPOINT
 from gansweep.sweep.file import load_sweep
 from gansweep.sweep.grace import Grace, Interrupts
 from gansweep.sweep.limits import LIMITS
@@ -30,7 +34,7 @@ from gansweep.sweep.plan import alone
 from gansweep.terminal import clock, hush_lightning
 from gansweep.tracking.memory import MemoryTracker
 from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore, tracking_uri
-from gansweep.tracking.spool import SpoolTracker
+from gansweep.tracking.spool import SpoolTracker, spools
 from gansweep.trial import run_trial
 
 LINE_SECONDS = 5.0
@@ -51,23 +55,30 @@ def train_command(
     """Train the file's `trial:`; the space does not matter. Goes on from its checkpoint.
 
     Its folder and its run are its own, apart from those of a sweep of that file; it begins where
-    the sweep's trial stands. The first SIGINT, SIGTERM or SIGUSR1 puts it aside.
+    the sweep's trial stands. The first SIGINT, SIGTERM or SIGUSR1 puts it aside;
+    before its first step, which may take a minute to compile, it ends it at once.
     """
     console = Console(soft_wrap=True)
     hush_lightning()
     grace = Grace(end_all=_end_at_once)
+    begun = threading.Event()
 
     def note() -> None:
         grace.begin()
-        words = "stopping: the trial writes its checkpoint (again to end at once)"
-        print(words, file=sys.stderr, flush=True)
+        if begun.is_set():
+            words = "stopping: the trial writes its checkpoint (again to end at once)"
+            print(words, file=sys.stderr, flush=True)
 
-    interrupts = Interrupts(note)
+    interrupts = Interrupts(note, has_begun=begun.is_set)
+    report = _printer(console, interrupts, begun)
     try:
         with interrupts.listening():
-            return _train(path, overrides, interrupts, console, uri=uri, root=root, record=record)
+            return _train(
+                path, overrides, interrupts, report, console, uri=uri, root=root, record=record
+            )
     except KeyboardInterrupt:
-        console.print("[yellow]ended at once[/]: the same command goes on")
+        how = "ended at once" if begun.is_set() else "interrupted before the first step"
+        console.print(f"[yellow]{how}[/]: the same command goes on")
         return INTERRUPTED
     finally:
         grace.over()
@@ -88,6 +99,7 @@ def _train(
     path: Path,
     overrides: Sequence[str],
     interrupts: Interrupts,
+    report: Report,
     console: Console,
     *,
     uri: str | None,
@@ -99,6 +111,11 @@ def _train(
     config = resolve(sweep.trial, problems)
     if config is None or problems:
         raise ConfigError(problems)
+    home = find_home(root, sweep.name)
+    home.check(write=True)
+    if _sweep_trained(home, sweep.name, config):
+        _nothing_to_train(console, config, home.trial_place(config.key), "its sweep trained it")
+        return OK
     samples = load_samples(config)
     advice = check_fit(config, samples.spec)
     if config.model.settings.conditional:
@@ -107,14 +124,15 @@ def _train(
     del samples  # the trial loads its own
     for line in advice:
         console.print(f"[yellow]note[/]: {escape(line)}")
-    home = find_home(root, sweep.name)
-    home.check(write=True)
     store = MlflowStore(tracking_uri(uri)) if record else None
     if store:
         store.check()
     left = Backlog()
+    place = home.trial_place(alone(config.key))
     with home.sole_use(_end_at_once), home.trial_alone(config.key) as own:
-        report = _printer(console, interrupts)
+        if _is_trained(own, config):
+            _nothing_to_train(console, config, place, "it is trained")
+            return OK
         if store:
             result, left = _recorded(config, sweep.name, own, store, report, interrupts)
         else:
@@ -129,8 +147,7 @@ def _train(
         f"{result.state} at g_step {result.g_steps} after {clock(result.seconds)} "
         f"{' '.join(scores)} {escape(result.reason or result.diagnosis)}".rstrip()
     )
-    place = home.trial_place(alone(config.key))
-    console.print(f"checkpoint {place}/checkpoint.pt", markup=False)
+    console.print(f"checkpoint {place}/{CHECKPOINT}", markup=False)
     if record:
         console.print(f"compare    gansweep ui {sweep.name}")
     if result.state == "interrupted":
@@ -138,6 +155,31 @@ def _train(
     if result.state == "interrupted" or left.is_something:
         return INTERRUPTED
     return FAILED if result.state == "failed" else OK
+
+
+def _sweep_trained(home: Home, name: str, config: TrialConfig) -> bool:
+    """Whether the sweep trained its own trial to the end, from where nothing would go on here."""
+    if alone(config.key) in home.trials():
+        return False
+    with suppress(ConfigError):  # a plan that is damaged says nothing
+        entry = home.standing(name).entries.get(config.key)
+        budget = config.budget.g_steps
+        return entry is not None and entry.state == "completed" and entry.g_steps >= budget
+    return False
+
+
+def _is_trained(own: Path, config: TrialConfig) -> bool:
+    """Whether the trial in its `own` folder is at its end, and all that it recorded delivered."""
+    if own in spools(own.parent):
+        return False
+    state = read_newest(own / CHECKPOINT)
+    return state is not None and int(state["module"]["g_step"]) >= config.budget.g_steps
+
+
+def _nothing_to_train(console: Console, config: TrialConfig, place: str, why: str) -> None:
+    steps = config.budget.g_steps
+    console.print(f"finished already: {why} to g_step {steps}; a larger budget.g_steps goes on")
+    console.print(f"checkpoint {place}/{CHECKPOINT}", markup=False)
 
 
 def _end_at_once() -> None:
@@ -169,6 +211,10 @@ def _recorded(
         result = run_trial(config, SpoolTracker(own), report, folder=own)
         interrupts.nothing_is_left()
         return result, _delivered(courier, in_haste=interrupts.stopping)
+    except KeyboardInterrupt:
+        if not interrupts.has_begun():  # else someone has asked twice
+            _delivered(courier, in_haste=True)
+        raise
     finally:
         courier.close()
 
@@ -181,11 +227,12 @@ def _delivered(courier: Courier, *, in_haste: bool) -> Backlog:
         return courier.backlog()
 
 
-def _printer(console: Console, interrupts: Interrupts) -> Report:
-    """Prints progress, and puts the trial aside once that is asked for."""
+def _printer(console: Console, interrupts: Interrupts, begun: threading.Event) -> Report:
+    """Prints progress, and puts the trial aside once that is asked for; the first call is noted."""
     last = [time.monotonic() - LINE_SECONDS]
 
     def report(progress: Progress) -> Verdict:
+        begun.set()
         now = time.monotonic()
         if progress.scored or now - last[0] >= LINE_SECONDS:
             last[0] = now

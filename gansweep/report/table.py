@@ -60,7 +60,8 @@ def ranked_table(
     places = [n for n, each in enumerate(results, start=1) if each.is_open]
     if places and results[0].is_complete:
         which = f"{places[0]} to {places[-1]}" if len(places) > 1 else f"{places[0]}"
-        notes.append(f"{which}: not trained to the end, and behind all that are")
+        shorter = ", also after fewer g_steps" if _is_overtaken(results) else ""
+        notes.append(f"{which}: not trained to the end, and behind all that are{shorter}")
     return Fitted(columns, [*notes, *_of_several_budgets(results)])
 
 
@@ -101,6 +102,16 @@ def _of_several_budgets(results: Iterable[PointResult]) -> list[str]:
     if len(steps) < 2:
         return []
     return [f"completed after {min(steps)} to {max(steps)} g_steps, and compared all the same"]
+
+
+def _is_overtaken(results: Iterable[PointResult]) -> bool:
+    """Whether a trial that has not trained to the end is further than one that has.
+
+    As where a longer budget has begun with some.
+    """
+    ends = [t.g_steps for each in results if each.is_complete for t in each.trials]
+    others = [t.g_steps for each in results if each.is_open for t in each.trials]
+    return max(others, default=0) > min(ends, default=0)
 
 
 def _g_steps(result: PointResult) -> str:

@@ -84,15 +84,21 @@ class Interrupts:
     """Begins a graceful stop at the first signal; a second SIGINT or SIGTERM ends all at once.
 
     So it does once `is_due`; the first signal then changes nothing, for as long as a graceful stop
-    may take. To end at once is a KeyboardInterrupt in the main thread.
+    may take. To end at once is a KeyboardInterrupt in the main thread; the first signal does so
+    before anything `has_begun`, since there is nothing to be put aside then.
     """
 
     def __init__(
-        self, note: Callable[[], None], is_due: Callable[[], bool] = lambda: False
+        self,
+        note: Callable[[], None],
+        is_due: Callable[[], bool] = lambda: False,
+        *,
+        has_begun: Callable[[], bool] = lambda: True,
     ) -> None:
         """`note` is called once, as the stop begins."""
         self._note = note
         self._is_due = is_due
+        self.has_begun = has_begun
         self._seen = False
         self._ending_since: float | None = None  # by the monotonic clock
 
@@ -127,6 +133,8 @@ class Interrupts:
         if not self._seen:
             self._seen = True
             self._end()
+            if not self.has_begun():
+                raise KeyboardInterrupt
 
     def listen(self) -> None:
         """Put our handlers in place; others may have put theirs there meanwhile."""

@@ -31,6 +31,9 @@ EntryState = Literal[
 FINAL = ("completed", "diverged", "stopped")
 """States that are not trained further (but `completed` under a longer budget is)."""
 
+KILLED = "its command was killed"
+"""Why a trial is interrupted that is said to train, and that nobody trains."""
+
 
 @final
 @dataclass
@@ -141,7 +144,7 @@ class Plan:
         """None of them trains: who says so is of a command that was killed, and is to go on."""
         for entry in self.entries.values():
             if entry.state == "running":
-                entry.state, entry.reason = "interrupted", "its command was killed"
+                entry.state, entry.reason = "interrupted", KILLED
 
     def meet(self, basis: str) -> None:
         """Trials that have `basis` in common are to come into the plan, beside those in it."""

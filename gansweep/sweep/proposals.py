@@ -19,7 +19,14 @@ from gansweep.sweep.file import Sweep
 from gansweep.sweep.params import flatten
 from gansweep.sweep.plan import FINAL, Entry, Plan
 from gansweep.sweep.space import Assignment
-from gansweep.sweep.trials import Trial, TrialMaker, make_trials, points_of, trial_count
+from gansweep.sweep.trials import (
+    Trial,
+    TrialMaker,
+    make_trials,
+    point_count,
+    points_of,
+    trial_count,
+)
 
 LOOKED_AT = 128
 """Trials of a large search that are made ahead of their turn, for packs of one shape."""
@@ -284,7 +291,7 @@ class TreeParzen(Proposals):
         self._put_aside: set[str] = set()  # of those that wait, by an earlier run
         self._finished = finished
         self._asked = 0
-        self._end = sweep.search.samples  # of what is asked for
+        self._end = point_count(sweep)  # of what is asked for
         self._in_vain = 0  # choices in a row that were old points
         self._others = self._in_turn()
         self.keys = set()

@@ -17,10 +17,8 @@ log = logging.getLogger("gansweep")
 def is_settled(record: TrialRecord, entry: Entry) -> bool:
     """Whether the run says what the plan says, or the plan does not say how the trial ended.
 
-    Of what waits, a run may not say that it is completed: it waits for a longer budget.
+    What waits, for a longer budget say, is as it ended until it is taken up.
     """
-    if entry.state == "waiting":
-        return record.tags.get("state") != "completed"
     if entry.state not in RUN_STATUS:
         return True
     return (record.status, record.tags.get("state")) == (RUN_STATUS[entry.state], entry.state)

@@ -326,6 +326,20 @@ class Space:
         """All points, one after the other; of an interval of floats each has one value, drawn."""
         yield from self._expand({}, self.axes, seed, 0, whole=True)
 
+    def distinct(self, most: int) -> int:
+        """How many points it has, which are different; `most` where there are as many, or more.
+
+        An interval of floats has any number, also where it is under a condition.
+        """
+        if not all(axis.domain.every() for axis in self.axes):
+            return most
+        found: set[str] = set()
+        for point in self.every(seed=0):
+            found.add(json.dumps(point, sort_keys=True))
+            if len(found) >= most:
+                break
+        return len(found)
+
     def size(self, *, samples: int, seed: int) -> int:
         """How many points `walk` gives; only those that conditions depend on are looked at."""
         deciding = [

@@ -107,11 +107,17 @@ def is_listed(sweep: Sweep) -> bool:
 
 def trial_count(sweep: Sweep) -> int:
     """How many trials the sweep has, at most: points may come twice, and trials be equal."""
+    return point_count(sweep) * len(sweep.seeds)
+
+
+def point_count(sweep: Sweep) -> int:
+    """How many points; a grid or random search may come to one twice, which TPE is not given."""
     search = sweep.search
-    points = search.samples
     if search.method == "grid":
-        points = sweep.space.size(samples=search.samples, seed=search.seed)
-    return points * len(sweep.seeds)
+        return sweep.space.size(samples=search.samples, seed=search.seed)
+    if search.method == "tpe":
+        return sweep.space.distinct(search.samples)
+    return search.samples
 
 
 def points_of(sweep: Sweep) -> Iterator[Assignment]:

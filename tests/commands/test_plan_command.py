@@ -137,6 +137,14 @@ def test_tpe_says_how_many_it_will_choose(gansweep: Gansweep, tmp_path: Path) ->
     code, out, _ = gansweep("plan", tmp_path / "file.yaml")
     assert code == 0
     assert "21 trials that TPE will choose" in out
+    space["model.n_critic"] = {"choice": [1, 2]}
+    expected = {"uniform": 21, "choice": 3 * 4}
+    for domain, count in expected.items():
+        space["model.clip"] = {domain: [0.01, 0.1]}
+        load(tmp_path, text(space=space, search={"method": "tpe", "samples": 7}, seeds=3))
+        code, out, _ = gansweep("plan", tmp_path / "file.yaml")
+        assert code == 0
+        assert f"{count} trials that TPE will choose" in out
 
 
 def test_advice_is_a_note(gansweep: Gansweep, tmp_path: Path) -> None:

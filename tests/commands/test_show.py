@@ -12,7 +12,10 @@ from PIL import Image
 from sweep_files import TEXT, load
 
 from gansweep.metrics.fingerprint import TAG, to_text
+from gansweep.ownership import sole_use
 from gansweep.report.contact_sheet import CELL, MARGIN
+from gansweep.sweep.plan import Plan
+from gansweep.sweep.trials import planned
 from gansweep.tracking.base import Tracker
 from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore
 from gansweep.tracking.spool import SpoolTracker
@@ -123,6 +126,38 @@ def test_medians_by_a_key(filled: MlflowStore, gansweep: Gansweep) -> None:
     code, _, err = gansweep("show", "s", "--tracking-uri", filled.uri, "--by", "clap")
     assert code == 2
     assert "--by: no point sets 'clap' (did you mean 'clip'?)" in err
+
+
+def test_a_trial_whose_command_was_killed_is_interrupted(
+    store: MlflowStore, gansweep: Gansweep, tmp_path: Path
+) -> None:
+    """What says that it runs, while nobody drives the sweep that is kept here."""
+    trials = planned(load(tmp_path, TEXT))
+    experiment = store.experiment("small")
+    tags = {"state": "waiting", "reason": "", "point": "{}"}
+    run_ids = [store.trial_run(experiment, None, t.key, t.name, {}, tags) for t in trials]
+    folder = tmp_path / "work" / "runs" / "small"
+    plan = Plan(folder / "plan.json", "small")
+    for trial, run_id in zip(trials, (run_ids[0], "of another store"), strict=True):
+        entry = plan.add(trial)
+        entry.state, entry.run_id = "running", run_id
+
+    def shown(*words: object) -> dict[str, tuple[str, str]]:
+        uri = ("--tracking-uri", store.uri)
+        code, out, _ = gansweep("show", "small", "--json", *uri, *words)
+        assert code == 0
+        return {t["run_id"]: (t["state"], t["reason"]) for t in json.loads(out)["trials"]}
+
+    as_recorded = dict.fromkeys(run_ids, ("waiting", ""))
+    assert shown() == as_recorded
+    plan.save()
+    with sole_use(folder):
+        assert shown() == as_recorded
+    killed = ("interrupted", "its command was killed")
+    assert shown() == {**as_recorded, run_ids[0]: killed}
+    assert shown("--dir", tmp_path / "other") == as_recorded
+    store.settle(run_ids[0], "FINISHED")
+    assert shown() == as_recorded
 
 
 def test_points_that_have_not_trained_to_the_end(filled: MlflowStore, gansweep: Gansweep) -> None:

@@ -139,18 +139,19 @@ def test_a_sweep_whose_end_the_store_missed_is_ended(
     assert client.get_run(parent).info.end_time == ended.end_time
 
 
-def test_a_trial_that_waits_for_a_longer_budget_is_not_completed(
+def test_a_trial_that_waits_for_a_longer_budget_is_as_it_ended(
     gansweep: Gansweep, plan: Plan, store: MlflowStore
 ) -> None:
-    """Until that is given up; one that waits to be tried again is as it ended."""
+    """Its run says so until it is taken up; so is one that waits to be tried again."""
     good, bad = plan.entries.values()
     good.g_steps = good.budget
     for budget, expected in ((9, "waiting"), (9, "waiting"), (5, "completed")):
         for entry in (good, bad):
             entry.take_up(budget, retry_failed=expected == "waiting")
+        assert good.state == expected
         plan.save()
         assert gansweep("sync", "small", "--tracking-uri", store.uri)[0] == 0
-        assert state(store, good.run_id) == ("FINISHED", expected, "", 10)
+        assert state(store, good.run_id) == ("FINISHED", "completed", "", 10)
         assert state(store, bad.run_id)[1] == "running"  # its worker died, it never said so
 
 

@@ -102,6 +102,7 @@ def test_a_diverging_trial_is_finished_with_its_reason_and_ranked_last(broken: B
     assert run.status == "FINISHED"
     assert run.tags["gansweep.state"] == "diverged"
     assert run.tags["gansweep.reason"].endswith("was nan at g_step 6")
+    assert f"diverged  mode=nan: {run.tags['gansweep.reason']}" in broken.first.text
     states = [trial["state"] for trial in broken.ranked]
     assert states[0] == "completed"
     assert sorted(states[1:]) == ["diverged", "failed", "failed"]

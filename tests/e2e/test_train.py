@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 from gansweep.checkpoint import read_checkpoint
 from gansweep.tracking.mlflow import MlflowStore
 
-from .command import Place
+from .command import Place, wait_for
 from .record import Record
 
 NAME = "alone"
@@ -119,6 +119,29 @@ def test_a_second_one_ends_it_at_once(second: signal.Signals, record: str, place
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_while_the_first_step_compiles_ends_it_soon(
+    number: signal.Signals, place: Place
+) -> None:
+    """There is nothing to put aside yet, and no step comes for long."""
+    compiler = place.folder / "inductor"
+    place.environment["GANSWEEP_CACHE"] = str(place.folder / "cache")
+    place.environment["TORCHINDUCTOR_CACHE_DIR"] = str(compiler)
+    driver = place.start(
+        "train", "file.yaml", "compile=true", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True,
+    )  # fmt: skip
+    wait_for(lambda: any(compiler.rglob("*.py")), seconds=100, what="compiling")
+    driver.send_signal(number)
+    text, _ = driver.communicate(timeout=15)
+    assert driver.returncode == 130, text
+    assert text == "interrupted before the first step: the same command goes on\n"
+    (run,) = Record(place.uri, NAME, parent=False).trials.values()
+    assert (run.status, run.tags["gansweep.state"]) == ("KILLED", "interrupted")
+    assert place.left_after(5) == []
+
+
+@pytest.mark.long
 def test_it_leaves_the_sweep_of_its_file_as_it_is(place: Place) -> None:
     """It goes on from where the sweep's own trial stands, in a folder and a run of its own."""
     words = ("file.yaml", "budget.g_steps=600")
@@ -130,6 +153,12 @@ def test_it_leaves_the_sweep_of_its_file_as_it_is(place: Place) -> None:
     kept = {path.name: path.read_bytes() for path in own.glob("*.pt")}
     store = MlflowStore(place.uri)
     before = {run.key: run for run in store.trials(NAME)}
+    told = place.run("train", "file.yaml", "model.clip=0.01", "space=null", "budget.g_steps=600")
+    assert told.text.splitlines() == [
+        "finished already: its sweep trained it to g_step 600; a larger budget.g_steps goes on",
+        f"checkpoint {own}/checkpoint.pt",
+    ]
+    assert {run.key: run for run in store.trials(NAME)} == before
     text = place.run(
         "train", "file.yaml", "model.clip=0.01", "space=null", "budget.g_steps=1100"
     ).text
@@ -141,6 +170,11 @@ def test_it_leaves_the_sweep_of_its_file_as_it_is(place: Place) -> None:
     assert after == before
     curve = MlflowClient(place.uri).get_metric_history(own_run.run_id, "score/swd")
     assert [value.step for value in curve] == [1000, 1100]
+    told = place.run("train", "file.yaml", "model.clip=0.01", "space=null", "budget.g_steps=1100")
+    assert told.text.splitlines() == [
+        "finished already: it is trained to g_step 1100; a larger budget.g_steps goes on",
+        f"checkpoint {folder}/trials/{key}-alone/checkpoint.pt",
+    ]
     assert "every trial is finished already" in place.run("run", *words).text
     assert json.loads((folder / "plan.json").read_text())["trials"] == plan["trials"]
     assert place.run("sync", NAME).text == f"{NAME}: everything is in MLflow\n"

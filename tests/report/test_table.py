@@ -76,6 +76,15 @@ def test_budgets_that_differ_are_told() -> None:
         assert "completed after" not in str(printed(alike))
 
 
+def test_that_others_are_further_than_those_before_them_is_told() -> None:
+    """As while a longer budget trains."""
+    word = "2: not trained to the end, and behind all that are"
+    open_one = unfinished("b", 0.1, "interrupted")  # after 4 g_steps
+    assert " ".join(printed([result("a", 0.4, None, 4), open_one])[-1]) == word
+    further = printed([result("a", 0.4, None, 3), open_one])[-1]
+    assert " ".join(further) == f"{word}, also after fewer g_steps"
+
+
 def test_a_group_has_its_name_and_its_first_median_on_any_screen() -> None:
     """What gives way for them is told."""
     values = {"score/swd": 0.25, "loss/d": 0.5}

@@ -142,6 +142,26 @@ def test_grace_ends_workers_that_hang_after_what_was_due(monkeypatch: pytest.Mon
         watch.over()
 
 
+def test_before_anything_has_begun_the_first_signal_ends_it() -> None:
+    notes: list[str] = []
+    begun: list[bool] = []
+    count = 0
+    for number in grace.STOP_SIGNALS:
+        begun.clear()
+        interrupts = Interrupts(lambda: notes.append("note"), has_begun=lambda: bool(begun))
+        with interrupts.listening():
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), number)
+            assert interrupts.stopping  # should whoever catches it go on
+        interrupts = Interrupts(lambda: notes.append("note"), has_begun=lambda: bool(begun))
+        with interrupts.listening():
+            begun.append(True)
+            os.kill(os.getpid(), number)
+            assert interrupts.stopping
+        count += 1
+    assert notes == ["note"] * 2 * count == ["note"] * 6
+
+
 def test_where_nothing_is_left_the_first_signal_ends_it() -> None:
     notes: list[str] = []
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -653,7 +653,7 @@ def test_conditional_space(tmp_path: Path) -> None:
 
 
 def test_point_chosen_twice_trains_once(tmp_path: Path) -> None:
-    space = {"model.clip": {"choice": [0.1, 0.2]}}
+    space = {"model.clip": {"choice": [1, 1.0, 2]}}  # two points, which nobody knows beforehand
     sweep = tpe(tmp_path, space, samples=8)
     proposals = TreeParzen(sweep, [], finished=no)
     plan = Plan(tmp_path / "p", "s")
@@ -666,11 +666,11 @@ def test_point_chosen_twice_trains_once(tmp_path: Path) -> None:
         proposals.tell(trial, ended(plan, trial, trial.point["model.clip"]))
     study = proposals._study.trials
     assert len(study) == 2 + OLD_POINTS_IN_A_ROW
-    assert {(t.state.name, t.value) for t in study} == {("COMPLETE", 0.1), ("COMPLETE", 0.2)}
+    assert {(t.state.name, t.value) for t in study} == {("COMPLETE", 1.0), ("COMPLETE", 2.0)}
 
 
 def test_point_chosen_again_after_it_ended_is_told_at_once(tmp_path: Path) -> None:
-    sweep = tpe(tmp_path, {"model.clip": {"choice": [0.1]}}, samples=4)
+    sweep = tpe(tmp_path, {"model.clip": {"choice": [1, 1.0]}}, samples=4)
     proposals = TreeParzen(sweep, [], finished=no)
     trial = following(proposals)
     assert trial is not None
@@ -701,6 +701,7 @@ def test_what_tpe_does_not_come_to_is_trained_all_the_same(tmp_path: Path, sampl
     sweep = tpe(tmp_path, FINE, samples=samples)
     plan = Plan(tmp_path / "p", "s")
     proposals = TreeParzen(sweep, [], finished=no)
+    assert proposals.total == min(samples, 30)
     trained = []
     while (trial := following(proposals)) is not None:
         trained.append(trial)

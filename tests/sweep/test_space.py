@@ -570,6 +570,19 @@ def test_every_point_comes_once_under_its_conditions() -> None:
     assert next(endless) == {"data.batch_size": 0}
 
 
+def test_different_points_are_counted_up_to_a_number() -> None:
+    tree: dict[str, Any] = {
+        "model.name": {"choice": ["wgan", "gan", "gan"]},
+        "model.clip": {"quniform": [0.1, 0.3, 0.1], "when": {"model.name": "wgan"}},
+        "network.width": {"randint": [7, 9]},
+    }
+    counts = [space(tree).distinct(most) for most in (1, 11, 12, 13, 10**9)]
+    assert counts == [1, 11, 12, 12, 12]
+    tree["optimizer.lr"] = {"loguniform": [1e-4, 1e-1]}
+    assert space(tree).distinct(99) == 99
+    assert space({"data.batch_size": {"quniform": [0, 1e12, 1]}}).distinct(99) == 99
+
+
 def test_size_looks_at_no_combination_of_axes_that_decide_nothing() -> None:
     tree = {f"model.a{i}": {"grid": list(range(1000))} for i in range(8)}
     tree["network.name"] = {"grid": ["mlp", "dcgan"]}
