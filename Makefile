@@ -9,8 +9,9 @@ PIP := $(BIN)/pip install --disable-pip-version-check --quiet --constraint const
 run: $(VENV)/.installed
 	$(BIN)/gansweep run sweeps/wgan_clip.yaml
 
+# In two processes, each of which takes a file at a time.
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile $(ARGS)
 
 # What would make `make test` longer than ten minutes on two cores.
 long: $(VENV)/.installed-dev

@@ -49,11 +49,25 @@ def test_of_a_cluster(slurm):
 def test_a_skip_fails_the_run_and_is_named(
     tmp_path: Path, content: str, part: str, code: int, said: str
 ) -> None:
-    (tmp_path / "conftest.py").write_text(CONFTEST.format(part=part))
-    (tmp_path / "test_x.py").write_text(content)
-    ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:timeout", "test_x.py"],
-        cwd=tmp_path, env={"PYTHONPATH": str(HOME), "PATH": ""}, capture_output=True, text=True,
+    ended = ran(tmp_path, content, part)
+    assert (ended.returncode, said in ended.stdout) == (code, True), ended.stdout
+
+
+def ran(folder: Path, content: str, part: str, *options: str) -> subprocess.CompletedProcess[str]:
+    (folder / "conftest.py").write_text(CONFTEST.format(part=part))
+    (folder / "test_x.py").write_text(content)
+    without = ("-p", "no:cacheprovider", "-p", "no:timeout")
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *without, *options, "test_x.py"],
+        cwd=folder, env={"PYTHONPATH": str(HOME), "PATH": ""}, capture_output=True, text=True,
         timeout=250, check=False,
     )  # fmt: skip
-    assert (ended.returncode, said in ended.stdout) == (code, True), ended.stdout
+
+
+def test_tests_of_other_processes_count(tmp_path: Path) -> None:
+    content = f"{TESTS}\ndef test_of_a_package():\n    pytest.importorskip('absent_xyz')\n"
+    ended = ran(tmp_path, content, "", "--numprocesses=2")
+    assert ended.returncode == 1, ended.stdout
+    assert "2 skipped, and none may" in ended.stdout
+    for said in ("test_of_a_cluster: needs slurmctld", "test_of_a_package: could not import"):
+        assert f"test_x.py::{said}" in ended.stdout

@@ -30,6 +30,8 @@ from gansweep.tracking.memory import MemoryTracker
 from gansweep.trial import run_trial
 from sweep.test_worker import closing, drive
 
+pytestmark = pytest.mark.usefixtures("little_to_collect")
+
 
 @pytest.fixture
 def on_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:

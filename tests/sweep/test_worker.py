@@ -33,6 +33,8 @@ from gansweep.tracking.mlflow import Backlog
 from gansweep.tracking.spool import is_ended
 from gansweep.trial import run_trial
 
+pytestmark = pytest.mark.usefixtures("little_to_collect")
+
 Answers = Callable[[Message], Answer | None]
 
 
