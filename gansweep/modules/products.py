@@ -2,11 +2,14 @@
 
 A stack's products are many, and small. A BLAS packs both matrices anew for each; the micro-kernel,
 `brgemm`, multiplies matrices that lie by rows as they lie, in code that it makes for their shape.
-One that lies by columns is turned before. `python -m benchmarks.inside` tells what products take.
+One that lies by columns is turned before. Where the products are the parts of a stack's gradient,
+they are written to its rows at once. `python -m benchmarks.inside` tells what products take.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Final, final
 
 import torch
@@ -22,6 +25,9 @@ LARGEST: Final = 2**20
 """Numbers of a right-hand matrix: beyond, it leaves the caches, and a BLAS is faster."""
 
 _BMM: Final = torch.ops.aten.bmm.default
+_CAT: Final = torch.ops.aten.cat.default
+_RESHAPE: Final = torch.ops.aten.reshape.default
+_VIEW: Final = torch.ops.aten.view.default
 
 
 def apply_here() -> bool:
@@ -40,6 +46,31 @@ def _(a: Tensor, b: Tensor) -> Tensor:
     return a.new_empty(a.shape[0], a.shape[1], b.shape[2])
 
 
+@torch.library.custom_op("gansweep::joined", mutates_args=())
+def joined(a: Sequence[Tensor], b: Sequence[Tensor], rest: Sequence[Tensor], at: list[int]) -> Tensor:
+    """[K, P]: products of a[i] and b[i], flat, and parts [K, n] of `rest`, side by side.
+
+    at: the places of the products among all parts, in their order; the rest fills the others.
+    """
+    return torch.cat(_parts([_flat(torch.bmm(*pair)) for pair in zip(a, b, strict=True)], rest, at), 1)
+
+
+@joined.register_fake
+def _(a: Sequence[Tensor], b: Sequence[Tensor], rest: Sequence[Tensor], at: list[int]) -> Tensor:
+    width = sum(x.shape[1] * y.shape[2] for x, y in zip(a, b, strict=True))
+    return a[0].new_empty(a[0].shape[0], width + sum(x.shape[1] for x in rest))
+
+
+def _flat(matrices: Tensor) -> Tensor:
+    return matrices.reshape(matrices.shape[0], -1)
+
+
+def _parts(products: Sequence[Any], rest: Sequence[Any], at: Sequence[int]) -> list[Any]:
+    """Both in one row, the products where `at` says."""
+    ours, others = iter(products), iter(rest)
+    return [next(ours if i in at else others) for i in range(len(products) + len(rest))]
+
+
 @final
 class Products(CustomGraphPass):
     """Has a graph's products taken by `product` where that is the faster one."""
@@ -48,10 +79,35 @@ class Products(CustomGraphPass):
         for node in graph.nodes:
             if node.target is _BMM and _suits(*(each.meta["val"] for each in node.args)):
                 node.target = torch.ops.gansweep.product.default
+            elif node.target is _CAT and node.args[1:] == (1,) and node.meta["val"].dim() == 2:
+                _join(graph, node)
 
     def uuid(self) -> Any:
         return get_hash_for_files((__file__,))
 
+
+def _join(graph: fx.Graph, node: fx.Node) -> None:
+    """Have the products among the parts of a `cat` written to their places, without a copy."""
+    parts: Any = node.args[0]
+    at = [i for i, part in enumerate(parts) if _is_product(part)]
+    if not at:
+        return
+    a, b = zip(*(parts[i].args[0].args for i in at), strict=True)
+    rest = [part for i, part in enumerate(parts) if i not in at]
+    node.target, node.args = torch.ops.gansweep.joined.default, (list(a), list(b), rest, at)
+    for view in (parts[i] for i in at):
+        product = view.args[0]
+        graph.erase_node(view)
+        graph.erase_node(product)
+
+
+def _is_product(part: fx.Node) -> bool:
+    """Whether it is a product, flat, that nothing else takes."""
+    if part.target is not _RESHAPE or len(part.users) > 1:
+        return False
+    product: Any = part.args[0]
+    ours = product.target is torch.ops.gansweep.product.default
+    return ours and len(product.users) == 1
 
 def _suits(a: Tensor, b: Tensor) -> bool:
     on_cpu = a.device.type == "cpu" and a.dtype is torch.float32
@@ -61,12 +117,35 @@ def _suits(a: Tensor, b: Tensor) -> bool:
 
 @register_lowering(torch.ops.gansweep.product.default, type_promotion_kind=None)
 def _lowered(a: Any, b: Any) -> Any:
-    given = [ir.ExternKernel.require_stride1(ir.ExternKernel.realize_input(x)) for x in (a, b)]
-    if not all(map(_lies_dense, given)) or given[0].get_name() == given[1].get_name():
-        return lowerings[_BMM](a, b)
-    layout = ir.FixedLayout(a.get_device(), a.get_dtype(), [*a.get_size()[:2], b.get_size()[2]])
-    made: Any = _Product("product", given, layout, num_threads=1)
-    out = made.generate().output_node()
+    made = _made("product", [a, b], [], [0], [*a.get_size()[:2], b.get_size()[2]])
+    return made or lowerings[_BMM](a, b)
+
+
+@register_lowering(torch.ops.gansweep.joined.default, type_promotion_kind=None)
+def _lowered_joined(a: list[Any], b: list[Any], rest: list[Any], at: list[int]) -> Any:
+    pairs, count = list(zip(a, b, strict=True)), a[0].get_size()[0]
+    sizes = [x.get_size()[1] * y.get_size()[2] for x, y in pairs]
+    width = sum(sizes) + sum(x.get_size()[1] for x in rest)
+    made = _made("joined", [x for pair in pairs for x in pair], rest, at, [count, width])
+    if made:
+        return made
+    products = [lowerings[_BMM](*pair) for pair in pairs]
+    flat = [lowerings[_VIEW](x, [count, n]) for x, n in zip(products, sizes, strict=True)]
+    return lowerings[_CAT](_parts(flat, rest, at), 1)
+
+
+def _made(name: str, pairs: list[Any], rest: list[Any], at: list[int], shape: list[Any]) -> Any:
+    """Products of neighbours among `pairs` and the rest side by side, as a tensor of `shape`.
+
+    None where matrices lie otherwise than the kernel takes them.
+    """
+    given = [ir.ExternKernel.require_stride1(ir.ExternKernel.realize_input(x)) for x in pairs + rest]
+    if not all(map(_lies_dense, given[: len(pairs)])):
+        return None
+    like = given[0]
+    layout = ir.FixedLayout(like.get_device(), like.get_dtype(), shape)
+    made: Any = _Products(name, given, layout, num_threads=1)
+    out = made.generate(at=at).output_node()
     V.graph.no_fuse_buffer_names.add(out.get_name())
     return out
 
@@ -80,31 +159,55 @@ def _lies_dense(matrices: Any) -> bool:
 
 
 @final
-class _Product(CppTemplate):
-    """C++ of one product, for its shapes and strides alone."""
+class _Products(CppTemplate):
+    """C++ of products side by side, for their shapes and strides alone."""
 
     def render(self, **kwargs: Any) -> str:
         kernel, out = kwargs["kernel"], kwargs.get("template_buffer_node") or self.output_node
         assert not kwargs.get("epilogue_nodes"), "nothing is fused with it"
-        a, b = self.input_nodes
+        inputs = {f"x{i}": x for i, x in enumerate(self.input_nodes)}
+        head = kernel.def_kernel(inputs=inputs, outputs={"c": out})  # names what is indexed below
+        at, rest = kwargs["at"], self.input_nodes[2 * len(kwargs["at"]) :]
+        pairs = zip(self.input_nodes[::2], self.input_nodes[1::2], strict=False)
+        products = [_of_pair(kernel, *pair) for pair, _ in zip(pairs, at, strict=False)]
+        parts = _parts(products, [_of_rest(kernel, x) for x in rest], at)
+        ends = list(accumulate(size for _, size in parts))
         source: str = self._template_from_string(_SOURCE).render(
             template=self,
-            kernel=kernel,
-            a=a,
-            b=b,
-            c=out,
-            shape=", ".join(map(str, [*a.get_size()[1:], b.get_size()[2]])),
-            apart=", ".join(str(max(x.get_stride()[1:])) for x in (a, b)),
-            turned=", ".join(str(x.get_stride()[2] != 1).lower() for x in (a, b)),
+            head=head,
+            count=out.get_size()[0],
+            width=ends[-1],
+            parts=[
+                code.format(f"to + {end - size}")
+                for (code, size), end in zip(parts, ends, strict=True)
+            ],
         )
         return source
 
 
-# `brgemm` is declared as in ATen/native/CPUBlas.h, which takes long to compile.
+def _of_pair(kernel: Any, a: Any, b: Any) -> tuple[str, int]:
+    """A call for the product of `a` and `b`, but for where it goes, and its numbers."""
+    shape = [*a.get_size()[1:], b.get_size()[2]]
+    apart = [max(x.get_stride()[1:]) for x in (a, b)]
+    turned = [str(x.get_stride()[2] != 1).lower() for x in (a, b)]
+    of = ", ".join(map(str, [*shape, *apart, *turned]))
+    where = ", ".join(f"&{kernel.index(x, ['k', 0, 0])}" for x in (a, b))
+    return f"gansweep::product<{of}>({where}, {{}});", shape[0] * shape[2]
+
+
+def _of_rest(kernel: Any, x: Any) -> tuple[str, int]:
+    """A copy of `x` [K, n], but for where to, and n."""
+    size = x.get_size()[1]
+    return f"std::copy_n(&{kernel.index(x, ['k', 0])}, {size}, {{}});", size
+
+
+# `brgemm` is declared as in ATen/native/CPUBlas.h, which takes long to compile. To turn blocks of a
+# size that is known, all in one function, takes half the time.
 _SOURCE = r"""
 {{template.header().getvalue()}}
 #ifndef GANSWEEP_PRODUCT
 #define GANSWEEP_PRODUCT
+#include <algorithm>
 #include <vector>
 namespace at::native::cpublas {
 void brgemm(
@@ -117,12 +220,23 @@ inline float* room(size_t numbers) {
     if (kept.size() < numbers) kept.resize(numbers);
     return kept.data();
 }
+template <int64_t M, int64_t N, int64_t apart>
+__attribute__((flatten)) void turn(const float* from, float* to) {
+    if constexpr (M % 16 == 0 && N % 16 == 0) {
+        for (int64_t i = 0; i < M; i += 16)
+            for (int64_t j = 0; j < N; j += 16)
+                at::vec::transpose_mxn<float>(
+                    from + i * apart + j, apart, to + j * M + i, M, 16, 16);
+    } else {
+        at::vec::transpose_mxn<float>(from, apart, to, M, M, N);
+    }
+}
 template <int64_t M, int64_t L, int64_t N,
           int64_t apart_a, int64_t apart_b, bool turn_a, bool turn_b>
 inline void product(const float* a, const float* b, float* c) {
     float* turned = turn_a || turn_b ? room(M * L + L * N) : nullptr;
-    if constexpr (turn_a) at::vec::transpose_mxn<float>(a, apart_a, turned, L, L, M);
-    if constexpr (turn_b) at::vec::transpose_mxn<float>(b, apart_b, turned + M * L, N, N, L);
+    if constexpr (turn_a) turn<L, M, apart_a>(a, turned);
+    if constexpr (turn_b) turn<N, L, apart_b>(b, turned + M * L);
     at::native::cpublas::brgemm(
         M, N, L, turn_a ? L : apart_a, turn_b ? N : apart_b, N, false,
         turn_a ? turned : a, turn_b ? turned + M * L : b, c, false);
@@ -130,13 +244,13 @@ inline void product(const float* a, const float* b, float* c) {
 }
 #endif
 extern "C"
-{{kernel.def_kernel(inputs={"a": a, "b": b}, outputs={"c": c})}}
+{{head}}
 {
-    for (int64_t k = 0; k < {{kernel.size(c, 0)}}; ++k) {
-        gansweep::product<{{shape}}, {{apart}}, {{turned}}>(
-            &{{kernel.index(a, ["k", 0, 0])}},
-            &{{kernel.index(b, ["k", 0, 0])}},
-            &{{kernel.index(c, ["k", 0, 0])}});
+    for (int64_t k = 0; k < {{count}}; ++k) {
+        float* to = c + k * {{width}};
+{%- for part in parts %}
+        {{part}}
+{%- endfor %}
     }
 }
 """
