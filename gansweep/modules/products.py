@@ -47,22 +47,21 @@ def _(a: Tensor, b: Tensor) -> Tensor:
 
 
 @torch.library.custom_op("gansweep::joined", mutates_args=())
-def joined(a: Sequence[Tensor], b: Sequence[Tensor], rest: Sequence[Tensor], at: list[int]) -> Tensor:
+def joined(
+    a: Sequence[Tensor], b: Sequence[Tensor], rest: Sequence[Tensor], at: list[int]
+) -> Tensor:
     """[K, P]: products of a[i] and b[i], flat, and parts [K, n] of `rest`, side by side.
 
     at: the places of the products among all parts, in their order; the rest fills the others.
     """
-    return torch.cat(_parts([_flat(torch.bmm(*pair)) for pair in zip(a, b, strict=True)], rest, at), 1)
+    products = [torch.bmm(*pair).flatten(1) for pair in zip(a, b, strict=True)]
+    return torch.cat(_parts(products, rest, at), 1)
 
 
 @joined.register_fake
 def _(a: Sequence[Tensor], b: Sequence[Tensor], rest: Sequence[Tensor], at: list[int]) -> Tensor:
     width = sum(x.shape[1] * y.shape[2] for x, y in zip(a, b, strict=True))
     return a[0].new_empty(a[0].shape[0], width + sum(x.shape[1] for x in rest))
-
-
-def _flat(matrices: Tensor) -> Tensor:
-    return matrices.reshape(matrices.shape[0], -1)
 
 
 def _parts(products: Sequence[Any], rest: Sequence[Any], at: Sequence[int]) -> list[Any]:
@@ -109,6 +108,7 @@ def _is_product(part: fx.Node) -> bool:
     ours = product.target is torch.ops.gansweep.product.default
     return ours and len(product.users) == 1
 
+
 def _suits(a: Tensor, b: Tensor) -> bool:
     on_cpu = a.device.type == "cpu" and a.dtype is torch.float32
     # Inductor fuses a product with a vector into what comes before.
@@ -139,7 +139,8 @@ def _made(name: str, pairs: list[Any], rest: list[Any], at: list[int], shape: li
 
     None where matrices lie otherwise than the kernel takes them.
     """
-    given = [ir.ExternKernel.require_stride1(ir.ExternKernel.realize_input(x)) for x in pairs + rest]
+    given: list[Any] = [ir.ExternKernel.realize_input(x) for x in pairs + rest]
+    given = [ir.ExternKernel.require_stride1(x) for x in given]
     if not all(map(_lies_dense, given[: len(pairs)])):
         return None
     like = given[0]
@@ -175,7 +176,7 @@ class _Products(CppTemplate):
         source: str = self._template_from_string(_SOURCE).render(
             template=self,
             head=head,
-            count=out.get_size()[0],
+            count=self.layout.size[0],
             width=ends[-1],
             parts=[
                 code.format(f"to + {end - size}")

@@ -107,6 +107,7 @@ class Stack:
         example = self._module(next(iter(batches)))
         conditional = example.settings.conditional
         real, labels = None, None
+        at_once = self._step.at_once
         needs_real = example.formulation.objective.needs_real
         weight = self._weights() if self._averages else None
 
@@ -116,14 +117,31 @@ class Stack:
                 self._d, self._g, self._settings, last, labels, z[steps], self._averages, weight
             )  # fmt: skip
 
+        def of_labels(chosen: Tensor, rows: tuple[int, int]) -> Tensor | None:
+            given = batch.samples.labels if conditional else None
+            return None if given is None else _taken(given, chosen, rows, z)
+
+        def generated(start: int) -> tuple[Any, ...]:
+            ahead = _padded(indices, start, at_once).transpose(0, 1).flatten(1)
+            y = of_labels(ahead.flatten(), (ahead.shape[0], ahead.shape[1]))
+            return self._g, y, _padded(z, start, at_once)
+
+        def of_discriminator(step: int, fake: Tensor | None) -> tuple[Any, ...]:
+            drawn = None if noise is None else noise[step]
+            g, of_g = (self._g, z[step]) if fake is None else (None, None)
+            return self._d, g, self._settings, real, labels, of_g, drawn, fake
+
+        fakes: Sequence[Tensor | None] = (None,)
         for step in range(steps):
             real = to_float(_taken(batch.samples.x, chosen[step], rows, z))
-            if conditional and batch.samples.labels is not None:
-                labels = _taken(batch.samples.labels, chosen[step], rows, z)
-            drawn = None if noise is None else noise[step]
-            of_d = (self._d, self._g, self._settings, real, labels, z[step], drawn)
-            if step == 0:
-                self._step.prepare(of_d, of_generator())
+            labels = of_labels(chosen[step], rows)
+            if not self._step.is_prepared:
+                blank = real.new_zeros(rows[0], at_once * rows[1], *real.shape[2:])
+                of_d = of_discriminator(0, None if at_once == 1 else blank[:, : rows[1]])
+                self._step.prepare(of_d, of_generator(), None if at_once == 1 else generated(0))
+            if at_once > 1 and step % at_once == 0:
+                fakes = torch.split(self._step.generate(*generated(step))["fake"], rows[1], 1)
+            of_d = of_discriminator(step, fakes[step % at_once])
             idle = [*resting, *(slot for slot, by in late.items() if step < by)]
             with _unchanged(idle, [*self._d.changing, self._g.buffers]):
                 metrics = self._step.train_discriminator(*of_d)
@@ -223,6 +241,14 @@ def _bind_optimizer(
         if plan.rule.counts:
             fresh[name]["step"] = rows.steps[slot, i]
         optimizer.state[parameter] = fresh[name]
+
+
+def _padded(rows: Tensor, start: int, count: int) -> Tensor:
+    """`count` rows from `start` on, zeros where there are no more."""
+    there = rows[start : start + count]
+    if len(there) == count:
+        return there
+    return torch.cat([there, there.new_zeros(count - len(there), *there.shape[1:])])
 
 
 def _taken(data: Tensor, chosen: Tensor, rows: tuple[int, int], like: Tensor) -> Tensor:

@@ -16,7 +16,12 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from gansweep.formulation import Both, Formulation
-from gansweep.modules.alternating import AlternatingModule, is_separable, on_both
+from gansweep.modules.alternating import (
+    FAKES_AT_ONCE,
+    AlternatingModule,
+    is_separable,
+    on_both,
+)
 from gansweep.modules.compiled import Compiled, describe, prepare
 from gansweep.optimizers import OptimizerSpec
 
@@ -224,26 +229,36 @@ class StackedStep:
         self.generator = NetworkPlan(example.generator, example.specs[1])
         constraint = example.formulation.constraint
         self._separable = is_separable(example.discriminator)
+        self.at_once = _fakes_at_once(example)
         self._timing = constraint.timing if constraint else None
         self._constrained = _constrained(example)
         self.train_discriminator: Callable[..., Tensors] = self._discriminator_step
         self.train_generator: Callable[..., Tensors] = self._generator_step
-        self._is_prepared = False
+        self.generate: Callable[..., Tensors] = self._generated
+        self.is_prepared = False
         if compile:
             about = self._description()
             for_d, for_g = StackedStep._discriminator_step, StackedStep._generator_step
             self.train_discriminator = Compiled(for_d, self, about=about)
             self.train_generator = Compiled(for_g, self, about=about)
+            self.generate = Compiled(StackedStep._generated, self, about=about)
         else:
             for plan in (self.discriminator, self.generator):
                 _normalise_in_own_precision(plan.skeleton)
 
-    def prepare(self, of_d: tuple[Any, ...], of_g: tuple[Any, ...]) -> None:
-        """Compile, once, for such arguments of `train_discriminator` and `train_generator`."""
-        if not self._is_prepared:
-            calls = ((self.train_discriminator, of_d), (self.train_generator, of_g))
-            prepare(*((step, given) for step, given in calls if isinstance(step, Compiled)))
-            self._is_prepared = True
+    def prepare(
+        self, of_d: tuple[Any, ...], of_g: tuple[Any, ...], generated: tuple[Any, ...] | None
+    ) -> None:
+        """Compile, once, for such arguments of `train_discriminator` and `train_generator`.
+
+        And of `generate`, where there are any.
+        """
+        if not self.is_prepared:
+            calls: list[tuple[Any, tuple[Any, ...] | None]]
+            calls = [(self.train_discriminator, of_d), (self.train_generator, of_g)]
+            calls.append((self.generate, generated))
+            prepare(*((f, given) for f, given in calls if given and isinstance(f, Compiled)))
+            self.is_prepared = True
 
     def _description(self) -> str | None:
         """All here that a trace depends on, but sources; None where it cannot be told."""
@@ -262,23 +277,50 @@ class StackedStep:
         ]
         return None if None in networks else "\n".join([*parts, *map(str, networks)])
 
+    def _generated(self, g: NetworkRows, labels: Tensor | None, z: Tensor) -> Tensors:
+        """`fake`: G's samples [K, n B, *shape] for n steps of D, of a G that is separable.
+
+        labels [K, n B, ...], z [n, K, B, dim]. G's weights are then read once, not n times.
+        """
+
+        def samples(*given: Any) -> tuple[Tensor, Tensors]:
+            return self._play(*given)[1:]
+
+        with torch.no_grad():
+            whole = z.transpose(0, 1).flatten(1, 2)
+            views = self.generator.parameters.views(g.theta)
+            copies = _copies(self.generator, g.buffers)
+            fake, buffers = vmap(samples)(views, copies, whole, _given(labels=labels))
+            _keep(self.generator, g.buffers, buffers)
+        return {"fake": fake}
+
     def _discriminator_step(
         self,
         d: NetworkRows,
-        g: NetworkRows,
+        g: NetworkRows | None,
         settings: Tensors,
         real: Tensor,
         labels: Tensor | None,
-        z: Tensor,
+        z: Tensor | None,
         noise: Tensor | None,
+        fake: Tensor | None,
     ) -> Tensors:
         """One step of D in each row, in place; the metrics, each [K].
 
         settings: the variant's floating-point settings, [K] by name. real [K, B, *shape],
-        labels [K, B, ...], z [K, B, dim], noise [K, ...] as the penalty draws it.
+        labels [K, B, ...], noise [K, ...] as the penalty draws it. D sees `fake` [K, B, *shape],
+        or else what G makes of z [K, B, dim].
         """
+        with torch.no_grad():
+            seen = real
+            if fake is None:
+                assert g is not None
+                assert z is not None
+                seen, fake = self._sides(g, real, labels, z)
+            if self._timing == "before":
+                self._project(d.theta, settings)
         gradient, metrics = self._discriminator_gradient(
-            d.theta, d.buffers, g.theta, g.buffers, settings, real, labels, z, noise
+            d.theta, d.buffers, settings, seen, labels, fake, noise
         )
         self._discriminator_update(d, gradient, settings)
         return metrics
@@ -291,31 +333,33 @@ class StackedStep:
             if self._timing == "after":
                 self._project(d.theta, settings)
 
+    def _sides(
+        self, g: NetworkRows, real: Tensor, labels: Tensor | None, z: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Real and generated samples as D sees them; G's buffers change in place."""
+        seen, fake, buffers = vmap(self._play)(
+            self.generator.parameters.views(g.theta),
+            _copies(self.generator, g.buffers),
+            z,
+            _given(labels=labels, real=real),
+        )
+        assert seen is not None
+        _keep(self.generator, g.buffers, buffers)
+        return seen, fake
+
     def _discriminator_gradient(
         self,
         d_theta: Tensor,
         d_buffers: Tensor,
-        g_theta: Tensor,
-        g_buffers: Tensor,
         settings: Tensors,
-        real: Tensor,
+        seen: Tensor,
         labels: Tensor | None,
-        z: Tensor,
+        fake: Tensor,
         noise: Tensor | None,
     ) -> tuple[list[Tensor], Tensors]:
         """Of each row's loss in its weights, in parts, and the metrics; buffers change in place."""
         given = _given(labels=labels, noise=noise)
         plan = self.discriminator
-        with torch.no_grad():
-            seen, fake, g_new = vmap(self._play)(
-                self.generator.parameters.views(g_theta),
-                _copies(self.generator, g_buffers),
-                z,
-                _given(labels=labels, real=real),
-            )
-            assert seen is not None
-            if self._timing == "before":
-                self._project(d_theta, settings)
 
         def total(theta: list[Tensor]) -> tuple[Tensor, tuple[Tensors, Tensors]]:
             losses, metrics, buffers = vmap(self._discriminator_loss)(
@@ -332,7 +376,6 @@ class StackedStep:
         metrics: Tensors
         gradient, (metrics, d_new) = grad(total, has_aux=True)(plan.parameters.parts(d_theta))
         with torch.no_grad():
-            _keep(self.generator, g_buffers, g_new)
             _keep(plan, d_buffers, d_new)
         return gradient, metrics
 
@@ -499,6 +542,12 @@ class StackedStep:
         for columns, part in plan.parameters.joined(gradient, most):
             state = {name: tensor[:, columns] for name, tensor in rows.state.items()}
             plan.rule.update(rows.theta[:, columns], part, state, rows.steps[:, :1], rows.columns)
+
+
+def _fakes_at_once(module: AlternatingModule) -> int:
+    """The steps of D for which G is called once; 1 where it is called in each of them."""
+    steps: int = module.settings.n_critic
+    return -(-steps // -(-steps // FAKES_AT_ONCE)) if is_separable(module.generator) else 1
 
 
 def _call(

@@ -77,6 +77,63 @@ def test_a_product_does_not_depend_on_its_neighbours() -> None:
     assert torch.equal(one[other], two)
 
 
+def side_by_side(_: None, parts: list[Any]) -> list[Tensor]:
+    """The products of the pairs among `parts`, flat, between the others."""
+    flat = [x if isinstance(x, Tensor) else torch.bmm(*x).reshape(len(x[0]), -1) for x in parts]
+    return [torch.cat(flat, 1)]
+
+
+def as_told(parts: list[Any]) -> Tensor:
+    doubles = [p.double() if isinstance(p, Tensor) else [x.double() for x in p] for p in parts]
+    return side_by_side(None, doubles)[0]
+
+
+@elsewhere
+def test_a_gradient_is_written_to_its_rows_by_one_kernel() -> None:
+    x, y, vector = lying(3, 48, 32, by="columns"), lying(3, 32, 17, by="rows"), torch.randn(3, 5)
+    for parts in (
+        [(x, y), vector, (y.mT, x.mT), (x.mT, x), vector[:, :2]],
+        [vector, (x, y)],
+        [(x, lying(3, 32, 9, by="apart"))],
+    ):
+        (out,), taken = compiled(side_by_side, parts)
+        exact = as_told(parts)
+        assert taken == 1
+        assert out.shape == exact.shape
+        assert (out - exact).abs().max() < 1e-4
+
+
+@elsewhere
+def test_a_gradient_of_matrices_that_lie_otherwise_is_left_to_torch() -> None:
+    x, row = lying(3, 48, 32, by="rows"), lying(3, 1, 32, by="rows").expand(3, 8, 32)
+    parts = [(row, x.mT), torch.randn(3, 5), (x, x.mT)]
+    (out,), taken = compiled(side_by_side, parts)
+    assert taken == 0
+    assert (out - as_told(parts)).abs().max() < 1e-4
+
+
+def seen_twice(_: None, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    product = torch.bmm(a, b)
+    return torch.cat([product.reshape(len(a), -1), a[:, 0]], 1), product
+
+
+@elsewhere
+def test_a_product_that_something_else_takes_stays_by_itself() -> None:
+    a, b = lying(3, 48, 32, by="rows"), lying(3, 32, 17, by="rows")
+    (out, product), taken = compiled(seen_twice, a, b)
+    assert taken == 1
+    assert close(product, a, b)
+    assert torch.equal(out, torch.cat([product.flatten(1), a[:, 0]], 1))
+
+
+@elsewhere
+def test_a_product_with_itself() -> None:
+    square = lying(2, 8, 8, by="rows")
+    (out,), taken = compiled(all_products, [(square, square)])
+    assert taken == 1
+    assert close(out, square, square)
+
+
 @elsewhere
 def test_what_is_left_to_torch() -> None:
     square = lying(2, 8, 8, by="rows")
@@ -84,7 +141,6 @@ def test_what_is_left_to_torch() -> None:
         "doubles": (square.double(), square.double() + 1),
         "a vector": (square, lying(2, 8, 1, by="rows")),
         "a vector before": (lying(2, 1, 8, by="rows"), square),
-        "with itself": (square, square),
         "one row for all": (lying(2, 1, 8, by="rows").expand(2, 4, 8), square),
         "large": (lying(1, 2, 1025, by="rows"), lying(1, 1025, 1024, by="rows")),
     }
