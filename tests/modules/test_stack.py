@@ -374,20 +374,34 @@ def test_a_neighbour_that_diverges_changes_no_bit(name: str) -> None:
     assert identical(calm.module, wild.module)
 
 
-def wgan(**settings: Any) -> dict[str, Any]:
+def wgan(*, generator_norm: str = "batch", **settings: Any) -> dict[str, Any]:
     return tree(
         "wgan",
         optimizer={"name": "adam", "lr": 1e-3, "beta1": 0.0, "eps": 1e-4},
         model={"clip": 0.1, **settings},
-        network={**BATCH_NORM, "depth": 1},
+        network={**BATCH_NORM, "depth": 1, "generator_norm": generator_norm},
     )
 
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("conditional", [False, True])
-def test_bursts_of_some(conditional: bool) -> None:
-    """7 critic steps at the first generator step of one, 2 of the others, which are beyond it."""
-    burst = wgan(burst_n_critic=7, burst_first=1, conditional=conditional)
+@pytest.mark.parametrize(("norm", "tensors"), [("batch", 3 * 8 + 2 * 12), ("none", 2 * 4 + 8 + 8 + 12)])
+def test_bursts_of_some(
+    conditional: bool, norm: str, tensors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """7 critic steps at the first generator step of one, 2 of the others, which are beyond it.
+
+    A generator without BatchNorm makes the samples of 2 steps at once, whatever is left of the 7.
+    """
+    burst = wgan(burst_n_critic=7, burst_first=1, conditional=conditional, generator_norm=norm)
+    at_once: list[list[int]] = []
+    generated = StackedStep._generated
+
+    def noted(step: StackedStep, g: Any, labels: Any, z: torch.Tensor) -> Any:
+        at_once.append([len(z), 0 if labels is None else labels.shape[1]])
+        return generated(step, g, labels, z)
+
+    monkeypatch.setattr(StackedStep, "_generated", noted)
     before = (2, 0, 3)
     alone = [t.alone(k + 3) for t, k in zip(trials([burst] * 3), before, strict=True)]
     members = [t.alone(k) for t, k in zip(trials([burst] * 3), before, strict=True)]
@@ -410,8 +424,10 @@ def test_bursts_of_some(conditional: bool) -> None:
         own.append(d_steps)
         one.module.meters.clear()
         other.module.meters.clear()
-        assert assert_close(one.module, other.module) == 3 * 8 + 2 * 12
+        assert assert_close(one.module, other.module) == tensors
     assert own == [6, 11, 6]
+    labels = 2 * alone[0].size if conditional else 0
+    assert at_once == ([] if norm == "batch" else [[2, labels]] * (4 + 1 + 1))
 
 
 @pytest.mark.usefixtures("float64")
