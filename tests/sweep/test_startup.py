@@ -14,9 +14,12 @@ import time
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
+from ray._common.utils import load_class
+from ray.job_config import JobConfig
 from ray.tune.execution import class_cache
 
 from gansweep.errors import ConfigError
@@ -83,10 +86,14 @@ def test_nothing_is_started_ahead_for_a_bad_file(tmp_path: Path, cpu: str) -> No
     assert not startup.is_under_way()
 
 
-def test_workers_find_the_folder_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["lab", os.getcwd()]))
+def test_workers_have_the_commands_pythonpath(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Absolute, since a cluster's begin elsewhere."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["lab", "", "/opt/lab", "lab"]))
     path = startup.worker_environment()["PYTHONPATH"].split(os.pathsep)
-    assert path == [os.getcwd(), os.path.abspath("lab")]
+    assert path == [os.path.abspath("lab"), "/opt/lab"]
+    for nothing in ("", os.pathsep):  # Python would take it for the current folder
+        monkeypatch.setenv("PYTHONPATH", nothing)
+        assert "PYTHONPATH" not in startup.worker_environment()
 
 
 def test_on_a_cluster_they_are_told_that_folder(
@@ -95,8 +102,12 @@ def test_on_a_cluster_they_are_told_that_folder(
     """Its nodes' workers begin where their Ray was started; a node may not have the folder."""
     told: list[dict[str, str]] = []
 
-    def init(*, runtime_env: dict[str, dict[str, str]], **options: object) -> None:
+    def init(*, runtime_env: dict[str, Any], job_config: JobConfig, **options: object) -> None:
         told.append(runtime_env["env_vars"])
+        hook = runtime_env["worker_process_setup_hook"]
+        assert load_class(hook) is begin_in_folder  # as a worker does
+        job_config._py_driver_sys_path.extend(["/before/python"])  # as Ray does
+        assert list(job_config._get_proto_job_config().py_driver_sys_path) == []
         raise ConnectionError("away")
 
     monkeypatch.setattr(startup.ray, "init", init)
@@ -106,6 +117,7 @@ def test_on_a_cluster_they_are_told_that_folder(
     with pytest.raises(ConfigError, match="away"):
         startup.start_ray("host:1", Resources())
     monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(tmp_path / "ray")
     begin_in_folder()
     assert Path.cwd() == tmp_path / "ray"  # of a local Ray: it is there already
