@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import sys
+import sysconfig
 from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Final
@@ -51,7 +53,8 @@ def server_environment(uri: str) -> dict[str, str]:
     a database's password."""
     others = [*ANOTHER_SERVERS, *(["MLFLOW_DEFAULT_ARTIFACT_ROOT"] if sqlite_file(uri) else [])]
     own = {name: value for name, value in os.environ.items() if name not in others}
-    return {**SERVER_ENVIRONMENT, **own, "MLFLOW_BACKEND_STORE_URI": uri}
+    # Nor does Python find modules in the current folder.
+    return {**SERVER_ENVIRONMENT, **own, "MLFLOW_BACKEND_STORE_URI": uri, "PYTHONSAFEPATH": "1"}
 
 
 def server_command(
@@ -73,6 +76,8 @@ def server_command(
     if is_http(uri):
         raise ConfigError.single(uri, "is a server already", "open it in a browser")
     command = [sys.executable, "-m", "mlflow", "server"]
+    # Modules in the current folder are none of its, which uvicorn would find first.
+    command += ["--uvicorn-opts", f"--app-dir={shlex.quote(sysconfig.get_path('stdlib'))}"]
     if without_userinfo(uri) == uri:
         command += ["--backend-store-uri", uri]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
