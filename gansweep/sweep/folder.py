@@ -10,9 +10,6 @@ from typing import Final
 
 _VARIABLE: Final = "GANSWEEP_FOLDER"
 
-BEGIN: Final = f"{__name__}.begin_in_folder"
-"""The import path of what a cluster's workers do first."""
-
 
 def folder_variable() -> dict[str, str]:
     """By which a cluster's workers are told of it: they begin where their Ray was started."""
@@ -20,7 +17,10 @@ def folder_variable() -> dict[str, str]:
 
 
 def begin_in_folder() -> None:
-    """Have this process work there, where it was told of it and its machine has it."""
+    """Have this process work there, where it was told of it and its machine has it.
+
+    Trials come to workers as plain settings: modules of one's own are imported after this.
+    """
     with suppress(OSError):
         os.chdir(os.environ.get(_VARIABLE, os.curdir))
         find_modules_here()
