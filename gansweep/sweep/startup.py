@@ -11,7 +11,6 @@ import os
 import secrets
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +23,7 @@ from ray.job_config import JobConfig
 from gansweep.errors import ConfigError
 from gansweep.processes import below, kill
 from gansweep.sweep.file import Resources, peek_resources
-from gansweep.sweep.folder import BEGIN, folder_variable, python_path
+from gansweep.sweep.folder import folder_variable, python_path
 from gansweep.sweep.forkserver import ForkServer, remove_sockets
 from gansweep.sweep.grace import TERMINATE_SIGNALS
 from gansweep.sweep.lean_node import LOCAL_START_SECONDS, lean_node
@@ -39,6 +38,9 @@ WARM = "gansweep.sweep.warm"
 
 SERVICE_NICENESS, WORKER_NICENESS = 10, 15
 """Of a local Ray's own processes and of its workers, whose 15 is Ray's default."""
+
+SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
+"""Of the path of a Unix socket."""
 
 WATCH_SECONDS = 1.0
 """Between two looks at whether a local Ray's services live."""
@@ -145,13 +147,34 @@ class RayStart:
 
 def _not_started(words: str) -> ConfigError:
     """Of a local Ray, in its own words."""
-    folder = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray"
+    _, folder = _temporary()
     return ConfigError.single(
         "Ray",
         f"a Ray of our own did not start: {words}",
-        f"its logs are in {folder}/session_latest/logs; it needs a writable folder with a short "
-        "name (RAY_TMPDIR names another), some space there and in /dev/shm, and free memory",
+        f"its logs are in {folder}/ray/session_latest/logs; it needs a writable folder (RAY_TMPDIR "
+        "names another), some space there and in /dev/shm, and free memory",
     )
+
+
+def _temporary() -> tuple[str, str]:
+    """The folder for files of a local Ray, as Ray chooses it, after the variable that names it."""
+    for name in ("RAY_TMPDIR", "TMPDIR") if sys.platform == "linux" else ("RAY_TMPDIR",):
+        if folder := os.environ.get(name):
+            return name, folder
+    return "RAY_TMPDIR", "/tmp"
+
+
+def _need_room_for_sockets() -> None:
+    """ConfigError where the paths of a local Ray's sockets would be longer than the system has."""
+    name, folder = _temporary()
+    session = f"session_YYYY-mm-dd_HH-MM-SS_ffffff_{os.getpid()}"
+    room = SOCKET_BYTES - len(f"/ray/{session}/sockets/plasma_store")
+    if (count := len(os.fsencode(folder))) > room:
+        raise ConfigError.single(
+            name,
+            f"{folder} has {count} bytes, and more than {room} make paths of sockets too long",
+            "give RAY_TMPDIR, a shorter one for Ray alone, such as /tmp",
+        )
 
 
 def _dead_services() -> list[str]:
@@ -206,10 +229,9 @@ def start_ray(
             "run this command on the cluster, with --address auto, or submit it as a Ray job",
         )
     variables = {**worker_environment(), **folder_variable()}
-    options: dict[str, Any] = {
-        "runtime_env": {"env_vars": variables, "worker_process_setup_hook": BEGIN}
-    }
+    options: dict[str, Any] = {"runtime_env": {"env_vars": variables}}
     if not address:
+        _need_room_for_sockets()
         asked = asked or resources
         # Not as a runtime environment, which an agent of Ray's would make for each worker.
         os.environ.update(local_environment(asked))

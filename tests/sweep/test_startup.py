@@ -12,13 +12,15 @@ import tempfile
 import threading
 import time
 import weakref
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
-from ray._common.utils import load_class
+from ray._common.utils import get_default_ray_temp_dir
+from ray._private.utils import validate_socket_filepath
 from ray.job_config import JobConfig
 from ray.tune.execution import class_cache
 
@@ -104,8 +106,6 @@ def test_on_a_cluster_they_are_told_that_folder(
 
     def init(*, runtime_env: dict[str, Any], job_config: JobConfig, **options: object) -> None:
         told.append(runtime_env["env_vars"])
-        hook = runtime_env["worker_process_setup_hook"]
-        assert load_class(hook) is begin_in_folder  # as a worker does
         job_config._py_driver_sys_path.extend(["/before/python"])  # as Ray does
         assert list(job_config._get_proto_job_config().py_driver_sys_path) == []
         raise ConnectionError("away")
@@ -271,13 +271,40 @@ except ConfigError as error:
 """
 
 
-def test_a_local_ray_that_cannot_start_says_why(tmp_path: Path) -> None:
-    """A folder whose name is too long for sockets, as on some clusters."""
-    folder = tmp_path / ("long" * 25)
-    folder.mkdir()
+@pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR"])
+def test_a_folder_whose_path_is_too_long_for_sockets(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As on some clusters. Ray's own check, and its own choice of the folder, say the same."""
+    monkeypatch.setenv("TMPDIR", "/tmp/" + "t" * 200)  # not asked where the other one is given
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    session = f"session_{datetime.now():%Y-%m-%d_%H-%M-%S_%f}_{os.getpid()}"  # as Ray names it
+    below = f"{session}/sockets/plasma_store"
+    room = startup.SOCKET_BYTES - len(f"/ray/{below}")
+    for count in (room, room + 1):
+        folder = "/tmp/" + "é" * 10
+        folder += "t" * (count - len(folder.encode()))
+        monkeypatch.setenv(name, folder)
+        made = f"{get_default_ray_temp_dir()}/{below}"
+        if count == room:
+            validate_socket_filepath(made)
+            startup._need_room_for_sockets()
+            continue
+        with pytest.raises(OSError, match="AF_UNIX path length"):
+            validate_socket_filepath(made)
+        with pytest.raises(ConfigError) as caught:
+            startup.start_ray(None, Resources())
+        (problem,) = caught.value.problems
+        assert problem.where == name
+        assert problem.what.startswith(f"{folder} has {count} bytes, and more than {room} ")
+        assert problem.remedy == "give RAY_TMPDIR, a shorter one for Ray alone, such as /tmp"
+
+
+def test_a_local_ray_that_cannot_start_says_why() -> None:
+    folder = os.devnull  # in which no folder can be made
     ended = subprocess.run(
         [sys.executable, "-c", START],
-        env={**os.environ, "RAY_TMPDIR": str(folder)},
+        env={**os.environ, "RAY_TMPDIR": folder},
         capture_output=True, text=True, timeout=250, check=False,
     )  # fmt: skip
     assert (ended.returncode, ended.stderr) == (0, "")
