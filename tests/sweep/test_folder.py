@@ -22,6 +22,9 @@ def path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize("before", [[], [""], ["HERE"], [".", "HERE", ""]])
 def test_the_folder_comes_last(path: list[str], before: list[str]) -> None:
+    """Whatever it is called: no variable has to name it."""
+    Path("a:b").mkdir()
+    os.chdir("a:b")
     here = os.getcwd()
     path[:0] = [here if entry == "HERE" else entry for entry in before]
     for _ in range(2):

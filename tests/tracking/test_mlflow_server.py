@@ -39,6 +39,13 @@ def test_command_shows_a_sqlite_store_on_loopback() -> None:
         assert is_allowed_host_header(allowed, host) is expected, host
 
 
+def test_artifacts_lie_beside_a_database_in_any_folder() -> None:
+    """MLflow unquotes a plain path."""
+    command = server_command(sqlite_uri(Path("/data/a%20b/mlflow.db")))
+    place = command[command.index("--artifacts-destination") + 1]
+    assert place == "file:///data/a%2520b/mlruns"
+
+
 def test_command_for_a_database_server_and_names() -> None:
     command = server_command("postgresql://db/mlflow", host="0.0.0.0", allowed_hosts=["gpu1", "x"])
     assert "--artifacts-destination" not in command

@@ -13,7 +13,7 @@ from typing import Final
 
 from gansweep.errors import ConfigError
 from gansweep.redaction import without_userinfo
-from gansweep.tracking.mlflow.uri import ARTIFACT_FOLDER, is_http, sqlite_file
+from gansweep.tracking.mlflow.uri import ARTIFACT_FOLDER, artifact_location, is_http, sqlite_file
 
 SERVER_ENVIRONMENT: Final = MappingProxyType(
     {
@@ -83,7 +83,7 @@ def server_command(
     command += ["--host", host, "--port", str(port), "--workers", "1"]
     if path := sqlite_file(uri):
         command += ["--serve-artifacts"]
-        command += ["--artifacts-destination", str(path.parent / ARTIFACT_FOLDER)]
+        command += ["--artifacts-destination", artifact_location(path.parent / ARTIFACT_FOLDER)]
     own = os.environ.get("MLFLOW_SERVER_ALLOWED_HOSTS", "")
     names = [*LOOPBACK, *allowed_hosts, *filter(None, map(str.strip, own.split(",")))]
     if host not in LOOPBACK:
