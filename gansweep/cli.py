@@ -475,13 +475,14 @@ def main() -> None:
     from gansweep.proxies import spare_loopback
     from gansweep.redaction import guard_log, redact
     from gansweep.storage import StorageError
+    from gansweep.sweep.folder import find_modules_here
 
     _stand_in_for_closed_streams()
     guard_log()
     tell_notes()
     spare_loopback()
     pressed = _noted_interrupts()
-    sys.path.insert(0, os.getcwd())  # import paths in a sweep file may name modules in this folder
+    find_modules_here()  # which import paths in a sweep file may name
     try:
         app()
     except ConfigError as error:

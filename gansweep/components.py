@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, Generic, TypeVar
 
@@ -75,11 +76,14 @@ class Catalogue(Generic[C]):
             raise ConfigError.single(
                 at,
                 f"cannot import {name!r}: {type(error).__name__}: {error}",
-                raised_at(error, _package(name)) or "is the module on PYTHONPATH?",
+                _instead(_package(name))
+                or raised_at(error, _package(name))
+                or "is the module on PYTHONPATH?",
             ) from error
         base = _import(self._base)
         if not (isinstance(cls, type) and issubclass(cls, base)):
-            raise ConfigError.single(at, f"{name!r} is no subclass of {self._base}")
+            what = f"{name!r} is no subclass of {self._base}"
+            raise ConfigError.single(at, what, _instead(_package(name)))
         if missing := sorted(_unfinished(cls, base)):
             what = f"{name!r} defines no {', '.join(missing)}"
             raise ConfigError.single(at, what, f"as every subclass of {self._base} does")
@@ -186,6 +190,21 @@ def _defined_at(cls: type[Any]) -> str:
 def _package(path: str) -> str:
     """The outermost one of an import path."""
     return path.partition(":")[0].partition(".")[0]
+
+
+def _instead(package: str) -> str:
+    """What to do about a module of the current folder that is not found, since another one of that
+    name is Python's or an installed package's; "" where there is none."""
+    here = [
+        own for own in (Path(package).absolute(), Path(f"{package}.py").absolute()) if own.exists()
+    ]
+    found = getattr(sys.modules.get(package), "__spec__", None)
+    if not package or not here or found is None:
+        return ""
+    places = [*(found.submodule_search_locations or ()), found.origin]
+    if any(str(own) in places for own in here):
+        return ""
+    return f"{found.origin or package} is found before {here[-1].name} in this folder: rename that"
 
 
 @functools.cache

@@ -198,3 +198,17 @@ cli.main()
     assert done.stdout == ("" if closed else "shown\n")
     assert (tmp_path / "said.log").read_text() == "logged\n"
     assert (tmp_path / "whole").read_text() == "yes"
+
+
+@pytest.mark.parametrize("words", [["-m", "gansweep"], ["-P", "-m", "gansweep.cli"]])
+def test_a_module_of_the_folder_is_none_of_pythons(tmp_path: Path, words: list[str]) -> None:
+    """Though `-m` puts the folder first."""
+    for name in ("random", "tempfile", "typer", "yaml"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('the own one')")
+    command = [sys.executable, *words, "settings", "model.gan"]
+    path = str(Path(__file__).parents[1])  # the code beside these tests
+    ended = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")

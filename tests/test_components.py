@@ -78,6 +78,33 @@ def test_a_module_that_cannot_be_imported_is_told_with_its_line():
         assert problem(ARCHITECTURES, path).remedy == "is the module on PYTHONPATH?"
 
 
+@pytest.mark.parametrize("own", ["statistics.py", "email/net.py", "random/__init__.py"])
+def test_a_module_of_the_folder_that_python_has_too(monkeypatch, tmp_path, own):
+    """Python's is found first."""
+    monkeypatch.chdir(tmp_path)
+    package = own.partition("/")[0].removesuffix(".py")
+    module = importlib.import_module(package)
+    inner = ".net" if own.endswith("net.py") else ""
+    assert problem(ARCHITECTURES, f"{package}{inner}:Net").remedy == "is the module on PYTHONPATH?"
+    (tmp_path / own).parent.mkdir(exist_ok=True)
+    (tmp_path / own).touch()
+    remedy = (
+        f"{module.__file__} is found before {own.partition('/')[0]} in this folder: rename that"
+    )
+    assert problem(ARCHITECTURES, f"{package}{inner}:Net").remedy == remedy
+    assert problem(ARCHITECTURES, f"{package}:__doc__").remedy == remedy  # no class
+
+
+def test_a_module_of_the_folder_that_is_the_one_found(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "found_here.py").write_text("Thing = 1")
+    (tmp_path / "found_too").mkdir()
+    (tmp_path / "found_too" / "part.py").write_text("Thing = 1")
+    for path in ("found_here:Thing", "found_too.part:Thing"):
+        assert problem(ARCHITECTURES, path).remedy == ""
+
+
 def test_what_own_code_raises_is_a_mistake():
     """But what built-in code does is none, nor a full disk."""
     import own_parts

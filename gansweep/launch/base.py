@@ -79,7 +79,7 @@ class Job:
         says_uri: whether MLflow's store is among them; else it is in the job's environment.
         """
         return [
-            *(python, "-m", "gansweep.cli", "run", file, *self.sweep.overrides),
+            *(python, "-P", "-m", "gansweep.cli", "run", file, *self.sweep.overrides),
             *("--dir", str(self.root)),
             *(("--tracking-uri", self.uri) if says_uri else ()),
             *self.flags,

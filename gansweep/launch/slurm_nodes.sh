@@ -17,7 +17,7 @@ raylet() { # NODE ADDRESS OPTION...
     local node=$1 address=$2
     shift 2
     exec srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" --cpus-per-task="$CPUS" --kill-on-bad-exit=0 \
-        "$PYTHON" -m ray.scripts.scripts start --block --disable-usage-stats \
+        "$PYTHON" -P -m ray.scripts.scripts start --block --disable-usage-stats \
         --node-ip-address="$address" --num-cpus="$CPUS" --num-gpus="$GPUS" \
         --object-store-memory=134217728 --temp-dir="$FOLDER" \
         --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0 "$@" >>"$RAY_LOG" 2>&1
@@ -37,7 +37,7 @@ done
 for NODE in $(scontrol show hostnames "$SLURM_JOB_NODELIST" | grep -vxF "$HEAD"); do
     raylet "$NODE" "$(address_of "$NODE")" --address="$HOST:$PORT" &
 done
-"$PYTHON" -m gansweep.launch.readiness "$HOST:$PORT" "$NODES" "$READY_SECONDS" &
+"$PYTHON" -P -m gansweep.launch.readiness "$HOST:$PORT" "$NODES" "$READY_SECONDS" &
 READY=$!
 until_one_ends "$READY" "$RAY_HEAD"
 if ! alive "$RAY_HEAD"; then

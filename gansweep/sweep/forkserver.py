@@ -70,7 +70,11 @@ class ForkServer:
                 door.bind(self.path)
                 door.listen()
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", __name__, str(door.fileno()), str(niceness), folder],
+                    # -P: of modules in the current folder, workers take care.
+                    [
+                        *(sys.executable, "-P", "-m", __name__),
+                        *(str(door.fileno()), str(niceness), folder),
+                    ],
                     env={**os.environ, **variables, **THREADLESS},
                     pass_fds=[door.fileno()],
                     stdin=subprocess.PIPE,  # which ends with this process, however that ends

@@ -11,19 +11,19 @@ import os
 import secrets
 import signal
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NoReturn, final
 
 import ray
+from ray.job_config import JobConfig
 
 from gansweep.errors import ConfigError
 from gansweep.processes import below, kill
 from gansweep.sweep.file import Resources, peek_resources
-from gansweep.sweep.folder import folder_variable
+from gansweep.sweep.folder import folder_variable, python_path
 from gansweep.sweep.forkserver import ForkServer, remove_sockets
 from gansweep.sweep.grace import TERMINATE_SIGNALS
 from gansweep.sweep.lean_node import LOCAL_START_SECONDS, lean_node
@@ -38,6 +38,9 @@ WARM = "gansweep.sweep.warm"
 
 SERVICE_NICENESS, WORKER_NICENESS = 10, 15
 """Of a local Ray's own processes and of its workers, whose 15 is Ray's default."""
+
+SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
+"""Of the path of a Unix socket."""
 
 WATCH_SECONDS = 1.0
 """Between two looks at whether a local Ray's services live."""
@@ -144,13 +147,34 @@ class RayStart:
 
 def _not_started(words: str) -> ConfigError:
     """Of a local Ray, in its own words."""
-    folder = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray"
+    _, folder = _temporary()
     return ConfigError.single(
         "Ray",
         f"a Ray of our own did not start: {words}",
-        f"its logs are in {folder}/session_latest/logs; it needs a writable folder with a short "
-        "name (RAY_TMPDIR names another), some space there and in /dev/shm, and free memory",
+        f"its logs are in {folder}/ray/session_latest/logs; it needs a writable folder (RAY_TMPDIR "
+        "names another), some space there and in /dev/shm, and free memory",
     )
+
+
+def _temporary() -> tuple[str, str]:
+    """The folder for files of a local Ray, as Ray chooses it, after the variable that names it."""
+    for name in ("RAY_TMPDIR", "TMPDIR") if sys.platform == "linux" else ("RAY_TMPDIR",):
+        if folder := os.environ.get(name):
+            return name, folder
+    return "RAY_TMPDIR", "/tmp"
+
+
+def _need_room_for_sockets() -> None:
+    """ConfigError where the paths of a local Ray's sockets would be longer than the system has."""
+    name, folder = _temporary()
+    session = f"session_YYYY-mm-dd_HH-MM-SS_ffffff_{os.getpid()}"
+    room = SOCKET_BYTES - len(f"/ray/{session}/sockets/plasma_store")
+    if (count := len(os.fsencode(folder))) > room:
+        raise ConfigError.single(
+            name,
+            f"{folder} has {count} bytes, and more than {room} make paths of sockets too long",
+            "give RAY_TMPDIR, a shorter one for Ray alone, such as /tmp",
+        )
 
 
 def _dead_services() -> list[str]:
@@ -207,6 +231,7 @@ def start_ray(
     variables = {**worker_environment(), **folder_variable()}
     options: dict[str, Any] = {"runtime_env": {"env_vars": variables}}
     if not address:
+        _need_room_for_sockets()
         asked = asked or resources
         # Not as a runtime environment, which an agent of Ray's would make for each worker.
         os.environ.update(local_environment(asked))
@@ -227,7 +252,11 @@ def start_ray(
     try:
         with _sigterm_kept():
             ray.init(
-                address=address or "local", log_to_driver=True, configure_logging=False, **options
+                address=address or "local",
+                log_to_driver=True,
+                configure_logging=False,
+                job_config=_without_folders(),
+                **options,
             )
     except Exception as error:
         if not address:  # Ray raises anything
@@ -252,6 +281,25 @@ def start_ray(
                 f"a trial takes {wanted:g}, the cluster has {have.get(name, 0):g}",
             )
     return {str(name): float(count) for name, count in have.items()}
+
+
+def _without_folders() -> JobConfig:
+    """Of a job whose workers find modules where they are told to, and nowhere before that.
+
+    Ray would put this folder, and the command's, before Python's own modules in each worker. Where
+    it has changed, it does so until the worker has its pack.
+    """
+    config = JobConfig()
+    config._py_driver_sys_path = _Empty()
+    return config
+
+
+@final
+class _Empty(list[str]):
+    """It stays so."""
+
+    def extend(self, items: Iterable[str]) -> None:
+        pass
 
 
 @contextlib.contextmanager
@@ -362,15 +410,18 @@ def local_environment(resources: Resources) -> dict[str, str]:
 
 
 def worker_environment() -> dict[str, str]:
-    """Variables of the worker processes: a lean start and output, and where a user's parts lie."""
-    folders = [os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    """Variables of the worker processes: a lean start and output, and where a user's parts lie.
+
+    Of the current folder `begin_in_folder` takes care: Ray's own processes need not know it.
+    """
+    folders = os.pathsep.join(python_path())
     return {
+        **({"PYTHONPATH": folders} if folders else {}),
         "TQDM_DISABLE": "1",
         "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
         "PL_DISABLE_FORK": "1",  # Lightning would fork to look for GPUs, which harms Ray
         "PYTHONWARNINGS": "ignore",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",  # else a relative path would lead from Tune's own folder
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(map(os.path.abspath, folders))),
         # glibc would give a large tensor's pages back and fetch them anew at every step.
         "MALLOC_MMAP_THRESHOLD_": str(256 * 1024**2),
         "MALLOC_TRIM_THRESHOLD_": str(1024**3),

@@ -244,7 +244,7 @@ def test_the_command_goes_on_where_the_sweep_stands(work: Path) -> None:
     files, rayjob = manifests(one, python="/opt/py thon")
     assert rayjob["spec"]["entrypoint"] == "sh /etc/gansweep/run.sh"
     assert shlex.split(files["data"]["run.sh"]) == [
-        "exec", "/opt/py thon", "-m", "gansweep.cli", "run", "/etc/gansweep/sweep/file.yaml",
+        "exec", "/opt/py thon", "-P", "-m", "gansweep.cli", "run", "/etc/gansweep/sweep/file.yaml",
         "space.model.clip={grid: [0.01, 0.05]}", "--dir", "/sweeps",
         "--tracking-uri", "http://mlflow:5000", "--address", "auto",
     ]  # fmt: skip
@@ -277,12 +277,12 @@ def test_a_pod_finds_the_sweep_as_it_was(
         path.write_text(files["data"][item["key"]])
     subprocess.run(shlex.split(rayjob["spec"]["entrypoint"]), check=True)
     words = Path(f"{python}.args").read_text().splitlines()
-    assert words[:3] == ["-m", "gansweep.cli", "run"]
-    assert words[4:] == [
+    assert words[:4] == ["-P", "-m", "gansweep.cli", "run"]
+    assert words[5:] == [
         "budget.g_steps=3", "--dir", "/sweeps", "--tracking-uri", "http://mlflow:5000",
         "--address", "auto",
     ]  # fmt: skip
-    there = load_sweep(Path(words[3]), [words[4]])
+    there = load_sweep(Path(words[4]), [words[5]])
     assert (there.name, there.tree) == ("mine", sweep.tree)
 
 

@@ -35,7 +35,7 @@ def test_the_request_says_what_travels(work: Path) -> None:
     assert tree["address"] == "http://127.0.0.1:8265"
     assert tree["submission_id"].startswith("gansweep-small-")
     assert tree["entrypoint"] == (
-        f"python -m gansweep.cli run sweep/file.yaml --dir {work}/runs "
+        f"python -P -m gansweep.cli run sweep/file.yaml --dir {work}/runs "
         "--tracking-uri http://127.0.0.1:5000 --address auto"
     )
     assert tree["runtime_env"]["env_vars"] == {"RAY_JOB_STOP_WAIT_TIME_S": "9"}

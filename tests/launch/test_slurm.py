@@ -55,10 +55,10 @@ def test_one_node_needs_no_ceremony(work: Path) -> None:
     ]
     run = body.splitlines()[0]
     words = shlex.split(run.removeprefix("RUN=(").removesuffix(")"))
-    assert words[:4] == [sys.executable, "-m", "gansweep.cli", "run"]
-    assert words[4].startswith(f"{work}/runs/small/submitted/")
-    assert words[4].endswith("/sweep/file.yaml")
-    assert words[5:] == [
+    assert words[:5] == [sys.executable, "-P", "-m", "gansweep.cli", "run"]
+    assert words[5].startswith(f"{work}/runs/small/submitted/")
+    assert words[5].endswith("/sweep/file.yaml")
+    assert words[6:] == [
         "budget.g_steps=7", "--dir", f"{work}/runs", "--tracking-uri", "http://127.0.0.1:5000",
     ]  # fmt: skip
     assert "srun" not in body
@@ -507,7 +507,7 @@ if "ray.scripts.scripts" in words:
         door = socket.create_server(("127.0.0.1", int(words.split("--port=")[1].split()[0])))
     time.sleep(600)
 elif "readiness" in words:
-    note("ready " + " ".join(sys.argv[3:]))
+    note("ready " + " ".join(sys.argv[4:]))
     while not os.path.exists(folder + "/worker.pid"):  # a node that has joined
         time.sleep(0.01)
     sys.exit(int(os.environ.get("MISSING", "0")))

@@ -12,11 +12,16 @@ import tempfile
 import threading
 import time
 import weakref
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
+from ray._common.utils import get_default_ray_temp_dir
+from ray._private.utils import validate_socket_filepath
+from ray.job_config import JobConfig
 from ray.tune.execution import class_cache
 
 from gansweep.errors import ConfigError
@@ -83,10 +88,14 @@ def test_nothing_is_started_ahead_for_a_bad_file(tmp_path: Path, cpu: str) -> No
     assert not startup.is_under_way()
 
 
-def test_workers_find_the_folder_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["lab", os.getcwd()]))
+def test_workers_have_the_commands_pythonpath(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Absolute, since a cluster's begin elsewhere."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["lab", "", "/opt/lab", "lab"]))
     path = startup.worker_environment()["PYTHONPATH"].split(os.pathsep)
-    assert path == [os.getcwd(), os.path.abspath("lab")]
+    assert path == [os.path.abspath("lab"), "/opt/lab"]
+    for nothing in ("", os.pathsep):  # Python would take it for the current folder
+        monkeypatch.setenv("PYTHONPATH", nothing)
+        assert "PYTHONPATH" not in startup.worker_environment()
 
 
 def test_on_a_cluster_they_are_told_that_folder(
@@ -95,8 +104,10 @@ def test_on_a_cluster_they_are_told_that_folder(
     """Its nodes' workers begin where their Ray was started; a node may not have the folder."""
     told: list[dict[str, str]] = []
 
-    def init(*, runtime_env: dict[str, dict[str, str]], **options: object) -> None:
+    def init(*, runtime_env: dict[str, Any], job_config: JobConfig, **options: object) -> None:
         told.append(runtime_env["env_vars"])
+        job_config._py_driver_sys_path.extend(["/before/python"])  # as Ray does
+        assert list(job_config._get_proto_job_config().py_driver_sys_path) == []
         raise ConnectionError("away")
 
     monkeypatch.setattr(startup.ray, "init", init)
@@ -106,6 +117,7 @@ def test_on_a_cluster_they_are_told_that_folder(
     with pytest.raises(ConfigError, match="away"):
         startup.start_ray("host:1", Resources())
     monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(tmp_path / "ray")
     begin_in_folder()
     assert Path.cwd() == tmp_path / "ray"  # of a local Ray: it is there already
@@ -259,13 +271,40 @@ except ConfigError as error:
 """
 
 
-def test_a_local_ray_that_cannot_start_says_why(tmp_path: Path) -> None:
-    """A folder whose name is too long for sockets, as on some clusters."""
-    folder = tmp_path / ("long" * 25)
-    folder.mkdir()
+@pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR"])
+def test_a_folder_whose_path_is_too_long_for_sockets(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As on some clusters. Ray's own check, and its own choice of the folder, say the same."""
+    monkeypatch.setenv("TMPDIR", "/tmp/" + "t" * 200)  # not asked where the other one is given
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    session = f"session_{datetime.now():%Y-%m-%d_%H-%M-%S_%f}_{os.getpid()}"  # as Ray names it
+    below = f"{session}/sockets/plasma_store"
+    room = startup.SOCKET_BYTES - len(f"/ray/{below}")
+    for count in (room, room + 1):
+        folder = "/tmp/" + "é" * 10
+        folder += "t" * (count - len(folder.encode()))
+        monkeypatch.setenv(name, folder)
+        made = f"{get_default_ray_temp_dir()}/{below}"
+        if count == room:
+            validate_socket_filepath(made)
+            startup._need_room_for_sockets()
+            continue
+        with pytest.raises(OSError, match="AF_UNIX path length"):
+            validate_socket_filepath(made)
+        with pytest.raises(ConfigError) as caught:
+            startup.start_ray(None, Resources())
+        (problem,) = caught.value.problems
+        assert problem.where == name
+        assert problem.what.startswith(f"{folder} has {count} bytes, and more than {room} ")
+        assert problem.remedy == "give RAY_TMPDIR, a shorter one for Ray alone, such as /tmp"
+
+
+def test_a_local_ray_that_cannot_start_says_why() -> None:
+    folder = os.devnull  # in which no folder can be made
     ended = subprocess.run(
         [sys.executable, "-c", START],
-        env={**os.environ, "RAY_TMPDIR": str(folder)},
+        env={**os.environ, "RAY_TMPDIR": folder},
         capture_output=True, text=True, timeout=250, check=False,
     )  # fmt: skip
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -6,6 +6,7 @@ import copy
 import os
 import pickle
 import signal
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -287,6 +288,7 @@ def test_a_worker_process_is_given_variables_and_a_folder(
     monkeypatch.setattr(Pretended, "made", [], raising=False)
     monkeypatch.setattr(os, "environ", dict(os.environ))
     process = object.__new__(tune.PackWorker)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(Path.cwd())
     os.environ["GANSWEEP_FOLDER"] = str(tmp_path)
     process.setup(given(PACK), environment={"MLFLOW_TRACKING_TOKEN": "t"})

@@ -84,6 +84,18 @@ def test_the_next_database_is_a_copy_of_an_empty_one(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["first.db", "second.db"]
 
 
+def test_mlflow_makes_one_whatever_the_current_folder_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes the folder into a statement in SQL, where both quotes and a colon are special."""
+    folder = tmp_path / 'its "it\'s" :x'
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    make_database(tmp_path / "mlflow.db")  # nothing is kept yet
+    (own,) = MlflowClient(sqlite_uri(tmp_path / "mlflow.db")).search_experiments()
+    assert own.artifact_location == (folder / "mlruns" / "0").as_uri()
+
+
 @pytest.mark.parametrize("damage", ["cut", "gone", "other", "empty"])
 def test_a_damaged_one_is_made_anew(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, damage: str, empty_database: Path

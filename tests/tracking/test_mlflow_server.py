@@ -2,13 +2,19 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from mlflow.server.security_utils import is_allowed_host_header
 
 from gansweep.errors import ConfigError
 from gansweep.tracking.mlflow import own_name, server_command, server_environment
+from gansweep.tracking.mlflow.uri import sqlite_uri
 
 
 def test_command_shows_a_sqlite_store_on_loopback() -> None:
@@ -31,6 +37,13 @@ def test_command_shows_a_sqlite_store_on_loopback() -> None:
     }  # fmt: skip
     for host, expected in asked.items():
         assert is_allowed_host_header(allowed, host) is expected, host
+
+
+def test_artifacts_lie_beside_a_database_in_any_folder() -> None:
+    """MLflow unquotes a plain path."""
+    command = server_command(sqlite_uri(Path("/data/a%20b/mlflow.db")))
+    place = command[command.index("--artifacts-destination") + 1]
+    assert place == "file:///data/a%2520b/mlruns"
 
 
 def test_command_for_a_database_server_and_names() -> None:
@@ -96,3 +109,30 @@ def test_no_variable_makes_another_server_of_it(uri: str, monkeypatch: pytest.Mo
 def test_a_server_needs_none() -> None:
     with pytest.raises(ConfigError, match="is a server already"):
         server_command("http://there:5000")
+
+
+@pytest.mark.long
+def test_modules_of_the_folder_are_none_of_its(tmp_path: Path) -> None:
+    """A real server, begun in a folder that has a file of the name of a module of Python's."""
+    (tmp_path / "random.py").write_text("raise RuntimeError('the own one')")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    uri = sqlite_uri(tmp_path / "mlflow.db")
+    server = subprocess.Popen(
+        server_command(uri, port=port),
+        cwd=tmp_path, env=server_environment(uri), stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        for _ in range(1200):
+            with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/health") as answer:
+                assert answer.status == 200
+                break
+            if server.poll() is not None:
+                pytest.fail(server.communicate()[1])
+            time.sleep(0.1)
+        else:
+            pytest.fail("no answer")
+    finally:
+        server.terminate()
+        server.communicate()

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
 from PIL import Image
 
 from gansweep.errors import ConfigError
@@ -36,16 +37,26 @@ def test_experiment_creates_database_and_folder_once(tmp_path: Path) -> None:
     first.check()
 
 
-def test_pictures_lie_beside_the_database_whatever_its_folder_is_called(tmp_path: Path) -> None:
-    for name in ("plain", "a b", "50%", "a%20b", "#%41?é[x]"):
+def test_pictures_lie_beside_the_database_whatever_its_folder_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And so does MLflow's own experiment, where the command is given there; nothing lies beside
+    the folder."""
+    names = ["plain", "a b", "50%", "a%20b", "#%41?é[x]", "it's", 'its "it\'s"', ":x", "a\\:b\n"]
+    for name in names:
         folder = tmp_path / name
         folder.mkdir()
-        opened = MlflowStore(tracking_uri(f"sqlite:///{quote(str(folder))}/mlflow.db"))
+        monkeypatch.chdir(folder)
+        opened = MlflowStore(tracking_uri())
+        assert opened.uri == tracking_uri(f"sqlite:///{quote(str(folder))}/mlflow.db")
         run = opened.parent_run(opened.experiment("sweep"), "sweep")
+        own = MlflowClient(opened.uri).get_experiment("0").artifact_location
+        assert Path(local_file_uri_to_path(own)) == folder / "mlruns" / "0"
         MlflowClient(opened.uri).log_image(run, Image.new("L", (4, 4)), key="samples", step=1)
         pictures = list((folder / "mlruns" / "sweep" / run / "artifacts" / "images").glob("*.png"))
         assert len(pictures) == 1, name
         assert opened.last_image(run) is not None, name
+    assert {path.name for path in tmp_path.iterdir()} == set(names)
 
 
 def test_deleted_experiment_is_explained(uri: str, experiment: str) -> None:

@@ -28,7 +28,10 @@ def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.Monk
     assert uri == f"sqlite:///{tmp_path}/runs/a b.db?timeout=9"
     assert tracking_uri(uri) == uri
     assert sqlite_file(uri) == tmp_path / "runs" / "a b.db"
-    assert sqlite_file(tracking_uri("sqlite:////x/100%25.db")) == Path("/x/100%.db")
+    uri = tracking_uri("sqlite:////x/100%25.db?timeout=9")  # MLflow would make folders of the %25
+    assert uri == "sqlite+pysqlite:////x/100%25.db?timeout=9"
+    assert tracking_uri(uri) == uri
+    assert sqlite_file(uri) == Path("/x/100%.db")
     assert sqlite_file("http://there:5000") is None
 
 

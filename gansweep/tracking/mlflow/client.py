@@ -6,10 +6,17 @@ import json
 import logging
 import os
 import re
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
 
 from gansweep.excerpt import beginning
 from gansweep.redaction import redact
+from gansweep.tracking.mlflow.uri import ARTIFACT_FOLDER, artifact_location
+
+_PLACE: Final = "DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH"
+"""MLflow's name for where artifacts of a database lie: a path that begins in the current folder."""
 
 _DEFAULTS = {
     # No report of each run's URL in the worker's output, no usage reports to the maker.
@@ -46,7 +53,28 @@ def open_client(uri: str) -> Any:
 
     for name, level in _LOUD.items():
         logging.getLogger(name).setLevel(level)
-    return MlflowClient(tracking_uri=uri)
+    with _own_experiment_here():
+        return MlflowClient(tracking_uri=uri)
+
+
+@contextmanager
+def _own_experiment_here() -> Iterator[None]:
+    """Have MLflow's own experiment, `Default`, lie in this folder whatever that is called.
+
+    It comes with the first opening of a database. Where MLflow has changed, all is as there.
+    """
+    from mlflow.tracking._tracking_service import utils
+
+    folder = Path.cwd() / ARTIFACT_FOLDER
+    plain = getattr(utils, _PLACE, None)
+    if plain is None or artifact_location(folder) == str(folder):
+        yield
+        return
+    setattr(utils, _PLACE, artifact_location(folder))
+    try:
+        yield
+    finally:
+        setattr(utils, _PLACE, plain)
 
 
 def is_away(error: BaseException) -> bool:

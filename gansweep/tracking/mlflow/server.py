@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import sys
+import sysconfig
 from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Final
 
 from gansweep.errors import ConfigError
 from gansweep.redaction import without_userinfo
-from gansweep.tracking.mlflow.uri import ARTIFACT_FOLDER, is_http, sqlite_file
+from gansweep.tracking.mlflow.uri import ARTIFACT_FOLDER, artifact_location, is_http, sqlite_file
 
 SERVER_ENVIRONMENT: Final = MappingProxyType(
     {
@@ -51,7 +53,8 @@ def server_environment(uri: str) -> dict[str, str]:
     a database's password."""
     others = [*ANOTHER_SERVERS, *(["MLFLOW_DEFAULT_ARTIFACT_ROOT"] if sqlite_file(uri) else [])]
     own = {name: value for name, value in os.environ.items() if name not in others}
-    return {**SERVER_ENVIRONMENT, **own, "MLFLOW_BACKEND_STORE_URI": uri}
+    # Nor does Python find modules in the current folder.
+    return {**SERVER_ENVIRONMENT, **own, "MLFLOW_BACKEND_STORE_URI": uri, "PYTHONSAFEPATH": "1"}
 
 
 def server_command(
@@ -73,12 +76,14 @@ def server_command(
     if is_http(uri):
         raise ConfigError.single(uri, "is a server already", "open it in a browser")
     command = [sys.executable, "-m", "mlflow", "server"]
+    # Modules in the current folder are none of its, which uvicorn would find first.
+    command += ["--uvicorn-opts", f"--app-dir={shlex.quote(sysconfig.get_path('stdlib'))}"]
     if without_userinfo(uri) == uri:
         command += ["--backend-store-uri", uri]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
     if path := sqlite_file(uri):
         command += ["--serve-artifacts"]
-        command += ["--artifacts-destination", str(path.parent / ARTIFACT_FOLDER)]
+        command += ["--artifacts-destination", artifact_location(path.parent / ARTIFACT_FOLDER)]
     own = os.environ.get("MLFLOW_SERVER_ALLOWED_HOSTS", "")
     names = [*LOOPBACK, *allowed_hosts, *filter(None, map(str.strip, own.split(",")))]
     if host not in LOOPBACK:

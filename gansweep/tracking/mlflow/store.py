@@ -22,7 +22,7 @@ from gansweep.redaction import redact
 from gansweep.tracking.mlflow import tags as tag_names
 from gansweep.tracking.mlflow.client import error_code, is_locked, open_client, reason
 from gansweep.tracking.mlflow.database import make_database
-from gansweep.tracking.mlflow.uri import ARTIFACT_FOLDER, is_http, sqlite_file
+from gansweep.tracking.mlflow.uri import ARTIFACT_FOLDER, artifact_location, is_http, sqlite_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -115,7 +115,8 @@ class MlflowStore:
         if number := self.find_experiment(name):
             return number
         path = sqlite_file(self.uri)
-        location = _location(path.parent / ARTIFACT_FOLDER / _folder_name(name)) if path else None
+        folder = path and path.parent / ARTIFACT_FOLDER / _folder_name(name)
+        location = artifact_location(folder) if folder else None
         try:
             return str(self._client.create_experiment(name, artifact_location=location))
         except MlflowException as error:
@@ -442,12 +443,6 @@ def _quoted(text: str) -> str:
         if quote not in text:
             return f"{quote}{text}{quote}"
     raise ConfigError.single(text, "has both kinds of quotes", "use neither in a name")
-
-
-def _location(folder: Path) -> str:
-    """As MLflow, which unquotes a plain path too, takes it for `folder`."""
-    text = str(folder)
-    return text if urllib.parse.unquote(text) == text else folder.as_uri()
 
 
 def _folder_name(experiment: str) -> str:

@@ -65,6 +65,21 @@ def is_http(uri: str) -> bool:
 
 
 def sqlite_uri(path: Path, *, scheme: str = "sqlite") -> str:
-    # SQLAlchemy unquotes the path and ends it at `?`; MLflow reads spaces literally.
+    # SQLAlchemy unquotes the path and ends it at `?`; MLflow reads spaces literally. What is quoted
+    # it would make a folder of, but where the driver is named.
     absolute = os.path.abspath(path.expanduser())
-    return f"{scheme}:///{absolute.replace('%', '%25').replace('?', '%3F')}"
+    quoted = absolute.replace("%", "%25").replace("?", "%3F")
+    if quoted != absolute and scheme == "sqlite":
+        scheme = "sqlite+pysqlite"
+    return f"{scheme}:///{quoted}"
+
+
+def artifact_location(folder: Path) -> str:
+    """As MLflow, which unquotes a plain path too, takes it for `folder`.
+
+    Of the place of its own experiment it makes a literal of Python's, as a part of an SQL statement
+    in which `:x` is a parameter.
+    """
+    text = str(folder)
+    plain = text.isprintable() and not set(text) & set("%:'\"\\")
+    return text if plain else folder.as_uri()
