@@ -385,7 +385,7 @@ def wgan(*, generator_norm: str = "batch", **settings: Any) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("conditional", [False, True])
-@pytest.mark.parametrize(("norm", "tensors"), [("batch", 3 * 8 + 2 * 12), ("none", 2 * 4 + 8 + 8 + 12)])
+@pytest.mark.parametrize(("norm", "tensors"), [("batch", 3 * 8 + 2 * 12), ("none", 2 * 4 + 8 + 20)])
 def test_bursts_of_some(
     conditional: bool, norm: str, tensors: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
