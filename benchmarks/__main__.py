@@ -33,6 +33,9 @@ def main() -> None:
         "--only", nargs="+", choices=FIGURES, default=list(FIGURES), help="measure these alone"
     )
     parser.add_argument("--rounds", type=int, help="of each comparison; else the figure's own")
+    parser.add_argument(
+        "--width", type=int, choices=sweeps.WIDTHS, help="of mlp's networks; else all of them"
+    )
     parser.add_argument("--quick", action="store_true", help="a smoke test of a few minutes")
     parser.add_argument(
         "--out", type=Path, default=Path("build/benchmarks.json"), help="file of the raw times"
@@ -45,7 +48,7 @@ def main() -> None:
     def say(text: str) -> None:
         print(f"[{time.perf_counter() - start:6.0f} s] {text}", flush=True)
 
-    plan = Plan(arguments.rounds, arguments.quick, say)
+    plan = Plan(arguments.rounds, arguments.quick, say, arguments.width)
     about = machine()
     cases: list[Case] = []
     for name in FIGURES:

@@ -26,7 +26,7 @@ from benchmarks.stacked import REPLICAS
 from gansweep.sweep.startup import worker_environment
 
 KINDS = {
-    "matrix products": r"mkl_|gemm|dnnl|JIT|transpose_mxn",
+    "matrix products": r"mkl_|gemm|dnnl|JIT|transpose_mxn|gansweep::turn",
     "random numbers": r"normal_kernel|NormalFill|CPUGeneratorImpl|randperm|random_from_to",
     "compiled, but products": r"\.main\.so|[0-9a-f]{16}\.so|Sleef_",
     "Python": r"libpython|libtorch_python",

@@ -19,13 +19,22 @@ from benchmarks.programs import Finished, baseline, gansweep_run
 OURS, UNPACKED = "gansweep", "gansweep, pack: 1"
 STOCK, LEAN, LOOPS = "stock composition", "stock, extras off", "hand-written loops"
 
+WIDTHS = [64, 128, 256]
 MLP_G_STEPS, DCGAN_G_STEPS = 1000, 300
 
 
 def run_mlp(plan: Plan) -> Iterator[Case]:
-    for width in [64] if plan.quick else [64, 128, 256]:
+    usual = WIDTHS[:1] if plan.quick else WIDTHS
+    for width in [plan.width] if plan.width else usual:
         g_steps = 200 if plan.quick else MLP_G_STEPS
-        yield measure("mlp", "wgan", width, g_steps, plan, more=width == 64 and not plan.quick)
+        yield measure(
+            "mlp",
+            "wgan",
+            width,
+            g_steps,
+            plan,
+            more=width == 64 and plan.width is None and not plan.quick,
+        )
 
 
 def run_dcgan(plan: Plan) -> Iterator[Case]:
