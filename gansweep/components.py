@@ -76,8 +76,8 @@ class Catalogue(Generic[C]):
             raise ConfigError.single(
                 at,
                 f"cannot import {name!r}: {type(error).__name__}: {error}",
-                _instead(_package(name))
-                or raised_at(error, _package(name))
+                raised_at(error, _package(name))
+                or _instead(_package(name))
                 or "is the module on PYTHONPATH?",
             ) from error
         base = _import(self._base)
@@ -195,16 +195,14 @@ def _package(path: str) -> str:
 def _instead(package: str) -> str:
     """What to do about a module of the current folder that is not found, since another one of that
     name is Python's or an installed package's; "" where there is none."""
-    here = [
-        own for own in (Path(package).absolute(), Path(f"{package}.py").absolute()) if own.exists()
-    ]
+    here = [own for own in (Path(package), Path(f"{package}.py")) if own.exists()]
     found = getattr(sys.modules.get(package), "__spec__", None)
     if not package or not here or found is None:
         return ""
-    places = [*(found.submodule_search_locations or ()), found.origin]
-    if any(str(own) in places for own in here):
+    places = filter(None, [*(found.submodule_search_locations or ()), found.origin])
+    if any(Path(at).resolve().is_relative_to(own.resolve()) for at in places for own in here):
         return ""
-    return f"{found.origin or package} is found before {here[-1].name} in this folder: rename that"
+    return f"{found.origin or package} is found before {here[-1]} in this folder: rename that"
 
 
 @functools.cache

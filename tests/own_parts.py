@@ -108,6 +108,34 @@ class Running(Small):
         return Centred(inner, math.prod(spec.shape), self.settings)
 
 
+class Sideways(nn.Module):
+    """Pictures with rows and columns exchanged: they lie in memory otherwise than other tensors."""
+
+    separable = True
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, z, labels=None):
+        return self.inner(z, labels).mT
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    pass
+
+
+class Turned(Small):
+    """MLPs whose generator is `Sideways`."""
+
+    Settings = NoSettings
+
+    def generator(self, *, latent_dim, spec, condition):
+        inner = super().generator(latent_dim=latent_dim, spec=spec, condition=condition)
+        return Sideways(inner)
+
+
 @dataclass(frozen=True)
 class HungrySettings:
     gpu: float = setting(2.0, "share of a GPU that Ray must have given it", ge=0)

@@ -179,8 +179,8 @@ def _left_behind(records: Sequence[TrialRecord], home: Home, name: str) -> dict[
         if entry is None:  # one that trained alone
             if noted_run(trial_folder(home.folder, record.key)) == record.run_id:
                 left[record.run_id] = KILLED
-        elif entry.run_id == record.run_id and entry.state in ("running", "interrupted"):
-            left[record.run_id] = entry.reason or KILLED
+        elif entry.run_id == record.run_id and (entry.state == "running" or entry.reason == KILLED):
+            left[record.run_id] = KILLED  # one that was put aside trains again, and elsewhere
     return left
 
 

@@ -113,8 +113,8 @@ def _train(
         raise ConfigError(problems)
     home = find_home(root, sweep.name)
     home.check(write=True)
-    if _sweep_trained(home, sweep.name, config):
-        _nothing_to_train(console, config, home.trial_place(config.key), "its sweep trained it")
+    if steps := _sweep_trained(home, sweep.name, config):
+        _nothing_to_train(console, steps, home.trial_place(config.key), "its sweep trained it")
         return OK
     samples = load_samples(config)
     advice = check_fit(config, samples.spec)
@@ -130,8 +130,8 @@ def _train(
     left = Backlog()
     place = home.trial_place(alone(config.key))
     with home.sole_use(_end_at_once), home.trial_alone(config.key) as own:
-        if _is_trained(own, config):
-            _nothing_to_train(console, config, place, "it is trained")
+        if trained := _trained(own, config):
+            _nothing_to_train(console, trained, place, "it is trained")
             return OK
         if store:
             result, left = _recorded(config, sweep.name, own, store, report, interrupts)
@@ -157,27 +157,29 @@ def _train(
     return FAILED if result.state == "failed" else OK
 
 
-def _sweep_trained(home: Home, name: str, config: TrialConfig) -> bool:
-    """Whether the sweep trained its own trial to the end, from where nothing would go on here."""
+def _sweep_trained(home: Home, name: str, config: TrialConfig) -> int | None:
+    """The g_steps of the sweep's own trial, which is at its end, so that nothing would go on here;
+    None where it is not."""
     if alone(config.key) in home.trials():
-        return False
+        return None
     with suppress(ConfigError):  # a plan that is damaged says nothing
         entry = home.standing(name).entries.get(config.key)
-        budget = config.budget.g_steps
-        return entry is not None and entry.state == "completed" and entry.g_steps >= budget
-    return False
+        if entry and entry.state == "completed" and entry.g_steps >= config.budget.g_steps:
+            return entry.g_steps
+    return None
 
 
-def _is_trained(own: Path, config: TrialConfig) -> bool:
-    """Whether the trial in its `own` folder is at its end, and all that it recorded delivered."""
+def _trained(own: Path, config: TrialConfig) -> int | None:
+    """The g_steps of the trial in its `own` folder; None where it is not at its end, or not all
+    that it recorded delivered."""
     if own in spools(own.parent):
-        return False
+        return None
     state = read_newest(own / CHECKPOINT)
-    return state is not None and int(state["module"]["g_step"]) >= config.budget.g_steps
+    g_step = int(state["module"]["g_step"]) if state else 0
+    return g_step if g_step >= config.budget.g_steps else None
 
 
-def _nothing_to_train(console: Console, config: TrialConfig, place: str, why: str) -> None:
-    steps = config.budget.g_steps
+def _nothing_to_train(console: Console, steps: int, place: str, why: str) -> None:
     console.print(f"finished already: {why} to g_step {steps}; a larger budget.g_steps goes on")
     console.print(f"checkpoint {place}/{CHECKPOINT}", markup=False)
 

@@ -78,7 +78,7 @@ class Products(CustomGraphPass):
         for node in graph.nodes:
             if node.target is _BMM and _suits(*(each.meta["val"] for each in node.args)):
                 node.target = torch.ops.gansweep.product.default
-            elif node.target is _CAT and node.args[1:] == (1,) and node.meta["val"].dim() == 2:
+            elif node.target is _CAT and node.args[1:] == (1,):
                 _join(graph, node)
 
     def uuid(self) -> Any:
@@ -88,6 +88,9 @@ class Products(CustomGraphPass):
 def _join(graph: fx.Graph, node: fx.Node) -> None:
     """Have the products among the parts of a `cat` written to their places, without a copy."""
     parts: Any = node.args[0]
+    whole = node.meta["val"]
+    if whole.dim() != 2 or whole.dtype is not torch.float32:
+        return
     at = [i for i, part in enumerate(parts) if _is_product(part)]
     if not at:
         return
@@ -101,12 +104,13 @@ def _join(graph: fx.Graph, node: fx.Node) -> None:
 
 
 def _is_product(part: fx.Node) -> bool:
-    """Whether it is a product, flat, that nothing else takes."""
+    """Whether it is a product of each row, flat, that nothing else takes."""
     if part.target is not _RESHAPE or len(part.users) > 1:
         return False
     product: Any = part.args[0]
-    ours = product.target is torch.ops.gansweep.product.default
-    return ours and len(product.users) == 1
+    if product.target is not torch.ops.gansweep.product.default or len(product.users) > 1:
+        return False
+    return bool(part.meta["val"].shape[0] == product.meta["val"].shape[0])
 
 
 def _suits(a: Tensor, b: Tensor) -> bool:
@@ -139,10 +143,11 @@ def _made(name: str, pairs: list[Any], rest: list[Any], at: list[int], shape: li
 
     None where matrices lie otherwise than the kernel takes them.
     """
-    given: list[Any] = [ir.ExternKernel.realize_input(x) for x in pairs + rest]
+    given: list[Any] = [ir.ExternKernel.realize_input(x) for x in pairs]
     given = [ir.ExternKernel.require_stride1(x) for x in given]
-    if not all(map(_lies_dense, given[: len(pairs)])):
+    if not all(map(_lies_dense, given)):
         return None
+    given += [ir.ExternKernel.require_contiguous(ir.ExternKernel.realize_input(x)) for x in rest]
     like = given[0]
     layout = ir.FixedLayout(like.get_device(), like.get_dtype(), shape)
     made: Any = _Products(name, given, layout, num_threads=1)

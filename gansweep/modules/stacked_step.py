@@ -292,7 +292,7 @@ class StackedStep:
             copies = _copies(self.generator, g.buffers)
             fake, buffers = vmap(samples)(views, copies, whole, _given(labels=labels))
             _keep(self.generator, g.buffers, buffers)
-        return {"fake": fake}
+        return {"fake": fake.contiguous()}  # D's step is compiled for no other
 
     def _discriminator_step(
         self,
@@ -547,7 +547,7 @@ class StackedStep:
 def _fakes_at_once(module: AlternatingModule) -> int:
     """The steps of D for which G is called once; 1 where it is called in each of them."""
     steps: int = module.settings.n_critic
-    return -(-steps // -(-steps // FAKES_AT_ONCE)) if is_separable(module.generator) else 1
+    return -(-steps // -(-steps // FAKES_AT_ONCE)) if module.draws_ahead else 1
 
 
 def _call(

@@ -169,7 +169,7 @@ def _need_room_for_sockets() -> None:
     name, folder = _temporary()
     session = f"session_YYYY-mm-dd_HH-MM-SS_ffffff_{os.getpid()}"
     room = SOCKET_BYTES - len(f"/ray/{session}/sockets/plasma_store")
-    if (count := len(os.fsencode(folder))) > room:
+    if (count := len(os.fsencode(folder.rstrip("/")))) > room:
         raise ConfigError.single(
             name,
             f"{folder} has {count} bytes, and more than {room} make paths of sockets too long",
@@ -416,7 +416,7 @@ def worker_environment() -> dict[str, str]:
     """
     folders = os.pathsep.join(python_path())
     return {
-        **({"PYTHONPATH": folders} if folders else {}),
+        "PYTHONPATH": folders,  # none of another machine's
         "TQDM_DISABLE": "1",
         "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
         "PL_DISABLE_FORK": "1",  # Lightning would fork to look for GPUs, which harms Ray

@@ -156,6 +156,13 @@ def test_a_trial_whose_command_was_killed_is_interrupted(
     killed = ("interrupted", "its command was killed")
     assert shown() == {**as_recorded, run_ids[0]: killed}
     assert shown("--dir", tmp_path / "other") == as_recorded
+    entry = plan.entries[trials[0].key]
+    for reason, told in (("its command was killed", killed), ("asked to stop", ("waiting", ""))):
+        entry.state, entry.reason = "interrupted", reason  # put aside: it trains elsewhere now
+        plan.save()
+        assert shown() == {**as_recorded, run_ids[0]: told}
+    entry.state, entry.reason = "running", ""
+    plan.save()
     store.settle(run_ids[0], "FINISHED")
     assert shown() == as_recorded
 

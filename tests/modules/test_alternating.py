@@ -476,3 +476,26 @@ def test_a_state_of_an_older_version_lacks_buffers_that_no_state_dict_holds():
 def test_it_needs_no_network_of_ours():
     assert isinstance(nets()[0], Net)
     assert not type(nets()[0]).__module__.startswith("gansweep")
+
+
+class Brighter(WGAN):
+    """One whose D sees all samples changed."""
+
+    @classmethod
+    def play(cls, generator, real, z, labels):
+        real, fake = super().play(generator, real, z, labels)
+        return (None if real is None else real + 1), fake
+
+
+def test_a_variant_that_changes_real_samples_has_them_at_each_step():
+    """A G that could make the samples of several steps at once is called in each of them."""
+    seen = {}
+    for kind in (WGAN, Brighter):
+        trial = Trial(tree("wgan", optimizer={"name": "adam"}, model={"n_critic": 3}), seed=0)
+        trial.module.__class__ = kind
+        batch = trial.batch()
+        sides = trial.module._sides(batch, trial.module.draw(batch)[0])
+        seen[kind] = [real for _, real, _ in sides]
+        assert trial.module.draws_ahead == (kind is WGAN)
+    for one, other in zip(seen[WGAN], seen[Brighter], strict=True):
+        torch.testing.assert_close(one + 1, other)

@@ -95,6 +95,7 @@ def test_a_gradient_is_written_to_its_rows_by_one_kernel() -> None:
         [(x, y), vector, (y.mT, x.mT), (x.mT, x), vector[:, :2]],
         [vector, (x, y)],
         [(x, lying(3, 32, 9, by="apart"))],
+        [(x, y), torch.randn(5, 3).T, torch.randn(3, 1).expand(3, 4)],
     ):
         (out,), taken = compiled(side_by_side, parts)
         exact = as_told(parts)
@@ -110,6 +111,23 @@ def test_a_gradient_of_matrices_that_lie_otherwise_is_left_to_torch() -> None:
     (out,), taken = compiled(side_by_side, parts)
     assert taken == 0
     assert (out - as_told(parts)).abs().max() < 1e-4
+
+
+def other_joins(_: None, a: Tensor, b: Tensor, c: Tensor) -> dict[str, Tensor]:
+    product = torch.bmm(a, b)
+    rows = torch.cat([product.reshape(-1, b.shape[2]), c.float()], 1)
+    return {"rows": rows, "doubles": torch.cat([torch.bmm(a, a.mT).flatten(1), c[: len(a)]], 1)}
+
+
+@elsewhere
+def test_products_in_what_is_no_gradient() -> None:
+    """Beside others in their rows, and among doubles."""
+    a, b, c = lying(3, 4, 6, by="rows"), lying(3, 6, 17, by="rows"), torch.randn(12, 5).double()
+    out, taken = compiled(other_joins, a, b, c)
+    assert taken == 2
+    assert out["doubles"].dtype is torch.float64
+    for name, exact in other_joins(None, a, b, c).items():
+        torch.testing.assert_close(out[name], exact, rtol=1e-5, atol=1e-5)
 
 
 def seen_twice(_: None, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

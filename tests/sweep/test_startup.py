@@ -95,7 +95,7 @@ def test_workers_have_the_commands_pythonpath(monkeypatch: pytest.MonkeyPatch) -
     assert path == [os.path.abspath("lab"), "/opt/lab"]
     for nothing in ("", os.pathsep):  # Python would take it for the current folder
         monkeypatch.setenv("PYTHONPATH", nothing)
-        assert "PYTHONPATH" not in startup.worker_environment()
+        assert startup.worker_environment()["PYTHONPATH"] == ""
 
 
 def test_on_a_cluster_they_are_told_that_folder(
