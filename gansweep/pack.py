@@ -74,16 +74,18 @@ class Pack:
         conductor: Conductor,
         *,
         engine: EngineName = "auto",
+        largest: int = 1,
         comes_again: bool = False,
         ranks: Ranks | None = None,
     ) -> None:
-        """comes_again: whether a trial that ran out of a GPU's memory alone is to be tried again:
-
-        `fit` raises that too then, and the trial has not ended. ranks: of the processes that train
-        with this one, each of them one trial at a time; what a step raises, `fit` does.
+        """largest: trials of the largest pack of this shape. comes_again: whether a trial that ran
+        out of a GPU's memory alone is to be tried again: `fit` raises that too then, and the trial
+        has not ended. ranks: of the processes that train with this one, each of them one trial at a
+        time; what a step raises, `fit` does.
         """
         self._conductor = conductor
         self._engine_name: EngineName = engine
+        self._largest = largest
         self._comes_again = comes_again
         self._ranks = ranks
         self._jobs = list(jobs)
@@ -206,6 +208,7 @@ class Pack:
                 g_steps=first.budget - first.g_step,
                 engine=self._engine_name,
                 compile=first.config.run.compile,
+                largest=self._largest,
             )
         except ValueError as error:
             raise ConfigError.single("resources.engine", str(error)) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from heapq import nlargest
 from itertools import islice
@@ -154,6 +154,11 @@ class Board:
             return None
         sharing = max(1.0, self._running / max(1, self.workers))
         return row.left / row.rate * sharing
+
+    def work_left(self, keys: Iterable[str]) -> float:
+        """What the trials of `keys` have to go, a whole trial counted as 1."""
+        rows = (self._row(self._plan.entries[key]) for key in keys)
+        return sum(row.left / row.entry.budget for row in rows)
 
     def progress(self, key: str, done: float, seconds: float) -> None:
         """A trial has done the work of so many equal g_steps in `seconds` of training."""

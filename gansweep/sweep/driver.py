@@ -23,7 +23,7 @@ from gansweep.sweep.cards import Anywhere, Room
 from gansweep.sweep.file import Sweep
 from gansweep.sweep.judge import JOURNAL_FILE, Judge, comparison_basis
 from gansweep.sweep.pace import PACES_FILE, Pace, add_paces, pace_of
-from gansweep.sweep.packing import largest, pack_size
+from gansweep.sweep.packing import fair_share, largest, pack_size
 from gansweep.sweep.params import flatten, settings_text, tree_params
 from gansweep.sweep.plan import Entry, Plan, trial_folder, trials_folder
 from gansweep.sweep.proposals import Proposals
@@ -67,6 +67,7 @@ INTERRUPTED_DRAIN_SECONDS = 15.0
 class _Packed:
     """A pack in training: its places, and the keys of the trials in them.
 
+    stacked: whether a place costs the same with a trial and without, as far as it is known.
     gpus: what it takes of them. times: how often that is the usual share; comes_again: whether
     there is more to be had. gives_way: whether it leaves its worker to others that a population
     waits for; left: the keys of those that have.
@@ -75,6 +76,7 @@ class _Packed:
     shape: str
     size: int
     keys: set[str]
+    stacked: bool = False
     gpus: float = 0.0
     times: int = 1
     comes_again: bool = False
@@ -135,6 +137,7 @@ class SweepDriver(Driver):
         self._places: dict[str, str] = {}  # the pack where a trial trains, by its key
         self._resting: dict[str, int] = {}  # where a trial waits for a verdict, by its key
         self._packs: dict[str, _Packed] = {}
+        self._largest: dict[str, int] = {}  # trials of the largest pack, by their shape
         self._returned: deque[tuple[Trial, int]] = deque()  # with the size of their next pack
         self._deaths: dict[str, int] = defaultdict(int)
         self._died_at: dict[str, int] = {}  # the most g_steps at a death, by key
@@ -143,7 +146,6 @@ class SweepDriver(Driver):
         self._scheduler = Judge(scheduler, folder / JOURNAL_FILE, basis=comparison_basis(sweep))
         self._generation = generation_interval(search, budget) if search.scheduler == "pbt" else 0
         self._population: set[str] = set()
-        self._one_ended = False
         self._away_since: float | None = None  # by the monotonic clock
         self._ask_again_at = 0.0
         self.trouble = ""
@@ -187,6 +189,7 @@ class SweepDriver(Driver):
             times=times,
             comes_again=size == 1 and self._grows(times),
         )
+        self._largest[packed.shape] = max(len(trials), self._largest.get(packed.shape, 0))
         self._places.update((trial.key, pack) for trial in trials)
         self._save(*(self._plan.entries[trial.key] for trial in trials))
         self._board.message = ""
@@ -194,6 +197,7 @@ class SweepDriver(Driver):
             assigned,
             engine=self._sweep.resources.engine,
             waits=self._scheduler.waits,
+            largest=self._largest[packed.shape],
             delivers=self._workers_deliver,
             ceiling=self._ceiling(len(assigned), times),
             takes=takes,
@@ -279,13 +283,21 @@ class SweepDriver(Driver):
             self._sweep.search,
             waiting=self._proposals.waiting,
             total=self._proposals.total,
-            workers=max(1, self._board.workers - (0 if self._one_ended else len(self._packs))),
+            workers=self._board.workers,
+            others=self._others(),
+            alike=self._proposals.alike,
             most=self._room.most,
         )
         taken = self._usual(self._proposals.take(size))
         if not taken and self._returned:
             return self._next()
         return taken, len(taken)
+
+    def _others(self, than: _Packed | None = None) -> list[float]:
+        """How many trials' worth of work each worker has but the one of `than`, or a new one."""
+        packs = (packed for packed in self._packs.values() if packed is not than)
+        loads = [self._board.work_left(packed.keys) for packed in packs]
+        return loads + [0.0] * (self._board.workers - 1 - len(loads))
 
     def _usual(self, trials: Sequence[Trial]) -> list[Trial]:
         """Those that take the usual share of a GPU; the others come later, each alone."""
@@ -368,6 +380,7 @@ class SweepDriver(Driver):
             case Ended():
                 return self._ended(pack, message)
             case Choice():
+                self._packs[pack].stacked = message.stacked
                 self._board.note(f"packs of {self._packs[pack].size}: {message}")
             case Broken():
                 more = message.out_of_memory and self._packs[pack].comes_again
@@ -439,8 +452,11 @@ class SweepDriver(Driver):
         return answers
 
     def _refill(self, pack: str, packed: _Packed) -> Assigned | None:
-        """A waiting trial for a free place, once all other workers have work."""
-        if self._begins_nothing:
+        """A waiting trial for a free place, unless the other workers are to have those that wait.
+
+        A stack takes it in any case: its places cost the same without one.
+        """
+        if self._begins_nothing or not (packed.stacked or self._shares_in_the_rest(packed)):
             return None
         try:
             trials = self._usual(self._proposals.take(1, shape=packed.shape))
@@ -453,6 +469,10 @@ class SweepDriver(Driver):
             self._save(self._plan.entries[assigned.key])
             return assigned
         return None
+
+    def _shares_in_the_rest(self, packed: _Packed) -> bool:
+        own = self._board.work_left(packed.keys)
+        return fair_share(self._proposals.waiting, self._others(packed), own=own) > 0
 
     def _broken(
         self, pack: str, reason: str, *, out_of_memory: bool, with_more: bool = False
@@ -606,7 +626,6 @@ class SweepDriver(Driver):
 
     def _settle_entry(self, entry: Entry, state: Any, reason: str) -> None:
         entry.state, entry.reason = state, reason
-        self._one_ended = True
         self._save(entry)
         self._proposals.tell(self._trials.pop(entry.key), entry)
         if not self._workers_deliver:

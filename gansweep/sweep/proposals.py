@@ -50,6 +50,11 @@ class Proposals(ABC):
         """How many trials are still to be taken, as far as it is known."""
 
     @property
+    @abstractmethod
+    def alike(self) -> int:
+        """How many of them have the shape of the next one, as far as it is known."""
+
+    @property
     def unlisted(self) -> int:
         """How many of them are in no plan yet."""
         return 0
@@ -89,13 +94,24 @@ class _Queue:
         self._by_shape.setdefault(trial.config.shape, deque()).append(trial)
         self._length += 1
 
-    def take(self, most: int, shape: str | None) -> list[Trial]:
-        """At most `most` trials: the first ones of `shape`, or of the first one's shape."""
+    @property
+    def shape(self) -> str | None:
+        """Of the first one."""
         while self._all and self._all[0].key in self._taken:
             self._taken.discard(self._all.popleft().key)
-        if not self._all:
+        return self._all[0].config.shape if self._all else None
+
+    @property
+    def alike(self) -> int:
+        """How many have the shape of the first one."""
+        shape = self.shape
+        return 0 if shape is None else len(self._by_shape[shape])
+
+    def take(self, most: int, shape: str | None) -> list[Trial]:
+        """At most `most` trials: the first ones of `shape`, or of the first one's shape."""
+        shape = self.shape if shape is None else shape
+        if shape is None:
             return []
-        shape = self._all[0].config.shape if shape is None else shape
         alike = self._by_shape.get(shape, deque())
         taken = [alike.popleft() for _ in range(min(most, len(alike)))]
         if not alike:
@@ -117,6 +133,10 @@ class Listed(Proposals):
 
     def take(self, most: int, *, shape: str | None = None) -> list[Trial]:
         return self._waiting.take(most, shape)
+
+    @property
+    def alike(self) -> int:
+        return self._waiting.alike
 
     @property
     def waiting(self) -> int:
@@ -159,6 +179,11 @@ class Streamed(Proposals):
         taken = self._waiting.take(most, shape)
         self._put_aside.difference_update(trial.key for trial in taken)
         return taken
+
+    @property
+    def alike(self) -> int:
+        self._make(LOOKED_AT)
+        return self._waiting.alike
 
     @property
     def waiting(self) -> int:
@@ -307,6 +332,10 @@ class TreeParzen(Proposals):
         taken = self._waiting.take(most, shape)
         self._put_aside.difference_update(trial.key for trial in taken)
         return taken
+
+    @property
+    def alike(self) -> int:
+        return self.waiting
 
     @property
     def waiting(self) -> int:

@@ -58,6 +58,7 @@ class Assigned:
 class PackAssigned:
     """What a worker is told of its pack.
 
+    largest: trials of the largest pack of their shape so far.
     waits: whether trials rest after each score until a scheduler's verdict comes.
     delivers: whether the worker's process brings its records into MLflow; else the driver does.
     ceiling: on the memory of all of them together. takes: of the cluster.
@@ -68,6 +69,7 @@ class PackAssigned:
     trials: tuple[Assigned, ...]
     engine: EngineName
     waits: bool
+    largest: int = 1
     delivers: bool = False
     ceiling: Ceiling = field(default_factory=Ceiling)
     takes: Takes = field(default_factory=Takes)
@@ -211,7 +213,14 @@ class Worker:
         own, pack = self._assigned, None
         try:
             with own.ceiling.held(), self._together(jobs[0]) as ranks:
-                pack = Pack(jobs, self, engine=own.engine, comes_again=own.comes_again, ranks=ranks)
+                pack = Pack(
+                    jobs,
+                    self,
+                    engine=own.engine,
+                    largest=own.largest,
+                    comes_again=own.comes_again,
+                    ranks=ranks,
+                )
                 pack.fit()
             return []
         except Exception as error:

@@ -210,6 +210,69 @@ def test_trials_are_spread_over_the_workers_first(tmp_path: Path) -> None:
     assert one.driver.busy
 
 
+def test_what_is_left_is_one_pack_where_the_other_worker_has_as_much_to_do(tmp_path: Path) -> None:
+    """Of three shapes with four trials each: small packs at the end would take longer."""
+    space = {"network.width": {"grid": [8, 9, 10]}, **CLIPS}
+    one = Sweeping(tmp_path, space=space, workers=2)
+    a, b = one.begin("a"), one.begin("b")
+    assert (len(a), len(b)) == (4, 4)
+    one.driver.hear("a", report(10, dict.fromkeys(a, 1.0), scored=False))
+    for key in b:
+        assert one.end("b", key)["b"] == Answer(closed=1)  # of its shape there are no more
+    one.driver.over("b", "")
+    c = one.begin("c")
+    assert len(c) == 4  # while `a` has 3.6 trials' worth to go
+
+
+def test_trials_of_a_shape_are_packs_of_equal_size(tmp_path: Path) -> None:
+    space = {
+        "network.width": {"grid": [8, 9]},
+        "model.clip": {"grid": [n / 100 for n in range(1, 11)]},
+    }
+    one = Sweeping(tmp_path, space=space, workers=2)
+    assert [len(one.begin(name)) for name in "abcd"] == [5, 5, 5, 5]
+
+
+def test_a_pack_is_told_how_large_the_largest_of_its_shape_was(tmp_path: Path) -> None:
+    one = Sweeping(tmp_path, space={"network.width": {"grid": [8, 9]}, **CLIPS})
+    told = [one.driver.begin("whole")]
+    one.driver.hear("whole", Broken("it broke"))
+    one.driver.over("whole", "")
+    for name in ("half", "other half", "others"):
+        pack = one.driver.begin(name)
+        assert pack
+        for trial in pack.trials:
+            one.end(name, trial.key)
+        one.driver.over(name, "")
+        told.append(pack)
+    sizes = [(len(pack.trials), pack.largest) for pack in told if pack]
+    assert sizes == [(4, 4), (2, 4), (2, 4), (4, 4)]
+
+
+@pytest.mark.parametrize(
+    ("stacked", "b_at", "taken"),
+    [(False, 99, [3, 3]), (False, 60, [4, 2]), (False, 5, [6, 0]), (True, 99, [6, 0])],
+)
+def test_places_are_filled_so_that_the_workers_end_together(
+    stacked: bool, b_at: int, taken: list[int], tmp_path: Path
+) -> None:
+    """But a stack's place costs the same without a trial."""
+    space = {"model.clip": {"grid": [n / 1000 for n in range(1, 21)]}}
+    one = Sweeping(tmp_path, space=space, workers=2, search={"method": "grid"})
+    packs = {"a": one.begin("a"), "b": one.begin("b")}
+    assert [len(pack) for pack in packs.values()] == [7, 7]
+    for name in packs:
+        one.driver.hear(name, Choice(stacked, True, "fast"))
+    one.driver.hear("a", report(99, dict.fromkeys(packs["a"], 1.0), scored=False))
+    one.driver.hear("b", report(b_at, dict.fromkeys(packs["b"], 1.0), scored=False))
+    found = []
+    for name, pack in packs.items():
+        answers = [one.end(name, key)[name] for key in pack]
+        found.append(sum(len(answer.refills) for answer in answers))
+        assert found[-1] + sum(answer.closed for answer in answers) == 7
+    assert found == taken
+
+
 def test_a_pack_is_of_one_shape(tmp_path: Path) -> None:
     space = {"network.width": {"grid": [8, 9]}, "model.clip": {"grid": [0.01, 0.02]}}
     one = Sweeping(tmp_path, space=space)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from gansweep.sweep.file import Resources, Search
-from gansweep.sweep.packing import MOST_ON_CPU, MOST_ON_GPU, TPE_ROUNDS, pack_size
+from gansweep.sweep.packing import MOST_ON_CPU, MOST_ON_GPU, TPE_ROUNDS, fair_share, pack_size
 
 CPU, GPU = Resources(), Resources(gpu=1.0)
 GRID, TPE, PBT = Search(), Search(method="tpe"), Search(scheduler="pbt")
@@ -73,6 +75,76 @@ def test_no_worker_is_left_without_a_pack() -> None:
             assert max(packs) - min(packs) <= 1
             ran += 1
     assert ran == 39 * 6
+
+
+@pytest.mark.parametrize(
+    ("waiting", "others", "own", "share"),
+    [
+        (4, [], 0.0, 4),
+        (5, [0.0], 0.0, 3),
+        (4, [4.0], 0.0, 4),  # the other has as much to do already
+        (4, [8.0], 0.0, 4),
+        (4, [2.0], 0.0, 3),
+        (4, [0.1], 0.0, 2),  # as if both had ended
+        (4, [1.0, 9.0, 0.0], 0.0, 2),  # 5 / 3 each; the third has enough
+        (2, [0.0], 1.0, 1),  # it has one of them
+        (1, [0.0], 1.0, 0),
+        (4, [0.1], 2.5, 1),  # then both end at 3.1 and 3.5
+        (1, [0.1], 3.0, 0),
+        (4, [0.0, 0.0], 0.0, 2),  # somebody takes the fourth one
+        (0, [1.0], 0.0, 0),
+        (4, [0.0], 4.5, 0),
+        (1, [2.0], 6.0, 0),  # others would end before it with all of them
+    ],
+)
+def test_a_fair_share(waiting: int, others: list[float], own: float, share: int) -> None:
+    assert fair_share(waiting, others, own=own) == share
+
+
+def test_no_other_share_would_end_sooner() -> None:
+    """Against each trial given to whoever ends soonest with it, which is best for equal ones."""
+    draw = random.Random(0)
+    for _ in range(500):
+        own, *others = loads = [round(draw.uniform(0, 5), 2) for _ in range(draw.randint(1, 5))]
+        waiting = draw.randint(0, 20)
+        for _ in range(waiting):
+            place = min(range(len(loads)), key=lambda i: (loads[i] + 1, i))
+            loads[place] += 1
+        assert own + fair_share(waiting, others, own=own) == pytest.approx(loads[0])
+
+
+def test_workers_that_take_their_share_end_together() -> None:
+    """Whoever ends first takes a pack: no other order of packs would save one trial's time."""
+    draw = random.Random(0)
+    for _ in range(300):
+        workers = draw.randint(1, 6)
+        loads = [draw.choice([0.0, draw.uniform(0, 8)]) for _ in range(workers)]
+        waiting = draw.randint(0, 40)
+        least = max(*loads, (sum(loads) + waiting) / workers, 0.0)
+        while waiting:
+            now = min(loads)
+            place = loads.index(now)
+            others = [load - now for load in (*loads[:place], *loads[place + 1 :])]
+            size = pack_size(CPU, GRID, waiting=waiting, total=40, workers=workers, others=others)
+            size = min(size, waiting)
+            loads[place] += size
+            waiting -= size
+        assert least <= max(loads) < least + 1
+
+
+@pytest.mark.parametrize(
+    ("alike", "sizes"),
+    [(8, [8]), (9, [5, 4]), (10, [5, 5]), (16, [8, 8]), (17, [6, 6, 5]), (3, [3])],
+)
+def test_packs_of_a_shape_are_about_equally_large(alike: int, sizes: list[int]) -> None:
+    """In a sweep that has many trials of other shapes too, so that no worker lacks work."""
+    found = []
+    while alike:
+        found.append(pack_size(CPU, GRID, waiting=100, total=100, workers=2, alike=alike))
+        alike -= found[-1]
+    assert found == sizes
+    asked = Resources(pack=8)
+    assert pack_size(asked, GRID, waiting=10, total=10, workers=1, alike=10) == 8
 
 
 def test_the_rounds_of_tpe() -> None:

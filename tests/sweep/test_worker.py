@@ -313,6 +313,18 @@ def test_what_may_be_tried_with_more_memory_has_not_ended(
         assert tracker.status == "FAILED"
 
 
+def test_the_engine_is_chosen_as_beside_the_largest_pack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(*args: Any, replicas: int, largest: int, **rest: Any) -> Choice:
+        return Choice(False, False, f"{replicas} beside {largest}")
+
+    monkeypatch.setattr("gansweep.pack.choose", choose)
+    given = tuple(assigned(config, tmp_path) for config in configs(2))
+    heard = drive(Worker(PackAssigned(given, engine="auto", waits=False, largest=5)))
+    assert heard[0] == Choice(False, False, "2 beside 5")
+
+
 @pytest.mark.parametrize("unreadable", [1, 2])
 def test_a_trial_that_cannot_be_read_has_failed_alone(unreadable: int, tmp_path: Path) -> None:
     trials = configs(2)
