@@ -124,15 +124,14 @@ def choose(
     g_steps: int,
     engine: EngineName,
     compile: Compile,
-    largest: int = 1,
+    compiled: bool = False,
 ) -> Choice:
     """The engine for `replicas` trials like `module` with `g_steps` to go, each.
 
     A probe counts the operations of a step on a copy of `module`, which is left as it is; no clock
-    takes part, so that packs of one shape and size choose alike. `batch` is data of one generator
-    step. largest: replicas of the largest pack of this shape: where that compiles steps in turns,
-    which serve any number of trials, a smaller one need not compile them. Raises ValueError where
-    what is asked for is impossible.
+    takes part. `batch` is data of one generator step. compiled: whether steps in turns have been
+    compiled by another pack of this shape: they are the same for any number of trials. Raises
+    ValueError where what is asked for is impossible.
     """
     reason = obstacle(module)
     if reason and (engine == "stacked" or compile == "true"):
@@ -153,24 +152,18 @@ def choose(
     except Exception as error:  # it raises in training too, and ends its trial there
         words = f"a probe failed: {type(error).__name__}: {error}".splitlines()[0]
         return Choice(engine == "stacked", compile == "true", beginning(words, 300))
+    stacking = {"stacked": [True], "interleaved": [False]}.get(engine, [False, replicas > 1])
     compiling = {"true": [True], "false": [False]}.get(compile, [False, not alone])
 
-    def cheapest(replicas: int, *, is_there: tuple[bool, bool] | None = None) -> tuple[bool, bool]:
-        def seconds(how: tuple[bool, bool]) -> float:
-            stacked, compiled = how
-            step = pace.seconds(work, stacked=stacked, compiled=compiled, replicas=replicas)
-            once = pace.compile_s if compiled and how != is_there else 0.0
-            return step * g_steps * replicas + once
+    def seconds(how: tuple[bool, bool]) -> float:
+        stacked, compiles = how
+        step = pace.seconds(work, stacked=stacked, compiled=compiles, replicas=replicas)
+        once = pace.compile_s if compiles and (stacked or not compiled) else 0.0
+        return step * g_steps * replicas + once
 
-        either = [False, True] if replicas > 1 else [False]
-        stacking = {"stacked": [True], "interleaved": [False]}.get(engine, either)
-        return min(((s, c) for s in stacking for c in compiling), key=seconds)
-
-    in_turns = (False, True)
-    is_there = in_turns if largest > replicas and cheapest(largest) == in_turns else None
-    stacked, compiled = cheapest(replicas, is_there=is_there)
+    stacked, compiles = min(((s, c) for s in stacking for c in compiling), key=seconds)
     why = f"{work.operations} operations and {_rounded(work.flop)} FLOP a step"
-    return Choice(stacked, compiled, why)
+    return Choice(stacked, compiles, why)
 
 
 def _rounded(flop: int) -> str:

@@ -74,18 +74,18 @@ class Pack:
         conductor: Conductor,
         *,
         engine: EngineName = "auto",
-        largest: int = 1,
+        compiled: bool = False,
         comes_again: bool = False,
         ranks: Ranks | None = None,
     ) -> None:
-        """largest: trials of the largest pack of this shape. comes_again: whether a trial that ran
-        out of a GPU's memory alone is to be tried again: `fit` raises that too then, and the trial
-        has not ended. ranks: of the processes that train with this one, each of them one trial at a
-        time; what a step raises, `fit` does.
+        """compiled: whether steps in turns of this shape have been compiled by another pack.
+        comes_again: whether a trial that ran out of a GPU's memory alone is to be tried again:
+        `fit` raises that too then, and the trial has not ended. ranks: of the processes that train
+        with this one, each of them one trial at a time; what a step raises, `fit` does.
         """
         self._conductor = conductor
         self._engine_name: EngineName = engine
-        self._largest = largest
+        self._compiled = compiled
         self._comes_again = comes_again
         self._ranks = ranks
         self._jobs = list(jobs)
@@ -208,7 +208,7 @@ class Pack:
                 g_steps=first.budget - first.g_step,
                 engine=self._engine_name,
                 compile=first.config.run.compile,
-                largest=self._largest,
+                compiled=self._compiled,
             )
         except ValueError as error:
             raise ConfigError.single("resources.engine", str(error)) from error

@@ -121,39 +121,22 @@ def test_the_cheapest_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ran == 4
 
 
-@pytest.mark.parametrize(
-    ("largest", "stacks_pay", "compiled"),
-    [(1, False, False), (2, False, False), (8, False, True), (8, True, False)],
-)
-def test_a_smaller_pack_uses_the_steps_in_turns_that_a_larger_one_compiles(
-    largest: int, stacks_pay: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Those of a stack are for so many rows. Compiling takes as long as 3 trials save by it."""
-
-    def seconds(self: Any, work: Any, *, stacked: bool, compiled: bool, replicas: int) -> float:
-        return (0.5 if stacks_pay and replicas == 8 else 9.0) if stacked else 2.0 - compiled
-
-    monkeypatch.setattr(engines.Pace, "seconds", seconds)
-    pace = dataclasses.replace(PACES["cpu"], compile_s=3000.0)
-    monkeypatch.setitem(PACES, "cpu", pace)
-    for replicas in (1, 2):
-        choice = chosen(replica(), replicas=replicas, g_steps=1000, largest=largest)
-        assert (choice.stacked, choice.compiled) == (False, compiled)
-    assert chosen(replica(), replicas=4, g_steps=1000).compiled
-
-
-def test_a_larger_pack_is_not_taken_to_be_compiled_because_a_smaller_one_is(
+def test_steps_in_turns_that_another_pack_compiled_cost_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Compiling takes as long as three trials save by it. A stack's step is for so many rows."""
+
     def seconds(self: Any, work: Any, *, stacked: bool, compiled: bool, replicas: int) -> float:
-        return (9.0 if compiled else 1.03) if stacked else 2.0 - compiled
+        return 9.0 if stacked else 2.0 - compiled
 
     monkeypatch.setattr(engines.Pace, "seconds", seconds)
-    monkeypatch.setitem(PACES, "cpu", dataclasses.replace(PACES["cpu"], compile_s=500.0))
-    alone = chosen(replica(), replicas=1, g_steps=1000)
-    assert (alone.stacked, alone.compiled) == (False, True)
-    choice = chosen(replica(), replicas=8, g_steps=1000, largest=1)
-    assert (choice.stacked, choice.compiled) == (True, False)
+    monkeypatch.setitem(PACES, "cpu", dataclasses.replace(PACES["cpu"], compile_s=3000.0))
+    for replicas, usual in ((1, False), (2, False), (4, True)):
+        for compiled in (False, True):
+            choice = chosen(replica(), replicas=replicas, g_steps=1000, compiled=compiled)
+            assert (choice.stacked, choice.compiled) == (False, usual or compiled)
+    there = chosen(replica(), replicas=2, g_steps=1000, compiled=True, engine="stacked")
+    assert (there.stacked, there.compiled) == (True, False)
 
 
 def test_a_longer_batch_is_more_work() -> None:

@@ -158,7 +158,7 @@ class Board:
     def work_left(self, keys: Iterable[str]) -> float:
         """What the trials of `keys` have to go, a whole trial counted as 1."""
         rows = (self._row(self._plan.entries[key]) for key in keys)
-        return sum(row.left / row.entry.budget for row in rows)
+        return sum(max(0.0, row.left) / row.entry.budget for row in rows)
 
     def progress(self, key: str, done: float, seconds: float) -> None:
         """A trial has done the work of so many equal g_steps in `seconds` of training."""

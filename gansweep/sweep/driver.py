@@ -67,7 +67,7 @@ INTERRUPTED_DRAIN_SECONDS = 15.0
 class _Packed:
     """A pack in training: its places, and the keys of the trials in them.
 
-    stacked: whether a place costs the same with a trial and without, as far as it is known.
+    stacked: whether it trains as a stack; None while that is not known.
     gpus: what it takes of them. times: how often that is the usual share; comes_again: whether
     there is more to be had. gives_way: whether it leaves its worker to others that a population
     waits for; left: the keys of those that have.
@@ -76,7 +76,7 @@ class _Packed:
     shape: str
     size: int
     keys: set[str]
-    stacked: bool = False
+    stacked: bool | None = None
     gpus: float = 0.0
     times: int = 1
     comes_again: bool = False
@@ -137,7 +137,7 @@ class SweepDriver(Driver):
         self._places: dict[str, str] = {}  # the pack where a trial trains, by its key
         self._resting: dict[str, int] = {}  # where a trial waits for a verdict, by its key
         self._packs: dict[str, _Packed] = {}
-        self._largest: dict[str, int] = {}  # trials of the largest pack, by their shape
+        self._compiled: set[str] = set()  # shapes whose steps in turns have been compiled
         self._returned: deque[tuple[Trial, int]] = deque()  # with the size of their next pack
         self._deaths: dict[str, int] = defaultdict(int)
         self._died_at: dict[str, int] = {}  # the most g_steps at a death, by key
@@ -146,6 +146,8 @@ class SweepDriver(Driver):
         self._scheduler = Judge(scheduler, folder / JOURNAL_FILE, basis=comparison_basis(sweep))
         self._generation = generation_interval(search, budget) if search.scheduler == "pbt" else 0
         self._population: set[str] = set()
+        self._stops = search.scheduler in ("asha", "median")
+        self._one_ended = False
         self._away_since: float | None = None  # by the monotonic clock
         self._ask_again_at = 0.0
         self.trouble = ""
@@ -189,7 +191,6 @@ class SweepDriver(Driver):
             times=times,
             comes_again=size == 1 and self._grows(times),
         )
-        self._largest[packed.shape] = max(len(trials), self._largest.get(packed.shape, 0))
         self._places.update((trial.key, pack) for trial in trials)
         self._save(*(self._plan.entries[trial.key] for trial in trials))
         self._board.message = ""
@@ -197,7 +198,7 @@ class SweepDriver(Driver):
             assigned,
             engine=self._sweep.resources.engine,
             waits=self._scheduler.waits,
-            largest=self._largest[packed.shape],
+            compiled=packed.shape in self._compiled,
             delivers=self._workers_deliver,
             ceiling=self._ceiling(len(assigned), times),
             takes=takes,
@@ -278,20 +279,31 @@ class SweepDriver(Driver):
             keys = {trial.key for trial in taken}
             self._returned = deque(e for e in self._returned if e[0].key not in keys)
             return taken, size
+        waiting = self._proposals.waiting
         size = pack_size(
             self._sweep.resources,
             self._sweep.search,
-            waiting=self._proposals.waiting,
+            waiting=waiting,
             total=self._proposals.total,
             workers=self._board.workers,
-            others=self._others(),
-            alike=self._proposals.alike,
+            others=self._others() if self._are_few(waiting, self._room.most) else None,
+            alike=0 if self._stops else self._proposals.alike,
             most=self._room.most,
         )
         taken = self._usual(self._proposals.take(size))
         if not taken and self._returned:
             return self._next()
         return taken, len(taken)
+
+    def _are_few(self, waiting: int, size: int) -> bool:
+        """Whether a worker's share of the trials that wait depends on what the others have to do.
+
+        Else each has work for `size` trials in any case, and nobody looks at all that train. Trials
+        that a scheduler may stop do not say what they have to go: what waits is shared out alone.
+        """
+        if self._stops and self._one_ended:
+            return False
+        return 0 < waiting < self._board.workers * size
 
     def _others(self, than: _Packed | None = None) -> list[float]:
         """How many trials' worth of work each worker has but the one of `than`, or a new one."""
@@ -380,8 +392,11 @@ class SweepDriver(Driver):
             case Ended():
                 return self._ended(pack, message)
             case Choice():
-                self._packs[pack].stacked = message.stacked
-                self._board.note(f"packs of {self._packs[pack].size}: {message}")
+                packed = self._packs[pack]
+                packed.stacked = message.stacked
+                if message.compiled and not message.stacked:
+                    self._compiled.add(packed.shape)
+                self._board.note(f"packs of {packed.size}: {message}")
             case Broken():
                 more = message.out_of_memory and self._packs[pack].comes_again
                 return self._broken(
@@ -456,7 +471,9 @@ class SweepDriver(Driver):
 
         A stack takes it in any case: its places cost the same without one.
         """
-        if self._begins_nothing or not (packed.stacked or self._shares_in_the_rest(packed)):
+        if self._begins_nothing:
+            return None
+        if packed.stacked is False and not self._shares_in_the_rest(packed):
             return None
         try:
             trials = self._usual(self._proposals.take(1, shape=packed.shape))
@@ -471,8 +488,11 @@ class SweepDriver(Driver):
         return None
 
     def _shares_in_the_rest(self, packed: _Packed) -> bool:
+        waiting = self._proposals.waiting
+        if not self._are_few(waiting, packed.size):
+            return True
         own = self._board.work_left(packed.keys)
-        return fair_share(self._proposals.waiting, self._others(packed), own=own) > 0
+        return fair_share(waiting + len(self._returned), self._others(packed), own=own) > 0
 
     def _broken(
         self, pack: str, reason: str, *, out_of_memory: bool, with_more: bool = False
@@ -626,6 +646,7 @@ class SweepDriver(Driver):
 
     def _settle_entry(self, entry: Entry, state: Any, reason: str) -> None:
         entry.state, entry.reason = state, reason
+        self._one_ended = True
         self._save(entry)
         self._proposals.tell(self._trials.pop(entry.key), entry)
         if not self._workers_deliver:

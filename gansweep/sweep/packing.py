@@ -44,15 +44,15 @@ def pack_size(
     total: int,
     workers: int,
     others: Sequence[float] | None = None,
-    alike: int | None = None,
+    alike: int = 0,
     most: int | None = None,
 ) -> int:
     """Trials of the next pack, where `waiting` of `total` have not begun.
 
     They are shared out so that all `workers` end together. others: how many trials' worth of work
-    each other worker has; None: nobody has any yet. alike: how many of those that wait have the
-    shape of the next one; where a pack cannot hold them, they become packs of about equal size,
-    since a small one gains little. `most` is the bound on packs made unasked; None: the usual.
+    each other worker has; None: none. alike: how many of those that wait have the shape of the next
+    one, 0 where that is not known; where a pack cannot hold them, they become packs of about equal
+    size, since a small one gains little. most: the bound on packs made unasked; None: the usual.
     """
     if resources.processes > 1:
         return 1

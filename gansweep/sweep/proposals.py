@@ -52,7 +52,7 @@ class Proposals(ABC):
     @property
     @abstractmethod
     def alike(self) -> int:
-        """How many of them have the shape of the next one, as far as it is known."""
+        """How many of them have the shape of the next one; 0 where that is not known."""
 
     @property
     def unlisted(self) -> int:
@@ -183,7 +183,7 @@ class Streamed(Proposals):
     @property
     def alike(self) -> int:
         self._make(LOOKED_AT)
-        return self._waiting.alike
+        return self._waiting.alike if len(self._waiting) == self.waiting else 0
 
     @property
     def waiting(self) -> int:
@@ -335,7 +335,7 @@ class TreeParzen(Proposals):
 
     @property
     def alike(self) -> int:
-        return self.waiting
+        return 0
 
     @property
     def waiting(self) -> int:

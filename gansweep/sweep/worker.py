@@ -58,7 +58,7 @@ class Assigned:
 class PackAssigned:
     """What a worker is told of its pack.
 
-    largest: trials of the largest pack of their shape so far.
+    compiled: whether steps in turns of their shape have been compiled.
     waits: whether trials rest after each score until a scheduler's verdict comes.
     delivers: whether the worker's process brings its records into MLflow; else the driver does.
     ceiling: on the memory of all of them together. takes: of the cluster.
@@ -69,7 +69,7 @@ class PackAssigned:
     trials: tuple[Assigned, ...]
     engine: EngineName
     waits: bool
-    largest: int = 1
+    compiled: bool = False
     delivers: bool = False
     ceiling: Ceiling = field(default_factory=Ceiling)
     takes: Takes = field(default_factory=Takes)
@@ -217,7 +217,7 @@ class Worker:
                     jobs,
                     self,
                     engine=own.engine,
-                    largest=own.largest,
+                    compiled=own.compiled,
                     comes_again=own.comes_again,
                     ranks=ranks,
                 )

@@ -233,20 +233,98 @@ def test_trials_of_a_shape_are_packs_of_equal_size(tmp_path: Path) -> None:
     assert [len(one.begin(name)) for name in "abcd"] == [5, 5, 5, 5]
 
 
-def test_a_pack_is_told_how_large_the_largest_of_its_shape_was(tmp_path: Path) -> None:
-    one = Sweeping(tmp_path, space={"network.width": {"grid": [8, 9]}, **CLIPS})
-    told = [one.driver.begin("whole")]
-    one.driver.hear("whole", Broken("it broke"))
-    one.driver.over("whole", "")
-    for name in ("half", "other half", "others"):
+def test_a_pack_is_told_whether_another_compiled_its_shape_in_turns(tmp_path: Path) -> None:
+    space = {"network.width": {"grid": [8, 9, 10]}, **CLIPS}
+    one = Sweeping(tmp_path, space=space, resources={"pack": 2})
+    choices = [(False, True), (False, True), (True, True), (False, True), (False, False), None]
+    told = []
+    for name, choice in zip("abcdef", choices, strict=True):
         pack = one.driver.begin(name)
         assert pack
-        for trial in pack.trials:
-            one.end(name, trial.key)
-        one.driver.over(name, "")
-        told.append(pack)
-    sizes = [(len(pack.trials), pack.largest) for pack in told if pack]
-    assert sizes == [(4, 4), (2, 4), (2, 4), (4, 4)]
+        told.append(pack.compiled)
+        if choice:
+            one.driver.hear(name, Choice(*choice, "so"))
+    assert told == [False, True, False, False, False, False]
+
+
+def test_what_is_left_of_an_interrupted_longer_budget_is_no_work(tmp_path: Path) -> None:
+    """Such a trial is at its end, not ahead of the others."""
+    one = Sweeping(tmp_path, workers=2)
+    a = one.begin("a")
+    one.plan.entries[a[0]].g_steps = 9000
+    assert one.board.work_left(a) == 1.0
+    assert len(one.begin("b")) == 2
+
+
+def test_where_plenty_waits_nobody_looks_at_all_that_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be at every end of a trial of a large sweep, and at each question for more."""
+    clips = {"model.clip": {"grid": [n / 1000 for n in range(1, 25)]}}
+    one = Sweeping(tmp_path, space=clips, workers=2, resources={"pack": 2})
+    a = one.begin("a")
+    one.driver.hear("a", Choice(False, True, "fast"))
+    looks = []
+
+    def work_left(self: Any, keys: Any) -> float:
+        looks.append(keys)
+        return 1.0
+
+    monkeypatch.setattr(Board, "work_left", work_left)
+    for _ in range(18):
+        (refill,) = one.end("a", a.pop())["a"].refills
+        a.append(refill.key)
+    assert (one.proposals.waiting, looks) == (4, [])
+    one.end("a", a.pop())
+    assert (one.proposals.waiting, looks) == (3, [])
+    one.end("a", a.pop())
+    assert looks
+    one.proposals.take(3)
+    looks.clear()
+    assert one.begin("b") == []
+    assert looks == []
+
+
+def test_a_place_is_filled_while_nobody_knows_how_its_pack_trains(tmp_path: Path) -> None:
+    """It might be a stack's, which costs the same without a trial."""
+    clips = {"model.clip": {"grid": [n / 1000 for n in range(1, 7)]}}
+    for choice, refills in (
+        (None, 1),
+        (Choice(True, True, "so"), 1),
+        (Choice(False, True, "so"), 0),
+    ):
+        one = Sweeping(tmp_path, space=clips, workers=2, resources={"pack": 4})
+        a = one.begin("a")
+        assert (len(a), one.proposals.waiting) == (4, 2)
+        if choice:
+            one.driver.hear("a", choice)
+        assert len(one.end("a", a[0])["a"].refills) == refills
+
+
+def test_trials_that_come_again_count_as_work_that_waits(tmp_path: Path) -> None:
+    """Else a place is closed, since their worker looks idle."""
+    clips = {"model.clip": {"grid": [n / 1000 for n in range(1, 20)]}}
+    one = Sweeping(tmp_path, space=clips, workers=2, resources={"pack": 8})
+    a, b = one.begin("a"), one.begin("b")
+    assert (len(a), len(b), one.proposals.waiting) == (8, 8, 3)
+    one.driver.hear("b", Choice(False, True, "fast"))
+    one.driver.hear("a", Broken("it broke"))
+    assert len(one.end("b", b[0])["b"].refills) == 1
+
+
+@pytest.mark.parametrize(("search", "share"), [({}, 8), (ASHA, 3)])
+def test_what_a_scheduler_may_stop_does_not_count_as_work(
+    search: dict[str, Any], share: int, tmp_path: Path
+) -> None:
+    clips = {"model.clip": {"grid": [n / 1000 for n in range(1, 9)]}}
+    space = {"network.width": {"grid": [8, 9, 10, 11]}, **clips}
+    one = Sweeping(tmp_path, space=space, workers=3, search=search)
+    packs = [one.begin(name) for name in "abc"]
+    assert [len(pack) for pack in packs] == [8, 8, 8]
+    for key in packs[2]:
+        one.end("c", key)
+    one.driver.over("c", "")
+    assert len(one.begin("d")) == share
 
 
 @pytest.mark.parametrize(

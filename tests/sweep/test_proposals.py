@@ -393,6 +393,25 @@ def test_trials_of_a_shape_are_found_without_looking_at_others(tmp_path: Path) -
     assert proposals.take(1)[0].key == "0"
 
 
+def test_trials_like_the_next_one_are_counted_where_all_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large search knows those that it has made, which says nothing of the rest."""
+    monkeypatch.setattr(module, "LOOKED_AT", 8)
+    space = {
+        "network.width": {"grid": [8, 9]},
+        "model.clip": {"grid": [n / 100 for n in range(1, 8)]},
+    }
+    sweep = load(tmp_path, text(space=space))
+    listed, large = Listed(planned(sweep)), streamed(sweep)
+    found = []
+    while listed.waiting:
+        assert listed.take(3) == large.take(3)
+        found.append((listed.alike, large.alike))
+    assert found == [(4, 0), (1, 1), (7, 7), (4, 4), (1, 1), (0, 0)]
+    assert TreeParzen(tpe(tmp_path, LR, samples=5), [], finished=no).alike == 0
+
+
 def test_tpe_is_asked_for_no_more_than_is_to_be_taken(tmp_path: Path) -> None:
     """What it proposes later knows how the first ones ended."""
     proposals = TreeParzen(tpe(tmp_path, LR, samples=5, seeds=[4, 9]), [], finished=no)

@@ -313,16 +313,17 @@ def test_what_may_be_tried_with_more_memory_has_not_ended(
         assert tracker.status == "FAILED"
 
 
-def test_the_engine_is_chosen_as_beside_the_largest_pack(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_engine_is_chosen_by_what_has_been_compiled(
+    compiled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def choose(*args: Any, replicas: int, largest: int, **rest: Any) -> Choice:
-        return Choice(False, False, f"{replicas} beside {largest}")
+    def choose(*args: Any, compiled: bool, **rest: Any) -> Choice:
+        return Choice(False, False, f"compiled {compiled}")
 
     monkeypatch.setattr("gansweep.pack.choose", choose)
     given = tuple(assigned(config, tmp_path) for config in configs(2))
-    heard = drive(Worker(PackAssigned(given, engine="auto", waits=False, largest=5)))
-    assert heard[0] == Choice(False, False, "2 beside 5")
+    heard = drive(Worker(PackAssigned(given, engine="auto", waits=False, compiled=compiled)))
+    assert heard[0] == Choice(False, False, f"compiled {compiled}")
 
 
 @pytest.mark.parametrize("unreadable", [1, 2])
