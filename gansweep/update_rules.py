@@ -18,6 +18,24 @@ Columns = Mapping[str, Tensor]
 """Hyperparameters by name, float64 [K, 1]."""
 
 
+@torch.library.custom_op("gansweep::once", mutates_args=())
+def _once(x: Tensor) -> Tensor:
+    return x.clone()
+
+
+@_once.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+def once(column: Tensor) -> Tensor:
+    """`column` [K, 1] as it is; a compiled step computes it before the loop that takes it.
+
+    Else it would be computed anew for each number of a row, powers and all (`modules/once.py`).
+    """
+    return _once(column) if torch.compiler.is_compiling() else column
+
+
 class UpdateRule(ABC):
     """One step of an optimizer on K rows at once. Subclasses are frozen dataclasses.
 
@@ -142,6 +160,6 @@ class AdamRule(UpdateRule):
         square.mul_(c["beta2"]).add_(grad)
         unbiased = 1 - columns["beta1"] ** step.double()
         scale = (1 - columns["beta2"] ** step.double()).sqrt()
-        size = (columns["lr"] / unbiased).to(theta.dtype)
-        grad.copy_(square).sqrt_().div_(scale.to(theta.dtype)).add_(c["eps"])
+        size = once((columns["lr"] / unbiased).to(theta.dtype))
+        grad.copy_(square).sqrt_().div_(once(scale.to(theta.dtype))).add_(c["eps"])
         theta.sub_(torch.div(mean, grad).mul_(size))

@@ -147,7 +147,7 @@ def _kind(value: Any) -> str:
     return repr(value)
 
 
-_WAYS: Final = ("compiled", "products", "program")
+_WAYS: Final = ("compiled", "once", "products", "program")
 """The modules that decide how something is compiled, not what."""
 
 
@@ -365,6 +365,8 @@ def _compile(
     guards would look at: a constant that one module has of another is in neither's traced sources.
     """
     from torch._inductor.exc import InductorError
+
+    importlib.import_module("gansweep.modules.once")  # for Inductor to know of it
 
     def no_guards(entries: Sequence[Any]) -> list[bool]:
         if relied_on is not None:
