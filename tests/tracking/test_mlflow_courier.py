@@ -893,6 +893,41 @@ def test_a_run_without_pictures_is_not_searched_for_them(
     assert _pictures(uri, run_id) == [("samples~ema", 0), ("samples~ema", 4)]
 
 
+def test_a_first_picture_whose_delivery_was_killed_is_not_sent_again(
+    uri: str, run_id: str, trial: Path, make: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files were there, and MLflow had not yet tagged the run as one with pictures."""
+    tracker = SpoolTracker(trial)
+    _log(tracker, range(1))
+    tracker.flush()
+    kept = {path: path.read_bytes() for path in (trial / FOLDER).glob("*")}
+    killed = threading.Event()
+    log_image = MlflowClient.log_image
+
+    def is_killed(self: MlflowClient, *args: Any, **rest: Any) -> None:
+        def at_its_tag(*_: Any) -> None:
+            killed.set()
+            sys.exit()  # from the courier's thread
+
+        with monkeypatch.context() as patch:
+            patch.setattr(MlflowClient, "set_tag", at_its_tag)
+            log_image(self, *args, **rest)
+
+    monkeypatch.setattr(MlflowClient, "log_image", is_killed)
+    first = make()
+    first.add(run_id, trial)
+    assert killed.wait(120)
+    first.close()
+    monkeypatch.undo()
+    assert _pictures(uri, run_id) == [("samples~ema", 0)]
+    for path, data in kept.items():
+        path.write_bytes(data)
+    second = make()
+    second.add(run_id, trial)
+    assert second.drain() == NOTHING
+    assert _pictures(uri, run_id) == [("samples~ema", 0)]
+
+
 @pytest.mark.parametrize("gone", ["deleted", "unknown"])
 def test_a_run_that_is_gone_holds_up_no_other(
     gone: str,

@@ -72,7 +72,7 @@ class Courier:
     Dropped with a warning is what the store refuses for good (a run deleted meanwhile, a
     malformed name), and an image or text that cannot be stored for `artifact_patience_s` seconds
     while the store itself answers (artifacts may lie elsewhere), since it would hold up the rest.
-    An image whose delivery broke off half-way may appear twice.
+    An image whose delivery broke off half-way may appear twice, or without MLflow's thumbnail.
 
     What is delivered is noted in each spool. Where the note is behind (a killed process), and where
     a trial went beyond its last checkpoint before it broke off and comes by the same steps again,

@@ -52,6 +52,7 @@ class RunWriter:
         self._folder = folder
         self._steps: dict[str, int] | None = None  # last one of each metric, once known
         self._series: dict[str, int] | None = None  # and of each series of images
+        self._tagged = False  # the run says that it may have images
         self._latest = 0  # time of the last metric
         self._gone = False
         self._patience = artifact_patience_s
@@ -125,14 +126,21 @@ class RunWriter:
             self._send(client, atoms[middle:])
 
     def _send_image(self, client: Any, image: Image) -> None:
+        from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
+
         def call() -> None:
             if self._series is None:
-                self._series = self._last_pictures(client)
+                self._series = self._last_pictures(client) if self._tagged else {}
             if image.step <= self._series.get(series, -1):
                 return
+            pixels = self._pixels(image)
+            if not self._tagged:
+                # MLflow does so after the picture: one whose delivery broke off would be unknown.
+                client.set_tag(self.run_id, MLFLOW_LOGGED_IMAGES, True)
+                self._tagged = True
             client.log_image(
                 self.run_id,
-                self._pixels(image),
+                pixels,
                 key=image.key,
                 step=image.step,
                 timestamp=max(self._latest, image.milliseconds),
@@ -211,8 +219,7 @@ class RunWriter:
             raise
         steps = {metric.key: metric.step for metric in run.data._metric_objs}
         self._latest = max((metric.timestamp for metric in run.data._metric_objs), default=0)
-        if MLFLOW_LOGGED_IMAGES not in run.data.tags:
-            self._series = {}
+        self._tagged = MLFLOW_LOGGED_IMAGES in run.data.tags
         return steps
 
     def _last_pictures(self, client: Any) -> dict[str, int]:
