@@ -52,6 +52,9 @@ def test_the_comparison_shows_names_curves_and_sample_grids(
         assert "compareRunsMode=CHART" in address
         with comparison(chromium, address, record) as page:
             page.screenshot(path=shots / "comparison.png")
+            sidebar = page.inner_text("nav")
+            assert "Runs" in sidebar
+            assert "Judges" not in sidebar
             # Charts out of sight are not drawn.
             page.set_viewport_size({"width": 1600, "height": 9000})
             settled(page)

@@ -243,6 +243,7 @@ def test_comparison_url() -> None:
     expected = (
         "http://localhost:5000/#/experiments/7/runs?searchFilter=tags.%60gansweep.key%60%20LIKE"
         "%20%27%25%27&orderByKey=metrics.%60score%2Fswd%60&orderByAsc=true&compareRunsMode=CHART"
+        "&workflowType=machine_learning"
     )
     url = MlflowStore.comparison_url("7", "http://localhost:5000/", metric="score/swd")
     assert url == expected

@@ -329,7 +329,8 @@ class MlflowStore:
         """The page of the UI at `ui_base` that draws the trials' curves over each other.
 
         It lists the trials alone, the best by `metric` first: without an order of its own the UI
-        folds them below the sweep's run, and its charts are empty.
+        folds them below the sweep's run, and its charts are empty. Around it are MLflow's pages for
+        model training; of itself the UI begins with those for language models.
         """
         query = urllib.parse.urlencode(
             {
@@ -337,6 +338,7 @@ class MlflowStore:
                 "orderByKey": f"metrics.`{metric}`",
                 "orderByAsc": "true" if mode == "min" else "false",
                 "compareRunsMode": "CHART",
+                "workflowType": "machine_learning",
             },
             quote_via=urllib.parse.quote,
         )
