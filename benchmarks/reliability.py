@@ -25,10 +25,11 @@ from benchmarks import workloads
 from benchmarks.measure import ROOT, Case, Ratio
 from benchmarks.plan import Plan
 from gansweep.pack import Pack
-from gansweep.replica import CHECKPOINT, Replica
+from gansweep.replica import Replica
 from gansweep.sweep.file import load_sweep
 from gansweep.tracking.spool import SpoolTracker
 from gansweep.trial import run_trial
+from gansweep.trial_files import CHECKPOINT
 
 WITH, WITHOUT = "kept safe", "not"
 

@@ -99,6 +99,7 @@ class Timed:
         common = Common(jobs[0].config, self._device)
         self._replicas = [Replica(job, common) for job in jobs]
         first = self._replicas[0]
+        self.first = first.module
         self._engine: Engine = build(choice, first.module, slots=replicas, shape=first.config.shape)
         for slot, replica in enumerate(self._replicas):
             self._engine.put(slot, replica.module)

@@ -17,6 +17,7 @@ import torch
 
 from gansweep.drafts import keep, replacing
 from gansweep.errors import ConfigError
+from gansweep.trial_files import previous
 
 log = logging.getLogger("gansweep")
 
@@ -90,11 +91,6 @@ def on_host(state: Any) -> Any:
         case list() | tuple():
             return type(state)(on_host(value) for value in state)
     return state
-
-
-def previous(path: Path) -> Path:
-    """Where `keep_previous` puts the checkpoint at `path`."""
-    return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
 def keep_previous(path: Path) -> None:

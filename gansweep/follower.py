@@ -16,6 +16,7 @@ from gansweep.data.stream import BatchOrder
 from gansweep.modules.data_parallel import Member
 from gansweep.modules.ranks import Ranks
 from gansweep.seeding import stream_seed
+from gansweep.subnormals import flushed
 
 
 def follow(ranks: Ranks, device: torch.device) -> None:
@@ -23,16 +24,17 @@ def follow(ranks: Ranks, device: torch.device) -> None:
 
     Raises what training raises, and LostRankError where the leader is gone.
     """
-    follower = _Follower(ranks, device)
-    while True:
-        order, words = ranks.hear()
-        match order:
-            case "begin":
-                follower.begin(words)
-            case "step":
-                follower.step()
-            case "end":
-                return
+    with flushed():  # as the leader's pack
+        follower = _Follower(ranks, device)
+        while True:
+            order, words = ranks.hear()
+            match order:
+                case "begin":
+                    follower.begin(words)
+                case "step":
+                    follower.step()
+                case "end":
+                    return
 
 
 @final

@@ -17,6 +17,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
+from gansweep import subnormals
 from gansweep.data.batch import Batch
 from gansweep.engines import Choice, EngineName, build, choose
 from gansweep.errors import ConfigError
@@ -26,7 +27,8 @@ from gansweep.modules.data_parallel import DataParallel
 from gansweep.modules.engine import Engine
 from gansweep.modules.ranks import Ranks
 from gansweep.progress import Continue, Exploit, Outcome, Progress, TrialResult, Verdict
-from gansweep.replica import BEST, Common, Job, Replica, fail, finish
+from gansweep.replica import Common, Job, Replica, fail, finish
+from gansweep.trial_files import BEST
 
 log = logging.getLogger("gansweep")
 
@@ -108,7 +110,8 @@ class Pack:
         Raises KeyboardInterrupt and SystemExit after all trials ended as interrupted, what a
         stack's step raises, and, of more trials than one, what says that memory ran out.
         """
-        with self._recorders:
+        # Before all else, for torch's other threads.
+        with subnormals.flushed(), self._recorders:
             self._train()
 
     def _train(self) -> None:

@@ -43,7 +43,6 @@ from gansweep.checkpoint import (
     DamagedCheckpointError,
     keep_previous,
     on_host,
-    previous,
     read_checkpoint,
     read_newest,
     write_checkpoint,
@@ -77,29 +76,15 @@ from gansweep.reference import Reference
 from gansweep.sampling import Sampler
 from gansweep.seeding import stream_seed
 from gansweep.tracking.base import Tracker
+from gansweep.trial_files import BEST, CHECKPOINT, GENERATION, generation_file, previous
 
 log = logging.getLogger("gansweep")
-
-CHECKPOINT = "checkpoint.pt"
-"""File of a trial's folder that holds its whole state."""
-
-BEST = "best.pt"
-"""The same at the g_step of the best value of the score that `score.best` names."""
 
 LOOKED_AT = 50
 """g_steps before the end of the budget, most of which have so many discriminator steps."""
 
 ENCODER_PICTURES: Sequence[type[EncoderPicture]] = (Reconstructions, Inpainted)
 """What is shown of variants with an encoder, where the data are images."""
-
-
-GENERATION = "generation-"
-"""Begins the names of files with its state at a generation, for others to go on from."""
-
-
-def generation_file(g_step: int) -> str:
-    """Name of such a file of a member of a population."""
-    return f"{GENERATION}{g_step}.pt"
 
 
 @final

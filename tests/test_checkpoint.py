@@ -14,12 +14,12 @@ from gansweep.checkpoint import (
     DamagedCheckpointError,
     keep_previous,
     on_host,
-    previous,
     read_checkpoint,
     read_newest,
     write_checkpoint,
 )
 from gansweep.errors import ConfigError
+from gansweep.trial_files import previous
 
 
 def test_round_trip(tmp_path):

@@ -15,10 +15,10 @@ from gansweep.dataspec import DataSpec
 from gansweep.errors import ConfigError
 from gansweep.generator import TrainedGenerator, about
 from gansweep.modules.alternating import evaluating, network_state
-from gansweep.replica import CHECKPOINT
 from gansweep.seeding import stream
 from gansweep.tracking.memory import MemoryTracker
 from gansweep.trial import run_trial
+from gansweep.trial_files import CHECKPOINT
 
 
 def trained(folder: Path, model: str, network: str, data: str, **sections) -> Path:

@@ -46,6 +46,14 @@ def test_reading_the_resources_of_a_file_imports_no_torch():
     assert done.stdout.strip() == "False", done.stderr
 
 
+@pytest.mark.parametrize("command", ["show", "sync", "ui", "jobs"])
+def test_who_looks_at_a_sweep_imports_no_torch(command: str) -> None:
+    heavy = {"torch", "ray", "pytorch_lightning"}
+    code = f"import gansweep.commands.{command}, sys; print({heavy!r} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stderr
+
+
 def test_the_garbage_collector_rests_while_packages_are_imported():
     with importing():
         assert not gc.isenabled()

@@ -22,9 +22,11 @@ from gansweep.checkpoint import read_checkpoint, write_checkpoint
 from gansweep.modules.alternating import AlternatingModule
 from gansweep.pack import Pack
 from gansweep.progress import Exploit, Interrupt, Stop
-from gansweep.replica import BEST, CHECKPOINT, Job, Replica, generation_file
+from gansweep.replica import Job, Replica
+from gansweep.subnormals import is_flushed
 from gansweep.tracking.memory import MemoryTracker
 from gansweep.trial import run_trial
+from gansweep.trial_files import BEST, CHECKPOINT, generation_file
 
 ENGINES = ["interleaved", "stacked"]
 
@@ -164,6 +166,28 @@ def test_the_seconds_of_a_pack_are_those_of_its_worker(tmp_path):
 
 
 # --- ends
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_no_trial_computes_with_subnormal_numbers(engine, tmp_path):
+    """Adam's mean of a gradient that stays away, as a dead unit's, shrinks until it is one."""
+    rare = {"budget": {"g_steps": 250}, "diagnosis": {"every": 0}, "device": "cpu"}
+    rare |= {name: {"every": 250} for name in ("log", "samples", "checkpoint", "score")}
+    adam = {"optimizer": {"name": "adam", "beta1": 0.6, "lr": 0.05}}
+    configs = [small("gan", "pacgan", "ring8", seed=seed, **adam, **rare) for seed in range(2)]
+    ran = pack(configs, tmp_path, engine=engine)
+    assert ran.states == ["completed"] * 2
+    means = torch.cat(
+        [
+            mean["exp_avg"].flatten()
+            for folder in ran.folders
+            for mean in state(folder)["module"]["d_optimizer"]["state"].values()
+        ]
+    )
+    assert means.isfinite().all()
+    assert (means == 0).any()
+    assert not ((means != 0) & (means.abs() < torch.finfo(torch.float32).tiny)).any()
+    assert not is_flushed()
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -15,8 +15,9 @@ from gansweep import replica as module
 from gansweep.checkpoint import read_checkpoint
 from gansweep.errors import ConfigError
 from gansweep.progress import Continue, Exploit, Interrupt, Stop
-from gansweep.replica import CHECKPOINT, Common, Job, Replica, generation_file
+from gansweep.replica import Common, Job, Replica
 from gansweep.tracking.memory import MemoryTracker
+from gansweep.trial_files import CHECKPOINT, generation_file
 
 CPU = torch.device("cpu")
 

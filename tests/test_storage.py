@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gansweep import storage
-from gansweep.checkpoint import keep_previous, previous, read_newest, write_checkpoint
+from gansweep.checkpoint import keep_previous, read_newest, write_checkpoint
 from gansweep.errors import ConfigError
 from gansweep.ownership import FOLDER, sole_use
 from gansweep.storage import (
@@ -27,6 +27,7 @@ from gansweep.storage import (
     scratch,
 )
 from gansweep.sweep.trial_copy import trial_copy
+from gansweep.trial_files import previous
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,11 @@ from gansweep.commands.home import Home
 from gansweep.counting import counted
 from gansweep.sweep.estimate import Estimate, estimate, paces_of, unknown_trials
 from gansweep.sweep.file import Resources, Sweep
-from gansweep.sweep.pace import PACES_FILE, Pace, read_paces
+from gansweep.sweep.files import PACES_FILE, SPENT_FILE
+from gansweep.sweep.pace import Pace, read_paces
 from gansweep.sweep.plan import Entry
 from gansweep.sweep.proposals import meant
-from gansweep.sweep.spending import SPENT_FILE, Spending
+from gansweep.sweep.spending import Spending
 from gansweep.sweep.trials import Trial, is_listed, trial_count
 from gansweep.terminal import clock, hush_lightning
 

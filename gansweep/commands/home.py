@@ -10,19 +10,23 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path, PurePosixPath
 from typing import final
 
-from gansweep.checkpoint import previous
-from gansweep.commands.scope import LOG_FILE, PLAN_FILE, SHEET_FILE, Whole, is_driven, standing
+from gansweep.commands.scope import Whole, is_driven, standing
 from gansweep.drafts import replacing
 from gansweep.ownership import cannot_be_written, may_be_owned, sole_use
-from gansweep.replica import BEST, CHECKPOINT
 from gansweep.storage import Bucket, Copy, Mirror, StorageError, is_url, scratch
 from gansweep.sweep.changes import changes_file
-from gansweep.sweep.judge import JOURNAL_FILE
-from gansweep.sweep.pace import PACES_FILE
+from gansweep.sweep.files import (
+    JOURNAL_FILE,
+    LOG_FILE,
+    PACES_FILE,
+    PLAN_FILE,
+    SHEET_FILE,
+    SPENT_FILE,
+)
 from gansweep.sweep.plan import Plan, alone, trial_folder, trials_folder
-from gansweep.sweep.spending import SPENT_FILE
 from gansweep.sweep.trial_copy import trial_copy
 from gansweep.tracking.spool import FOLDER as SPOOL
+from gansweep.trial_files import BEST, CHECKPOINT, previous
 
 CHANGES_FILE = changes_file(Path(PLAN_FILE)).name
 

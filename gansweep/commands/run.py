@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from gansweep.commands.home import Home, find_home
-from gansweep.commands.scope import LOG_FILE, SHEET_FILE, TO_GO, Scope, Shared, Whole
+from gansweep.commands.scope import TO_GO, Scope, Shared, Whole
 from gansweep.commands.sync import deliver_spools, what_is_left, what_is_missing
 from gansweep.counting import counted
 from gansweep.drafts import remove_drafts
@@ -31,6 +31,7 @@ from gansweep.storage import StorageError, is_url
 from gansweep.sweep.board import Board
 from gansweep.sweep.cards import Room
 from gansweep.sweep.file import Resources, Search, Sweep, load_sweep
+from gansweep.sweep.files import LOG_FILE, SHEET_FILE, SPENT_FILE
 from gansweep.sweep.grace import Grace
 from gansweep.sweep.outdated import outdated
 from gansweep.sweep.plan import Entry, trials_folder
@@ -38,7 +39,7 @@ from gansweep.sweep.proposals import Listed, Proposals, Streamed, TreeParzen, ba
 from gansweep.sweep.schedulers.pbt import generation_interval
 from gansweep.sweep.settle import sweep_status
 from gansweep.sweep.share import Share, share_problems
-from gansweep.sweep.spending import SPENT_FILE, Spending
+from gansweep.sweep.spending import Spending
 from gansweep.sweep.startup import RayStart, cores, exit_at_once
 from gansweep.sweep.trials import (
     Trial,

@@ -22,10 +22,10 @@ from gansweep.drafts import replacing
 from gansweep.errors import ConfigError, is_full_disk
 from gansweep.generator import TrainedGenerator
 from gansweep.images import to_uint8
-from gansweep.replica import BEST, CHECKPOINT
 from gansweep.storage import is_url
 from gansweep.sweep.plan import alone, trial_folder
 from gansweep.tracking.mlflow import MlflowStore, tracking_uri
+from gansweep.trial_files import BEST, CHECKPOINT
 
 SUFFIX = ".pt"
 """Of what is named as a checkpoint, and not as a sweep."""

@@ -14,21 +14,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Final, NamedTuple, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from gansweep.errors import ConfigError
 from gansweep.ownership import check_unowned, may_be_owned, sole_use
 from gansweep.sweep.file import Sweep
+from gansweep.sweep.files import DEAL_FILE, PLAN_FILE, SHARES
 from gansweep.sweep.packing import pack_size
 from gansweep.sweep.plan import Entry, Plan, remove_plan
-from gansweep.sweep.proposals import basis_of
 from gansweep.sweep.share import Share, deal
-from gansweep.sweep.trials import Trial
 
-PLAN_FILE, LOG_FILE, SHEET_FILE = "plan.json", "driver.log", "samples.png"
-"""Of a sweep's folder."""
-
-SHARES, DEAL_FILE = "shares", "deal.json"
+if TYPE_CHECKING:
+    from gansweep.sweep.trials import Trial
 
 PATIENCE_SECONDS = 600.0
 """How long a share waits for what one at a time may do; each takes seconds."""
@@ -146,6 +143,8 @@ class Shared(Scope):
     def take_up(
         self, sweep: Sweep, trials: Sequence[Trial], *, retry_failed: bool
     ) -> tuple[Plan, Sequence[Trial]]:
+        from gansweep.sweep.proposals import basis_of  # and torch: not to look at a plan
+
         self._all, self._retry_failed = trials, retry_failed
         with self.one_at_a_time():
             plan = standing(self.sweep, sweep.name)

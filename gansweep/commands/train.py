@@ -25,7 +25,7 @@ from gansweep.errors import ConfigError, Problem
 from gansweep.progress import Continue, Interrupt, Progress, Report, TrialResult, Verdict
 from gansweep.provenance import environment_text, version_tags
 from gansweep.reference import try_scores
-from gansweep.replica import CHECKPOINT
+from gansweep.subnormals import flushed
 from gansweep.sweep.file import load_sweep
 from gansweep.sweep.grace import Grace, Interrupts
 from gansweep.sweep.limits import LIMITS
@@ -36,6 +36,7 @@ from gansweep.tracking.memory import MemoryTracker
 from gansweep.tracking.mlflow import Backlog, Courier, MlflowStore, tracking_uri
 from gansweep.tracking.spool import SpoolTracker, spools
 from gansweep.trial import run_trial
+from gansweep.trial_files import CHECKPOINT
 
 LINE_SECONDS = 5.0
 
@@ -72,7 +73,7 @@ def train_command(
     interrupts = Interrupts(note, has_begun=begun.is_set)
     report = _printer(console, interrupts, begun)
     try:
-        with interrupts.listening():
+        with interrupts.listening(), flushed():
             return _train(
                 path, overrides, interrupts, report, console, uri=uri, root=root, record=record
             )

@@ -210,7 +210,7 @@ _at_hand: Final[dict[Path, Callable[..., Any]]] = {}
 """What this process has loaded or made, for other subjects that are alike."""
 
 MOST_AT_HAND: Final = 64
-"""The rest is on disk; a step is compiled in two parts."""
+"""The rest is on disk; a step is compiled in two parts, or in three where G draws ahead."""
 
 
 @final

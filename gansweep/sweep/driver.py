@@ -21,8 +21,9 @@ from gansweep.progress import Exploit, Interrupt, TrialResult, Verdict
 from gansweep.sweep.board import Board
 from gansweep.sweep.cards import Anywhere, Room
 from gansweep.sweep.file import Sweep
-from gansweep.sweep.judge import JOURNAL_FILE, Judge, comparison_basis
-from gansweep.sweep.pace import PACES_FILE, Pace, add_paces, pace_of
+from gansweep.sweep.files import JOURNAL_FILE, PACES_FILE, SPENT_FILE
+from gansweep.sweep.judge import Judge, comparison_basis
+from gansweep.sweep.pace import Pace, add_paces, pace_of
 from gansweep.sweep.packing import fair_share, largest, pack_size
 from gansweep.sweep.params import flatten, settings_text, tree_params
 from gansweep.sweep.plan import Entry, Plan, trial_folder, trials_folder
@@ -32,7 +33,7 @@ from gansweep.sweep.schedulers.catalogue import make_scheduler
 from gansweep.sweep.schedulers.pbt import generation_interval
 from gansweep.sweep.settle import settle_run
 from gansweep.sweep.space import apply
-from gansweep.sweep.spending import SPENT_FILE, Spending
+from gansweep.sweep.spending import Spending
 from gansweep.sweep.trials import Trial
 from gansweep.sweep.tune import Driver
 from gansweep.sweep.worker import Answer, Assigned, Broken, Ended, Message, PackAssigned, Report

@@ -20,9 +20,6 @@ from gansweep.sweep.trials import assigned, points_of, scored_data
 
 log = logging.getLogger("gansweep")
 
-JOURNAL_FILE = "decisions.jsonl"
-"""Of a sweep's folder."""
-
 
 def comparison_basis(sweep: Sweep) -> str:
     """Names what the values of a sweep's objective have in common, so that one may rank them.

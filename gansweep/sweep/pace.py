@@ -14,9 +14,6 @@ from gansweep.drafts import replacing
 
 log = logging.getLogger("gansweep")
 
-PACES_FILE = "paces.json"
-"""Of a sweep's folder."""
-
 PACES_FORMAT = 1
 
 

@@ -8,13 +8,15 @@ import secrets
 from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 from gansweep.drafts import replacing
 from gansweep.errors import ConfigError
 from gansweep.metrics.fingerprint import Fingerprint
 from gansweep.sweep.changes import Changes, changes_file, read_changes
-from gansweep.sweep.trials import Trial
+
+if TYPE_CHECKING:
+    from gansweep.sweep.trials import Trial
 
 PLAN_FORMAT = 2
 """Version of the layout of a plan file. In the first, no changes lay beside it."""

@@ -6,11 +6,13 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from gansweep.errors import ConfigError, Problem
 from gansweep.sweep.file import Search
-from gansweep.sweep.trials import Trial
+
+if TYPE_CHECKING:
+    from gansweep.sweep.trials import Trial
 
 
 @final

@@ -15,9 +15,6 @@ from gansweep.sweep.limits import Limits
 
 log = logging.getLogger("gansweep")
 
-SPENT_FILE = "spent.json"
-"""Of a sweep's folder."""
-
 SPENT_FORMAT = 1
 
 SAVE_SECONDS = 10.0

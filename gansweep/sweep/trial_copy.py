@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from gansweep.checkpoint import previous
-from gansweep.replica import BEST, CHECKPOINT
 from gansweep.storage import Bucket, Copy, scratch
 from gansweep.tracking.spool import FOLDER, LINES
+from gansweep.trial_files import BEST, CHECKPOINT, previous
 
 LAST: Final = (f"{FOLDER}/{LINES}", BEST, CHECKPOINT)
 """A checkpoint says that the best one is there, and that the record has all steps before it."""

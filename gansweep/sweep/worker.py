@@ -24,11 +24,12 @@ from gansweep.modules.ranks import LostRankError, Ranks
 from gansweep.pack import Pack
 from gansweep.progress import Exploit, Interrupt, Progress, State, TrialResult, Verdict
 from gansweep.redaction import redact
-from gansweep.replica import GENERATION, Job
+from gansweep.replica import Job
 from gansweep.storage import Bucket, Copy, Mirror, StorageError, is_url
 from gansweep.sweep.cards import Takes
 from gansweep.sweep.trial_copy import trial_copy
 from gansweep.tracking.spool import SpoolTracker
+from gansweep.trial_files import GENERATION
 
 if TYPE_CHECKING:
     from gansweep.sweep.team import Team

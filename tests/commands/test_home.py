@@ -13,9 +13,9 @@ import pytest
 
 from gansweep import storage
 from gansweep.commands.home import CHANGES_FILE, Home, find_home
-from gansweep.commands.scope import PLAN_FILE
 from gansweep.errors import ConfigError
 from gansweep.storage import Bucket, StorageError
+from gansweep.sweep.files import PLAN_FILE
 from gansweep.sweep.plan import Entry, Plan, trials_folder
 
 

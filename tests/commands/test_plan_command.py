@@ -18,8 +18,9 @@ from gansweep.config import TrialConfig
 from gansweep.ownership import sole_use
 from gansweep.sweep import trials as gansweep_trials
 from gansweep.sweep.file import Sweep
+from gansweep.sweep.files import PACES_FILE
 from gansweep.sweep.outdated import digest
-from gansweep.sweep.pace import PACES_FILE, Pace, add_paces, pace_of
+from gansweep.sweep.pace import Pace, add_paces, pace_of
 from gansweep.sweep.plan import Plan
 from gansweep.sweep.probe import ProbeError
 from gansweep.sweep.proposals import TreeParzen

@@ -15,11 +15,11 @@ from trees import small
 from gansweep.commands.sample import _folder_names
 from gansweep.generator import TrainedGenerator
 from gansweep.images import to_uint8
-from gansweep.replica import CHECKPOINT
 from gansweep.storage import Bucket
 from gansweep.tracking.memory import MemoryTracker
 from gansweep.tracking.mlflow import MlflowStore
 from gansweep.trial import run_trial
+from gansweep.trial_files import CHECKPOINT
 
 Gansweep = Callable[..., tuple[int, str, str]]
 

@@ -14,9 +14,10 @@ from sweep_files import load, text
 
 from gansweep import ownership
 from gansweep.commands import scope
-from gansweep.commands.scope import DEAL_FILE, SHARES, Shared, Whole, standing
+from gansweep.commands.scope import Shared, Whole, standing
 from gansweep.errors import ConfigError
 from gansweep.sweep.file import Sweep
+from gansweep.sweep.files import DEAL_FILE, SHARES
 from gansweep.sweep.plan import EntryState, Plan
 from gansweep.sweep.proposals import basis_of
 from gansweep.sweep.share import Share

@@ -25,13 +25,14 @@ from gansweep.assembly import build_module, load_samples
 from gansweep.config import TrialConfig
 from gansweep.data.batch import Batch, resident
 from gansweep.data.stream import BatchOrder
-from gansweep.follower import _Follower
+from gansweep.follower import _Follower, follow
 from gansweep.modules.data_parallel import Member
 from gansweep.modules.ranks import LostRankError, Ranks
 from gansweep.pack import Pack
 from gansweep.progress import Interrupt, Stop, TrialResult
 from gansweep.replica import Job
 from gansweep.seeding import stream_seed
+from gansweep.subnormals import is_flushed
 from gansweep.tracking.memory import MemoryTracker
 from gansweep.trial import run_trial
 
@@ -328,3 +329,15 @@ def test_a_follower_takes_a_bf16_step_as_lightning_has_its_leader_take_it() -> N
     assert followed.g_step == leader.g_step == 2
     for mine, other in zip(leader.parameters(), followed.parameters(), strict=True):
         assert torch.equal(mine, other)
+
+
+def test_a_follower_takes_subnormal_numbers_for_zero_as_its_leader_does():
+    class Ended:
+        def hear(self):
+            seen.append(is_flushed())
+            return "end", b""
+
+    seen = []
+    follow(Ended(), CPU)
+    assert seen == [True]
+    assert not is_flushed()

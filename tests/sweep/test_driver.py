@@ -24,7 +24,8 @@ from gansweep.progress import Continue, Exploit, Interrupt, Progress, Stop, Tria
 from gansweep.sweep import driver
 from gansweep.sweep.board import Board
 from gansweep.sweep.driver import WORKER_RETRIES, SweepDriver
-from gansweep.sweep.pace import PACES_FILE, Pace, pace_of, read_paces
+from gansweep.sweep.files import PACES_FILE
+from gansweep.sweep.pace import Pace, pace_of, read_paces
 from gansweep.sweep.plan import Plan, trial_folder
 from gansweep.sweep.proposals import Listed
 from gansweep.sweep.trials import Trial, planned

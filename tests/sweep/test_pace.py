@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from sweep_files import load, text
 
-from gansweep.sweep.pace import PACES_FILE, Pace, add_paces, pace_of, read_paces
+from gansweep.sweep.files import PACES_FILE
+from gansweep.sweep.pace import Pace, add_paces, pace_of, read_paces
 from gansweep.sweep.trials import planned
 
 

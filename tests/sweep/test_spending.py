@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from gansweep.errors import ConfigError
+from gansweep.sweep.files import SPENT_FILE
 from gansweep.sweep.limits import Limits
-from gansweep.sweep.spending import SAVE_SECONDS, SPENT_FILE, Spending
+from gansweep.sweep.spending import SAVE_SECONDS, Spending
 
 from .conftest import Clock
 
