@@ -32,4 +32,4 @@ def flushed() -> Iterator[None]:
 
 def is_flushed() -> bool:
     """Whether subnormal numbers are zero in this thread."""
-    return not torch.tensor(1e-39).mul(2.0).item()
+    return not torch.tensor(1e-39, dtype=torch.float32).mul(2.0).item()

@@ -32,6 +32,17 @@ def test_a_subnormal_number_is_zero_within_and_as_it_was_outside():
     assert not is_flushed()
 
 
+def test_whatever_torchs_own_type_is():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with flushed():
+            assert is_flushed()
+        assert not is_flushed()
+    finally:
+        torch.set_default_dtype(before)
+
+
 def test_it_ends_with_an_error_too():
     with pytest.raises(KeyError), flushed():
         raise KeyError
