@@ -14,8 +14,8 @@ def flushed() -> Iterator[None]:
     """Have this thread take subnormal numbers (float32: below 1.2e-38) for zero, where the CPU can.
 
     Adam's mean gradient of a weight that gets none any more, a dead unit's, shrinks with each step
-    until it is one, and stays one where beta1 is above a half: a tenth of a multilayer perceptron's
-    optimizer may end there. CUDA kernels are not concerned.
+    until it is one, and stays one where beta1 is above a half; `python -m benchmarks.subnormals`
+    tells how many do, and what they cost. CUDA kernels are not concerned.
 
     The threads that torch shares this one's work with are as it was when they were first needed:
     enter this before the process works on large tensors.
